@@ -1,0 +1,183 @@
+"""The Rust engine: SIP and media threads behind one event queue.
+
+Every command returns at once. Commands that have a result answer with a `Done` event that carries the
+`correlation` the command returned. All durations are seconds (float), all addresses `(host, port)`.
+"""
+
+from typing import Literal, Self, final
+
+LegId = int
+Codec = Literal["PCMU", "PCMA", "opus"]
+
+class EngineError(Exception):
+    """The engine could not start or a command was refused: `code` is a stable word, the message says the fix."""
+
+    code: str      # e.g. "address_in_use", "permission", "no_ports", "unknown_leg", "wrong_state", "not_acceptable", "bad_sdp", "queue_full", "stopped"
+    setting: str | None   # the setting to change ("SIP_PORT"), where one is at fault
+
+@final
+class Incoming:
+    """A new INVITE; 100 Trying has left already."""
+
+    leg: LegId
+    sip_call_id: str
+    request_uri: str
+    from_uri: str
+    from_display: str
+    to_uri: str
+    source: tuple[str, int]
+    local: tuple[str, int]
+    codecs: list[str]                   # codecs the SDP offer names, in its order; empty for a late offer
+    def header(self, name: str) -> str | None: ...
+    def headers(self) -> list[tuple[str, str]]: ...
+
+@final
+class Ringing:
+    """A provisional response (180, 183...) to our INVITE."""
+
+    leg: LegId
+    status: int
+
+@final
+class Answered:
+    """A dialled leg was answered: ACK has left, its media is negotiated."""
+
+    leg: LegId
+    codec: str
+    sip_call_id: str
+
+@final
+class Confirmed:
+    """The caller's ACK to our 200 arrived."""
+
+    leg: LegId
+
+@final
+class Connected:
+    """Media flows: ICE and DTLS are up (WebRTC), or the first RTP packet came (SIP)."""
+
+    leg: LegId
+
+@final
+class Digit:
+    """One RFC 4733 digit received from the leg's peer."""
+
+    leg: LegId
+    digit: str
+    duration: float
+
+@final
+class Ended:
+    """The leg is gone; exactly once per leg, nothing follows it."""
+
+    leg: LegId
+    by: Literal["local", "remote", "system"]
+    cause: Literal["bye", "cancel", "rejected", "timeout", "no_ack", "transport_error", "unreachable",
+                   "not_acceptable", "media_timeout", "ice_failed", "dtls_failed", "closed", "error"]
+    status: int | None                  # the SIP status that ended it, if any
+    reason: str                         # plain words
+    stats: LegStats | None
+
+@final
+class Done:
+    """The answer to one command."""
+
+    correlation: int
+    leg: LegId
+    error: EngineError | None
+    sdp: str | None                     # accept_offer, create_offer
+    codec: str | None
+
+Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Ended | Done
+
+@final
+class LegStats:
+    """Media counters of one leg."""
+
+    codec: str | None
+    packets_received: int
+    packets_sent: int
+    bytes_received: int
+    bytes_sent: int
+    packets_lost: int
+    jitter: float
+    round_trip: float | None
+
+@final
+class EngineStats:
+    """Counters since the start; `drops` maps `plane.reason` (e.g. "sip.parse", "rtp.unknown_source") to counts."""
+
+    sip_messages_received: int
+    sip_messages_sent: int
+    sip_retransmissions: int
+    sip_transactions: int
+    sip_dialogs: int
+    rtp_packets_received: int
+    rtp_packets_sent: int
+    legs: int
+    ports_free: int
+    ports_in_use: int
+    event_queue_depth: int
+    event_queue_capacity: int
+    refused_overload: int
+    drops: dict[str, int]
+
+@final
+class Engine:
+    """Owns the sockets and threads. Constructing it binds and starts; `stop` ends it."""
+
+    def __new__(
+        cls,
+        *,
+        sip_host: str,
+        sip_port: int,
+        sip_public_address: str | None = None,
+        rtp_port_range: tuple[int, int] = (20000, 29999),
+        webrtc_host: str | None = None,       # None: as sip_host
+        webrtc_port: int = 40000,             # worker i listens on webrtc_port + i; 0: any
+        media_workers: int = 1,
+        user_agent: str = "telephony-gateway",
+        media_timeout: float = 60.0,
+        event_capacity: int = 8192,
+    ) -> Self: ...
+    @property
+    def sip_address(self) -> tuple[str, int]: ...
+    @property
+    def webrtc_addresses(self) -> list[tuple[str, int]]: ...
+    def fileno(self) -> int:
+        """The eventfd that turns readable when events wait."""
+    def poll_events(self, limit: int = 256) -> list[Event]: ...
+    def new_sip_leg(self, beside: LegId | None = None) -> LegId: ...
+    def new_webrtc_leg(self, beside: LegId | None = None) -> LegId: ...
+    def dial(
+        self,
+        leg: LegId,
+        *,
+        uri: str,                             # Request-URI
+        from_uri: str,
+        from_display: str = "",
+        next_hop: str | None = None,          # sip: URI or host:port to send to; None: the Request-URI's host
+        codecs: list[str],
+        headers: list[tuple[str, str]] = [],
+        timeout: float = 60.0,
+    ) -> int: ...
+    def ring(self, leg: LegId, *, codecs: list[str], status: int = 180) -> int:
+        """Negotiate the caller's offer and send the provisional; 488 and Ended(not_acceptable) if nothing is common."""
+    def answer(self, leg: LegId) -> int:
+        """Send 200 with the SDP answer (rings first, silently, if ring was not called)."""
+    def reject(self, leg: LegId, status: int, reason: str | None = None, headers: list[tuple[str, str]] = []) -> int: ...
+    def hangup(self, leg: LegId, reason: str | None = None) -> int:
+        """CANCEL, BYE or close, as the leg's state demands; harmless on a leg that is gone."""
+    def accept_offer(self, leg: LegId, sdp: str, codecs: list[str]) -> int: ...
+    def create_offer(self, leg: LegId, codecs: list[str]) -> int: ...
+    def accept_answer(self, leg: LegId, sdp: str) -> int: ...
+    def add_candidate(self, leg: LegId, candidate: str | None) -> int: ...
+    def bridge(self, first: LegId, second: LegId) -> int: ...
+    def unbridge(self, leg: LegId) -> int: ...
+    def send_digits(self, leg: LegId, digits: str, duration: float = 0.1) -> int: ...
+    def leg_stats(self, leg: LegId) -> LegStats | None: ...
+    def stats(self) -> EngineStats: ...
+    def refuse_new(self, refuse: bool) -> None:
+        """New INVITEs get 503 with Retry-After (draining)."""
+    def stop(self, timeout: float = 5.0) -> None:
+        """BYE or CANCEL what is left, wait for the threads; idempotent."""
