@@ -5,6 +5,13 @@
 
 pub mod codec;
 pub mod dtls;
+pub mod error;
 pub mod ice;
+pub mod rtp;
 pub mod sdp;
 pub mod srtp;
+pub mod stats;
+pub mod switch;
+
+pub use error::Error;
+pub use switch::{Component, EndReason, Event, LegId, Path, Switch, SwitchConfig, Transmit};
