@@ -23,7 +23,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /data --create-home --shell /usr/sbin/nologin gateway
 COPY --from=build /opt/gateway /opt/gateway
-USER gateway
+USER 10001
 WORKDIR /data
 ENV HOST=0.0.0.0 DATA_DIR=/data PYTHONUNBUFFERED=1 PATH=/opt/gateway/bin:$PATH
 EXPOSE 3000/tcp 5060/udp 40000/udp 20000-29999/udp
