@@ -1,0 +1,113 @@
+"""What the engine tells the manager: the same words as the extension's events, without importing it.
+
+`engine.py` translates. All durations are seconds, all addresses `(host, port)`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from telephony_gateway.calls.model import LegStats
+
+LegId = int
+"""The engine's number of a leg; good only inside this process."""
+
+EndedBy = Literal["local", "remote", "system"]
+EndedCause = Literal[
+    "bye",
+    "cancel",
+    "rejected",
+    "timeout",
+    "no_ack",
+    "transport_error",
+    "unreachable",
+    "not_acceptable",
+    "media_timeout",
+    "ice_failed",
+    "dtls_failed",
+    "closed",
+    "error",
+]
+
+
+class Message(Protocol):
+    """The SIP message behind an event; its headers become Python strings only when they are read."""
+
+    def header(self, name: str, /) -> str | None:
+        """The first value of a header, or None."""
+        ...
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Every header in its order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A new INVITE; 100 Trying has left already."""
+
+    leg: LegId
+    sip_call_id: str
+    request_uri: str
+    from_uri: str
+    from_display: str
+    to_uri: str
+    source: tuple[str, int]
+    local: tuple[str, int]
+    codecs: Sequence[str]
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ringing:
+    """A provisional response (180, 183...) to our INVITE."""
+
+    leg: LegId
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A dialled leg was answered: ACK has left, its media is negotiated."""
+
+    leg: LegId
+    codec: str
+    sip_call_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """The caller's ACK to our 200 arrived."""
+
+    leg: LegId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """Media flows: ICE and DTLS are up (WebRTC), or the first RTP packet came (SIP)."""
+
+    leg: LegId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digit:
+    """One RFC 4733 digit received from the leg's peer."""
+
+    leg: LegId
+    digit: str
+    duration: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The leg is gone; exactly once per leg, nothing follows it."""
+
+    leg: LegId
+    by: EndedBy
+    cause: EndedCause
+    status: int | None = None
+    reason: str = ""
+    stats: LegStats | None = None
+
+
+Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Ended

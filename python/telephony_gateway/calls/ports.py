@@ -1,0 +1,277 @@
+"""What the call control needs from the rest of the house, as Protocols.
+
+The rooms outside implement them; tests fake them.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from telephony_gateway.calls.events import LegId
+from telephony_gateway.calls.frames import ServerFrame
+from telephony_gateway.calls.model import Call, CallEvent, Direction, Leg, LegStats, Session, Status
+
+Phase = Literal["invite", "decision", "database", "media"]
+"""The parts of a call that a trace shows."""
+
+
+class Clock(Protocol):
+    """Wall-clock time; timers use the event loop's own."""
+
+    def now(self) -> datetime:
+        """The time, UTC."""
+        ...
+
+
+class EngineStats(Protocol):
+    """Counters since the start; `drops` maps `plane.reason` to counts."""
+
+    @property
+    def sip_messages_received(self) -> int: ...  # noqa: D102
+    @property
+    def sip_messages_sent(self) -> int: ...  # noqa: D102
+    @property
+    def sip_retransmissions(self) -> int: ...  # noqa: D102
+    @property
+    def sip_transactions(self) -> int: ...  # noqa: D102
+    @property
+    def sip_dialogs(self) -> int: ...  # noqa: D102
+    @property
+    def rtp_packets_received(self) -> int: ...  # noqa: D102
+    @property
+    def rtp_packets_sent(self) -> int: ...  # noqa: D102
+    @property
+    def legs(self) -> int: ...  # noqa: D102
+    @property
+    def ports_free(self) -> int: ...  # noqa: D102
+    @property
+    def ports_in_use(self) -> int: ...  # noqa: D102
+    @property
+    def event_queue_depth(self) -> int: ...  # noqa: D102
+    @property
+    def event_queue_capacity(self) -> int: ...  # noqa: D102
+    @property
+    def refused_overload(self) -> int: ...  # noqa: D102
+    @property
+    def drops(self) -> Mapping[str, int]: ...  # noqa: D102
+
+
+class Engine(Protocol):
+    """The SIP and media engine.
+
+    A refused command raises from the `GatewayError` tree; every leg dialled, ringing or offered ends in
+    exactly one `Ended` event.
+    """
+
+    def new_sip_leg(self, beside: LegId | None = None) -> LegId:
+        """A number for a leg to be dialled, on the media worker of `beside`."""
+        ...
+
+    def new_webrtc_leg(self, beside: LegId | None = None) -> LegId:
+        """A browser's leg, on the media worker of `beside`."""
+        ...
+
+    def dial(
+        self,
+        leg: LegId,
+        *,
+        uri: str,
+        from_uri: str,
+        from_display: str = "",
+        next_hop: str | None = None,
+        codecs: Sequence[str],
+        headers: Sequence[tuple[str, str]] = (),
+        timeout: float = 60.0,
+    ) -> None:
+        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow."""
+        ...
+
+    async def ring(self, leg: LegId, *, codecs: Sequence[str], status: int = 180) -> str:
+        """Negotiate the offer, send the provisional, return the codec. `NotAcceptable`: 488 has left."""
+        ...
+
+    async def answer(self, leg: LegId) -> None:
+        """Send 200 with the SDP answer."""
+        ...
+
+    def reject(
+        self, leg: LegId, status: int, reason: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Refuse an incoming leg."""
+        ...
+
+    def hangup(self, leg: LegId, reason: str | None = None) -> None:
+        """CANCEL, BYE or close, as the leg's state demands; harmless on a leg that is gone."""
+        ...
+
+    async def accept_offer(self, leg: LegId, sdp: str, codecs: Sequence[str]) -> str:
+        """Take a browser's offer; returns the SDP answer. `NotAcceptable` when nothing in it is usable."""
+        ...
+
+    async def create_offer(self, leg: LegId, codecs: Sequence[str]) -> str:
+        """An SDP offer for a browser."""
+        ...
+
+    async def accept_answer(self, leg: LegId, sdp: str) -> None:
+        """Take a browser's answer to our offer."""
+        ...
+
+    def add_candidate(self, leg: LegId, candidate: str | None) -> None:
+        """A trickled ICE candidate; None ends them."""
+        ...
+
+    async def bridge(self, first: LegId, second: LegId) -> None:
+        """Join two legs' media."""
+        ...
+
+    def unbridge(self, leg: LegId) -> None:
+        """Part a leg from its peer."""
+        ...
+
+    def send_digits(self, leg: LegId, digits: str, duration: float = 0.1) -> None:
+        """Send RFC 4733 digits to the leg's peer."""
+        ...
+
+    def leg_stats(self, leg: LegId) -> LegStats | None:
+        """Media counters of a running leg."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Counters of the whole engine."""
+        ...
+
+    def refuse_new(self, refuse: bool) -> None:
+        """New INVITEs get 503 with Retry-After (draining)."""
+        ...
+
+
+class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls to list, newest first. `cursor` is opaque: the `next_cursor` of the page before."""
+
+    status: tuple[Status, ...] = ()
+    direction: Direction | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+class CallPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of calls."""
+
+    items: tuple[Call, ...]
+    next_cursor: str | None = None
+
+
+class Store(Protocol):
+    """The lasting record. Writes are queued in order and never block."""
+
+    def record(self, call: Call, events: Sequence[CallEvent]) -> None:
+        """Keep the call's new state and its events. `StoreUnavailable` when too much waits already."""
+        ...
+
+    def record_session(self, session: Session) -> None:
+        """Keep a participant's ticket; its token is never kept."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until everything recorded is written."""
+        ...
+
+    async def find_call(self, call_id: UUID) -> Call | None:
+        """A call by id, running or over."""
+        ...
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        """A page of calls. `Invalid` for a cursor that is not ours."""
+        ...
+
+    async def call_events(self, call_id: UUID) -> list[CallEvent]:
+        """A call's history in its order."""
+        ...
+
+    async def ping(self) -> float:
+        """Latency in seconds. `StoreUnavailable` when the database does not answer."""
+        ...
+
+
+class Cache(Protocol):
+    """Call state that other processes may share."""
+
+    async def put_call(self, call: Call) -> None:
+        """Keep the state of a call."""
+        ...
+
+    async def find_call(self, call_id: UUID) -> Call | None:
+        """The kept state of a call."""
+        ...
+
+    async def claim(self, key: str, value: bytes, ttl: timedelta) -> bytes | None:
+        """Set `key` unless it is set; returns the earlier value, or None when the claim is ours."""
+        ...
+
+    async def put_session(self, token_hash: str, session: Session, ttl: timedelta) -> None:
+        """Keep a ticket under the hash of its token."""
+        ...
+
+    async def find_session(self, token_hash: str) -> Session | None:
+        """The ticket of a token."""
+        ...
+
+    async def ping(self) -> float:
+        """Latency in seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class Browser(Protocol):
+    """One WebSocket. `send` queues and never blocks; a browser too slow to read is closed."""
+
+    @property
+    def id(self) -> str:
+        """Names this connection in logs."""
+        ...
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The route targets (`target = { browser = "sales" }`) that it registered for."""
+        ...
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether it may see and join any call; otherwise a session's token opens one."""
+        ...
+
+    def send(self, frame: ServerFrame) -> None:
+        """Queue a frame."""
+        ...
+
+
+class Observer(Protocol):
+    """Metrics and traces. Called on the event loop; must not raise or block."""
+
+    def call_event(self, call: Call, event: CallEvent) -> None:
+        """A call's event was recorded; `call` is the state after it."""
+        ...
+
+    def phase(self, call: Call, phase: Phase, started: datetime, ended: datetime) -> None:
+        """A part of the call's handling took from `started` to `ended`."""
+        ...
+
+    def leg_connected(self, call: Call, leg: Leg) -> None:
+        """The media of a leg flows."""
+        ...
+
+    def leg_ended(self, call: Call, leg: Leg) -> None:
+        """A leg is gone; `leg.stats` has its counters. Called once for every leg, connected or not."""
+        ...
+
+    def refused(self, reason: str) -> None:
+        """An INVITE was refused at the door, without a call (`no_trunk`, `full`, `draining`, `store`)."""
+        ...
