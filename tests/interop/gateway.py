@@ -1,0 +1,200 @@
+"""The gateway as its users run it: one process, spoken to by HTTP, WebSocket and SIP."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.interop.peers import free_port
+
+COMMAND = Path(sys.executable).parent / "telephony-gateway"
+TERMINAL = {"completed", "busy", "failed", "no-answer", "canceled"}
+
+
+def free_tcp_port() -> int:
+    """A TCP port that nobody holds now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def eventually(probe: Callable[[], Awaitable[Any]], what: str, timeout: float = 10) -> Any:
+    """Poll until the probe gives something true; the deadline names what never came."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    while not (value := await probe()):
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"{what}: not within {timeout} s")
+        await asyncio.sleep(0.05)
+    return value
+
+
+@dataclass(frozen=True)
+class Use:
+    """What the process holds, as counted from outside: nothing may grow from call to call."""
+
+    descriptors: int
+    threads: int
+    ports: int
+    legs: int
+    calls: int
+    transactions: int
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    process: asyncio.subprocess.Process
+    http_port: int
+    sip_port: int
+    log: Path
+    session: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def sip(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.sip_port)
+
+    async def get(self, path: str) -> Any:
+        """GET a JSON resource that must be there."""
+        async with self.session.get(self.url + path) as response:
+            assert response.status == 200, (response.status, await response.text())
+            return await response.json()
+
+    async def post(self, path: str, body: dict[str, Any], *, status: int = 200) -> Any:
+        """POST JSON, expecting a status."""
+        async with self.session.post(self.url + path, json=body) as response:
+            assert response.status == status, (response.status, await response.text())
+            return await response.json()
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics, labels left in the name."""
+        async with self.session.get(self.url + "/metrics") as response:
+            lines = (await response.text()).splitlines()
+        samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
+    async def calls(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        return list((await self.get("/api/v1/calls?limit=200"))["items"])
+
+    async def ended(self, call_id: str, timeout: float = 10) -> dict[str, Any]:
+        """The call once it is over."""
+
+        async def over() -> dict[str, Any] | None:
+            call: dict[str, Any] = await self.get(f"/api/v1/calls/{call_id}")
+            return call if call["status"] in TERMINAL else None
+
+        ended: dict[str, Any] = await eventually(over, f"end of call {call_id}", timeout)
+        return ended
+
+    async def use(self) -> Use:
+        """Count what is held now."""
+        samples = await self.metrics()
+        proc = Path(f"/proc/{self.process.pid}")
+        status = (proc / "status").read_text()
+        return Use(
+            descriptors=len(list((proc / "fd").iterdir())),
+            threads=int(re.findall(r"Threads:\s+(\d+)", status)[0]),
+            ports=int(samples["engine_rtp_ports_in_use"]),
+            legs=int(samples["engine_legs"]),
+            calls=int(samples["active_calls"]),
+            transactions=int(samples["engine_sip_transactions"]),
+        )
+
+    async def settled(self, before: Use, timeout: float = 45) -> None:
+        """Wait until nothing more is held than before (Timer K, J and port quarantine take their seconds)."""
+
+        async def back() -> bool:
+            now = await self.use()
+            return (
+                now.ports <= before.ports
+                and now.legs <= before.legs
+                and now.calls <= before.calls
+                and now.transactions <= before.transactions
+                and now.threads <= before.threads
+                and now.descriptors <= before.descriptors
+            )
+
+        try:
+            await eventually(back, "return of everything taken", timeout)
+        except AssertionError:
+            raise AssertionError(f"leak: {before} became {await self.use()}") from None
+
+    async def stop(self, timeout: float = 20) -> int:
+        """SIGTERM and the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), timeout)
+
+
+def settings(folder: Path, **overrides: str) -> dict[str, str]:
+    """An environment for a gateway of its own: free ports, own data folder."""
+    rtp = free_port(pair=True)
+    own = {
+        "PORT": str(free_tcp_port()),
+        "SIP_HOST": "127.0.0.1",
+        "SIP_PORT": str(free_port()),
+        "WEBRTC_PORT": str(free_port()),
+        "RTP_PORT_RANGE": f"{rtp % 20000 + 30000}-{rtp % 20000 + 30199}",
+        "DATA_DIR": str(folder / "data"),
+        "LOG_LEVEL": "debug",
+        "SHUTDOWN_TIMEOUT": "2",
+        "RATE_LIMIT": "100000/minute",
+    }
+    inherited = {
+        name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}
+    }
+    return inherited | own | overrides
+
+
+@contextlib.asynccontextmanager
+async def gateway(folder: Path, **overrides: str) -> AsyncIterator[Gateway]:
+    """Start `telephony-gateway serve`, wait until it is ready, stop it at the end and demand exit code 0."""
+    environment = settings(folder, **overrides)
+    log = folder / "gateway.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            str(COMMAND),
+            "serve",
+            env=environment,
+            cwd=folder,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        running = Gateway(process, int(environment["PORT"]), int(environment["SIP_PORT"]), log, session)
+        try:
+            await ready(running)
+            yield running
+            assert await running.stop() == 0, log.read_text()[-4000:]
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def ready(running: Gateway) -> None:
+    """Wait for /health/ready, or tell why the process died."""
+
+    async def probe() -> bool:
+        if running.process.returncode is not None:
+            raise AssertionError(f"the gateway died:\n{running.log.read_text()[-4000:]}")
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async with running.session.get(running.url + "/health/ready") as response:
+                return response.status == 200
+        return False
+
+    await eventually(probe, "readiness", 30)
