@@ -13,7 +13,7 @@ _BIAS, _CLIP = 0x84, 32635
 def tone(
     frequency: float, seconds: float, *, amplitude: float = 0.4, rate: int = RATE, seed: int = 1
 ) -> Samples:
-    """A sine with a whisper of noise, so that no two packets are alike and each can be told at the far end."""
+    """A sine with a whisper of noise, so that no two packets are alike."""
     at = np.arange(int(seconds * rate)) / rate
     noise = np.random.default_rng(seed).normal(0, 0.002, at.size)
     return amplitude * np.sin(2 * np.pi * frequency * at) + noise

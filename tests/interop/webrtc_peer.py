@@ -111,7 +111,7 @@ class WebRtcPeer:
         await connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
 
     def _watch_arrivals(self, receiver: Any) -> None:
-        """Stamp each RTP payload before aiortc's jitter buffer, to tell the gateway's delay from the peer's."""
+        """Stamp each RTP payload before aiortc's jitter buffer adds its own delay."""
         handle = receiver._handle_rtp_packet
 
         async def stamped(packet: Any, arrival_time_ms: int) -> None:

@@ -1,0 +1,109 @@
+"""A real Chromium with a tone for a microphone, and a meter on what it plays."""
+
+import contextlib
+import wave
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.async_api import Page, async_playwright
+
+from tests.interop.tone import tone
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--allow-loopback-in-peer-connection",
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+]
+
+# Listens to the page's remote stream: every 50 ms the share of power near the frequency, the level and the time.
+METER = """async ({frequency, seconds}) => {
+  const audio = document.getElementById("remote-audio");
+  while (!audio.srcObject || audio.srcObject.getAudioTracks().length === 0)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  const context = new AudioContext();
+  await context.resume();
+  const analyser = new AnalyserNode(context, {fftSize: 8192, smoothingTimeConstant: 0});
+  context.createMediaStreamSource(audio.srcObject).connect(analyser);
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  const width = context.sampleRate / analyser.fftSize;
+  const readings = [];
+  const end = performance.now() + seconds * 1000;
+  while (performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    analyser.getFloatFrequencyData(bins);
+    let near = 0, all = 1e-12;
+    for (let bin = Math.ceil(50 / width); bin < bins.length; bin++) {
+      const power = 10 ** (bins[bin] / 10);
+      all += power;
+      if (Math.abs(bin * width - frequency) <= 40) near += power;
+    }
+    readings.push({at: Date.now() / 1000, purity: near / all, level: 10 * Math.log10(all)});
+  }
+  await context.close();
+  return readings;
+}"""
+
+
+# Keeps every RTCPeerConnection the page makes, so that getStats() can be asked.
+KEEP_PEERS = """
+  window.testPeers = [];
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...given) { super(...given); window.testPeers.push(this); }
+  };
+"""
+
+
+def microphone(path: Path, frequency: float) -> Path:
+    """A WAV that Chromium loops as its microphone."""
+    samples = (tone(frequency, 10, rate=48000) * 32767).astype(np.int16)
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(48000)
+        out.writeframes(samples.tobytes())
+    return path
+
+
+@contextlib.asynccontextmanager
+async def chromium_page(url: str, folder: Path, frequency: float) -> AsyncIterator[Page]:
+    """The page opened in Chromium; an error on its console fails the test."""
+    wav = microphone(folder / "microphone.wav", frequency)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=[*FLAGS, f"--use-file-for-fake-audio-capture={wav}"]
+        )
+        page = await (await browser.new_context(permissions=["microphone"])).new_page()
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await page.add_init_script(KEEP_PEERS)
+        await page.goto(url)
+        try:
+            yield page
+            assert not errors, errors
+        finally:
+            await browser.close()
+
+
+async def inbound_audio(page: Page) -> dict[str, Any]:
+    """What getStats() says of the audio that came in, over every connection the page made."""
+    reports: list[dict[str, Any]] = await page.evaluate(
+        """async () => {
+          const found = [];
+          for (const peer of window.testPeers)
+            for (const report of (await peer.getStats()).values())
+              if (report.type === "inbound-rtp" && report.kind === "audio") found.push(report);
+          return found;
+        }"""
+    )
+    return reports[-1]
