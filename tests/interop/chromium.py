@@ -25,7 +25,7 @@ FLAGS = [
     "--no-first-run",
 ]
 
-# Listens to the page's remote stream: every 50 ms the share of power near the frequency, the level and the time.
+# Listens to the remote stream: every 50 ms the share of power near the frequency, the level, the time.
 METER = """async ({frequency, seconds}) => {
   const audio = document.getElementById("remote-audio");
   while (!audio.srcObject || audio.srcObject.getAudioTracks().length === 0)

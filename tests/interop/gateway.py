@@ -161,8 +161,8 @@ def settings(folder: Path, **overrides: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path, **overrides: str) -> AsyncIterator[Gateway]:
-    """Start `telephony-gateway serve`, wait until it is ready, stop it at the end and demand exit code 0."""
+async def gateway(folder: Path, *, exit_code: int = 0, **overrides: str) -> AsyncIterator[Gateway]:
+    """Start `telephony-gateway serve`, wait until it is ready, stop it at the end, demand its exit code."""
     environment = settings(folder, **overrides)
     log = folder / "gateway.log"
     with log.open("wb") as output:
@@ -179,7 +179,7 @@ async def gateway(folder: Path, **overrides: str) -> AsyncIterator[Gateway]:
         try:
             await ready(running)
             yield running
-            assert await running.stop() == 0, log.read_text()[-4000:]
+            assert await running.stop() == exit_code, log.read_text()[-4000:]
         finally:
             if process.returncode is None:
                 process.kill()

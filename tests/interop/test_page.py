@@ -1,6 +1,7 @@
 """The page in Chromium: somebody clicks "answer", the two talk."""
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ FROM_PHONE, FROM_BROWSER = 1000.0, 700.0
 
 def heard(readings: list[dict[str, float]]) -> float:
     """Seconds in which the tone was clear."""
-    spans = [later["at"] - one["at"] for one, later in zip(readings, readings[1:], strict=False)]
+    spans = [later["at"] - one["at"] for one, later in itertools.pairwise(readings)]
     return sum(
         span for span, one in zip(spans, readings, strict=False) if one["purity"] > 0.8 and one["level"] > -60
     )
