@@ -43,7 +43,7 @@ class Keys:
 
 
 def presented(headers: CIMultiDictProxy[str]) -> str | None:
-    """Find the key in the headers (RFC 6750, 2.1, or X-API-Key); never in the query string, which gets logged."""
+    """Find the key (RFC 6750, 2.1, or X-API-Key); never in the query string, which gets logged."""
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()

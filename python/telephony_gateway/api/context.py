@@ -1,4 +1,4 @@
-"""What the HTTP face is given at the root: the manager, the settings, the telemetry and the health of the parts."""
+"""What the HTTP face is given at the root: the manager, the settings, the telemetry, the parts' health."""
 
 import asyncio
 import time

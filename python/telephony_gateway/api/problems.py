@@ -45,6 +45,6 @@ def problem(
         body["errors"] = [{"path": path, "message": message} for path, message in errors]
     response = web.Response(status=status, body=msgspec.json.encode(body), content_type=CONTENT_TYPE)
     if retry_after is not None:
-        # Retry-After counts whole seconds (RFC 9110, 10.2.3); rounding down would invite the client too early.
+        # Whole seconds (RFC 9110, 10.2.3); rounding down would invite the client too early.
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return response

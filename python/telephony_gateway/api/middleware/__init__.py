@@ -15,7 +15,7 @@ __all__ = ["Origins", "RateLimit", "middlewares"]
 
 
 def middlewares(context: Context, keys: Keys, origins: Origins, rate: RateLimit) -> list[Middleware]:
-    """List them: refusals (origin, rate, key) come after errors are translated and before any body is read."""
+    """List them: refusals (origin, rate, key) come inside the translation and before any body is read."""
     return [
         observe(context.telemetry),
         compress,

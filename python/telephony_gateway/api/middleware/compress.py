@@ -55,7 +55,7 @@ def _weaken_etag(response: web.Response) -> None:
 
 
 def accepts_gzip(header: str) -> bool:
-    """Read Accept-Encoding (RFC 9110, 12.5.3): gzip, or `*` where gzip is not named, with a weight above 0."""
+    """Read Accept-Encoding (RFC 9110, 12.5.3): gzip, or `*` where it is not named, weighing above 0."""
     weights: dict[str, bool] = {}
     for item in header.split(","):
         coding, _, parameters = item.partition(";")

@@ -56,7 +56,7 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
         return _problem(request, 400, "bad_request", "the connection was lost")
     except Exception:
         log.exception("request_failed", method=request.method, path=request.path)
-        return _problem(request, 500, "internal", "an error inside the gateway; see its log for this request_id")
+        return _problem(request, 500, "internal", "an error inside the gateway; its log has this request_id")
 
 
 def _refusal(request: web.Request, error: errors.GatewayError) -> web.Response:

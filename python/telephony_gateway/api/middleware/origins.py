@@ -12,7 +12,8 @@ from telephony_gateway.errors import Forbidden
 METHODS = "GET, HEAD, POST, PATCH, OPTIONS"
 REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Request-ID"
 EXPOSED_HEADERS = (
-    "Location, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-ID"
+    "Location, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset, Retry-After, "
+    "X-Request-ID"
 )
 MAX_AGE = "600"
 """Seconds a browser may remember a preflight."""

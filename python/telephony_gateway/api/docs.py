@@ -1,0 +1,94 @@
+"""What the fields of the call's own types mean, for the OpenAPI document.
+
+`calls` knows nothing of documents, so its types carry no descriptions; a test keeps this table complete.
+"""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+FIELDS: dict[str, dict[str, str]] = {
+    "Call": {
+        "id": "Our id of the call (UUIDv7, RFC 9562); not the SIP Call-ID.",
+        "direction": "`inbound`: someone called the gateway; `outbound`: it was asked to call.",
+        "status": "queued, ringing, in-progress; or its end: completed, busy, failed, no-answer, canceled.",
+        "from": "The caller: the user part of the From URI (RFC 3261, 20.20), or what was asked for.",
+        "to": "The callee: the user part of the Request-URI (RFC 3261, 8.1.1.1), or what was asked for.",
+        "trunk": "The trunk of gateway.toml that carries the call.",
+        "route": "The route of gateway.toml that an inbound call took.",
+        "sip_call_id": "The Call-ID header of the carrier's leg (RFC 3261, 20.8).",
+        "client_state": "What the maker of the call gave to be kept with it.",
+        "timeout": "Seconds to wait for an answer.",
+        "created_at": "When the call began.",
+        "ringing_at": "When the callee began to ring (180, RFC 3261, 21.1.2).",
+        "answered_at": "When the callee answered (200, RFC 3261, 21.2.1).",
+        "ended_at": "When the call ended.",
+        "duration": "Seconds from answer to end; 0 for a call that was not answered or goes on.",
+        "hangup_cause": "Why it ended, in the words telephony uses (ITU-T Q.850).",
+        "hangup_source": "Who ended it.",
+        "sip_response_code": "The SIP status that ended it (RFC 3261, 21), if one did.",
+        "reason": "Why it ended, in plain words.",
+        "sequence": "The number of the call's latest event; they count from 1 without a gap.",
+        "legs": "The sides of the call: carriers, browsers, streams.",
+    },
+    "Leg": {
+        "id": "The leg's id (UUIDv7, RFC 9562).",
+        "kind": "`sip`: a carrier or phone; `webrtc`: a browser; `stream`: a voice bot.",
+        "side": "Whose side it is on.",
+        "state": "How far it has come.",
+        "codec": "The codec it speaks (RFC 3551, RFC 7587), once negotiated.",
+        "session_id": "The participant behind a browser's leg.",
+        "stats": "Its media counters, once it has ended.",
+    },
+    "LegStats": {
+        "codec": "The codec it spoke.",
+        "packets_received": "RTP packets received (RFC 3550).",
+        "packets_sent": "RTP packets sent (RFC 3550).",
+        "bytes_received": "RTP payload bytes received.",
+        "bytes_sent": "RTP payload bytes sent.",
+        "packets_lost": "RTP packets that never came (RFC 3550, A.3).",
+        "jitter": "Seconds of interarrival jitter (RFC 3550, A.8).",
+        "round_trip": "Seconds there and back, from RTCP reports (RFC 3550, 6.4.1).",
+    },
+    "CallEvent": {
+        "call_id": "The call it belongs to.",
+        "sequence": "Its number in the call's history, from 1, without a gap.",
+        "type": "What happened. Exactly one event of a call is terminal.",
+        "at": "When it happened.",
+        "data": "What else there is to say; depends on the type.",
+    },
+    "CallPage": {
+        "items": "The calls of this page, newest first.",
+        "next_cursor": "Give it as `cursor` for the next page; null on the last one.",
+    },
+    "IncomingCall": {"call": "The call that rings; the first browser to join answers it."},
+    "CallState": {"call": "The call as it is now."},
+    "CallEnded": {"call": "The call as it ended; it names its cause."},
+}
+
+UNITS = {"timeout": "s", "duration": "s", "jitter": "s", "round_trip": "s"}
+
+
+def document(components: Json) -> Json:
+    """Add descriptions, units and time formats to the schemas of `calls`, and of every frame's `type`."""
+    for name, schema in components.items():
+        for field, prop in schema.get("properties", {}).items():
+            _describe(prop, field, FIELDS.get(name, {}).get(field))
+    return components
+
+
+def _describe(prop: Json, field: str, text: str | None) -> None:
+    if text is not None:
+        prop["description"] = text
+    elif field == "type" and "description" not in prop:
+        prop["description"] = "What kind of frame it is."
+    if field in UNITS:
+        prop["x-unit"] = UNITS[field]
+    if field == "at" or field.endswith("_at"):
+        _mark_time(prop)
+
+
+def _mark_time(prop: Json) -> None:
+    for option in (prop, *prop.get("anyOf", [])):
+        if option.get("type") == "string":
+            option["format"] = "date-time"
