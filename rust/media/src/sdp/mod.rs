@@ -1,4 +1,8 @@
 //! Session descriptions (RFC 8866) and offer/answer (RFC 3264) for SIP and WebRTC legs.
+//!
+//! [`parse`] keeps every line, so that printing a [`Session`] gives the same bytes back; typed values are read from
+//! the lines on demand. [`offer`], [`answer`] and [`accept`] are pure functions; the state of an exchange, such as
+//! the pending offer, belongs to the leg.
 
 mod attribute;
 mod model;
@@ -6,9 +10,9 @@ pub mod negotiate;
 mod parse;
 
 pub use attribute::{Direction, Fingerprint, HashFunction, RtpMap, Setup};
-pub use model::{Line, Media, Session};
+pub use model::{Connection, Line, Media, Session};
 pub use negotiate::{
-    IceParameters, Negotiated, NegotiationError, Params, Peer, RtpPeer, TelephoneEvent, Transport, WebRtcPeer, accept,
-    answer, offer,
+    IceParameters, Negotiated, NegotiationError, Params, Peer, RtpPeer, TelephoneEvent, Transport, WebRtcPeer,
+    accept, answer, offer,
 };
-pub use parse::{SdpError, parse};
+pub use parse::{MAX_LENGTH, MAX_LINES, MAX_MEDIA, SdpError, parse};

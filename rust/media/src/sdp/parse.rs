@@ -1,16 +1,83 @@
 //! Text to lines.
 
-use super::Session;
+use super::model::{Ending, Line, Media, Session};
+
+/// The longest description we read. Browsers with every video codec offer about 10 KiB.
+pub const MAX_LENGTH: usize = 32 * 1024;
+/// The most lines we read.
+pub const MAX_LINES: usize = 1_000;
+/// The most media sections we read.
+pub const MAX_MEDIA: usize = 32;
 
 /// Why a text is no session description.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("bad SDP: {0}")]
-pub struct SdpError(pub String);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SdpError {
+    /// Longer than [`MAX_LENGTH`].
+    #[error("session description longer than {MAX_LENGTH} bytes")]
+    TooLong,
+    /// More than [`MAX_LINES`] lines or [`MAX_MEDIA`] media sections.
+    #[error("session description with too many lines or media sections")]
+    TooManyLines,
+    /// It does not begin with `v=0`.
+    #[error("session description does not begin with v=0")]
+    Version,
+    /// A line is not `letter=value`, or has a control character.
+    #[error("line {0} of the session description is malformed")]
+    Line(usize),
+    /// An `m=` line lacks media, port, protocol or format.
+    #[error("line {0} of the session description is a malformed m= line")]
+    MediaLine(usize),
+}
 
-/// Parses a session description.
+/// Parses a session description (RFC 8866 section 9). Lines may end in LF alone, as RFC 8866 section 5 advises to
+/// accept, and empty lines after the last one are kept but mean nothing.
 ///
 /// # Errors
 /// If the text is too long or has a line that is no SDP line.
-pub fn parse(_text: &str) -> Result<Session, SdpError> {
-    Ok(Session::default())
+pub fn parse(text: &str) -> Result<Session, SdpError> {
+    if text.len() > MAX_LENGTH {
+        return Err(SdpError::TooLong);
+    }
+    let mut session = Session::default();
+    for (number, raw) in text.split_inclusive('\n').enumerate() {
+        if number == MAX_LINES || session.media.len() > MAX_MEDIA {
+            return Err(SdpError::TooManyLines);
+        }
+        let line = parse_line(raw, number)?;
+        if number == 0 && (line.kind(), line.value().trim_end()) != (Some('v'), "0") {
+            return Err(SdpError::Version);
+        }
+        add_line(&mut session, line, number)?;
+    }
+    if session.lines.is_empty() { Err(SdpError::Version) } else { Ok(session) }
+}
+
+fn add_line(session: &mut Session, line: Line, number: usize) -> Result<(), SdpError> {
+    let is_media = line.kind() == Some('m');
+    match session.media.last_mut() {
+        Some(media) if !is_media => media.lines.push(line),
+        None if !is_media => session.lines.push(line),
+        _ => session.media.push(Media::parse(line).ok_or(SdpError::MediaLine(number + 1))?),
+    }
+    Ok(())
+}
+
+fn parse_line(raw: &str, number: usize) -> Result<Line, SdpError> {
+    let (text, ending) = if let Some(text) = raw.strip_suffix("\r\n") {
+        (text, Ending::CrLf)
+    } else if let Some(text) = raw.strip_suffix('\n') {
+        (text, Ending::Lf)
+    } else {
+        (raw, Ending::None)
+    };
+    let well_formed = match text.as_bytes() {
+        [] => true,
+        [kind, b'=', ..] => kind.is_ascii_lowercase(),
+        _ => false,
+    };
+    if well_formed && !text.contains(['\0', '\r']) {
+        Ok(Line { text: text.to_owned(), ending })
+    } else {
+        Err(SdpError::Line(number + 1))
+    }
 }

@@ -1,0 +1,287 @@
+//! Offer and answer (RFC 3264) as pure functions, for RTP/AVP (SIP) and UDP/TLS/RTP/SAVPF (WebRTC).
+//!
+//! One audio section is agreed on, with one codec and telephone-event; every other section is refused with port 0.
+
+mod codecs;
+mod describe;
+mod peer;
+
+use super::{Direction, Fingerprint, Media, SdpError, Session};
+use crate::codec::Codec;
+use crate::dtls::Role;
+use crate::ice::Credentials;
+use codecs::Choice;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What we put into a description.
+#[derive(Debug, Clone)]
+pub struct Params<'a> {
+    /// Our codecs, best first. telephone-event always rides along.
+    pub codecs: &'a [Codec],
+    /// The id in `o=`; stays for the leg's life.
+    pub session_id: u64,
+    /// The version in `o=`; grows with each description we send (RFC 3264 section 8).
+    pub session_version: u64,
+    /// What we would like; an answer narrows it to what the offer allows.
+    pub direction: Direction,
+    /// The SSRC that we send with.
+    pub ssrc: u32,
+    /// Our RTCP CNAME (RFC 7022).
+    pub cname: &'a str,
+    /// SIP or WebRTC.
+    pub transport: Transport<'a>,
+}
+
+/// The kind of leg and its addresses.
+#[derive(Debug, Clone)]
+pub enum Transport<'a> {
+    /// RTP/AVP of a SIP leg.
+    Rtp {
+        /// The advertised RTP address; RTCP is one port above (RFC 3550 section 11).
+        local: SocketAddr,
+    },
+    /// UDP/TLS/RTP/SAVPF of a browser leg.
+    WebRtc {
+        /// Our host candidates.
+        candidates: &'a [SocketAddr],
+        /// Our ICE credentials.
+        credentials: &'a Credentials,
+        /// Our certificate's fingerprint.
+        fingerprint: &'a Fingerprint,
+    },
+}
+
+/// What both sides agreed on, seen from us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The codec of both directions.
+    pub codec: Codec,
+    /// The payload type we send.
+    pub send_payload_type: u8,
+    /// The payload type we receive.
+    pub receive_payload_type: u8,
+    /// telephone-event (RFC 4733), if agreed.
+    pub telephone_event: Option<TelephoneEvent>,
+    /// What we may do: `SendOnly` means we send and the peer listens.
+    pub direction: Direction,
+    /// How much sound per packet the peer asked for (`a=ptime`); 20 ms unless it said otherwise.
+    pub ptime: Duration,
+    /// The peer's transport.
+    pub peer: Peer,
+    /// SSRCs the peer announced (RFC 5576); hints only.
+    pub remote_ssrcs: Vec<u32>,
+}
+
+/// The payload types and clock of telephone-event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelephoneEvent {
+    /// The payload type we send.
+    pub send_payload_type: u8,
+    /// The payload type we receive.
+    pub receive_payload_type: u8,
+    /// Its clock: 8000, or 48000 beside Opus.
+    pub clock_rate: u32,
+}
+
+/// The peer's side of the transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// RTP/AVP.
+    Rtp(RtpPeer),
+    /// UDP/TLS/RTP/SAVPF.
+    WebRtc(WebRtcPeer),
+}
+
+/// Where a SIP peer wants its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtpPeer {
+    /// Its RTP address; `None` for a hold by 0.0.0.0 or an address we cannot use (a name).
+    pub rtp: Option<SocketAddr>,
+    /// Its RTCP address: `a=rtcp`, else one port above; the RTP address if RTCP is multiplexed.
+    pub rtcp: Option<SocketAddr>,
+    /// Whether both sides agreed to multiplex RTCP on the RTP port (RFC 5761).
+    pub rtcp_mux: bool,
+}
+
+/// The ICE side of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceParameters {
+    /// Its credentials.
+    pub credentials: Credentials,
+    /// Its candidates, as the values of `a=candidate`.
+    pub candidates: Vec<String>,
+}
+
+/// How a browser secures its media.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebRtcPeer {
+    /// ICE.
+    pub ice: IceParameters,
+    /// Its certificate's fingerprints; one must match.
+    pub fingerprints: Vec<Fingerprint>,
+    /// Our DTLS role.
+    pub role: Role,
+    /// The audio section's `a=mid`.
+    pub mid: String,
+}
+
+/// Why no agreement was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NegotiationError {
+    /// The description cannot be read.
+    #[error(transparent)]
+    Sdp(#[from] SdpError),
+    /// There is no live audio section.
+    #[error("no audio in the session description")]
+    NoAudio,
+    /// No codec is common: 488 Not Acceptable Here.
+    #[error("no common codec: the peer offers {0}")]
+    NoCommonCodec(String),
+    /// Audio comes over a protocol this leg does not speak.
+    #[error("unsupported media protocol {0}")]
+    UnsupportedProtocol(String),
+    /// WebRTC without a usable `a=fingerprint`.
+    #[error("no fingerprint with sha-256 or better")]
+    MissingFingerprint,
+    /// WebRTC without `a=ice-ufrag` and `a=ice-pwd`.
+    #[error("no ice-ufrag and ice-pwd")]
+    MissingIce,
+    /// WebRTC without `a=rtcp-mux`.
+    #[error("no rtcp-mux")]
+    MissingRtcpMux,
+    /// `a=setup` cannot be matched with ours.
+    #[error("setup roles do not match")]
+    BadSetup,
+    /// No usable address in `c=`.
+    #[error("no usable connection address")]
+    BadAddress,
+    /// Both sides are ICE-lite: nobody would check.
+    #[error("the peer is ICE-lite, as we are")]
+    BothIceLite,
+    /// The answer does not fit our offer.
+    #[error("the answer does not fit the offer: {0}")]
+    BadAnswer(&'static str),
+}
+
+/// Our offer: every codec of ours, and telephone-event with their clocks.
+#[must_use]
+pub fn offer(params: &Params<'_>) -> Session {
+    let mut session = describe::session(params, params.transport.is_webrtc().then_some("BUNDLE 0"));
+    let formats = codecs::offered(params.codecs);
+    let mut audio = describe::audio(params, params.transport.protocol(), &formats, params.direction);
+    if let Transport::WebRtc { .. } = params.transport {
+        // RFC 8842 section 5.2: an offer says actpass.
+        describe::add_webrtc(&mut audio, params, "0", "actpass");
+    }
+    session.push_media(audio);
+    session
+}
+
+/// Our answer to an offer, and what is agreed with it: the first of our codecs that the peer also has, under the
+/// payload types of its offer (RFC 3264 section 6.1).
+///
+/// # Errors
+/// If nothing can be agreed on.
+pub fn answer(offer: &Session, params: &Params<'_>) -> Result<(Session, Negotiated), NegotiationError> {
+    let (index, choice) = choose_audio(offer, params)?;
+    let media = offer.media().get(index).ok_or(NegotiationError::NoAudio)?;
+    let peer = peer::read(offer, media, params.transport.is_webrtc(), peer::Description::Offer)?;
+    let wish = params.direction.and(peer::direction(offer, media).reversed());
+    let negotiated = agreed(choice, choice, wish, peer, media);
+    let mut session = describe::session(params, describe::bundle(offer, media).as_deref());
+    for (position, other) in offer.media().iter().enumerate() {
+        session.push_media(if position == index {
+            describe::answer_audio(params, &negotiated, media)
+        } else {
+            describe::refused(other)
+        });
+    }
+    Ok((session, negotiated))
+}
+
+/// What is agreed by the peer's answer to our offer.
+///
+/// # Errors
+/// If the answer agrees to nothing or does not fit.
+pub fn accept(offer: &Session, answer: &Session) -> Result<Negotiated, NegotiationError> {
+    // Our offers have exactly one section; an answer has as many (RFC 3264 section 6).
+    let (Some(ours), [theirs]) = (offer.media().first(), answer.media()) else {
+        return Err(NegotiationError::BadAnswer("not one media section"));
+    };
+    if !theirs.kind().eq_ignore_ascii_case("audio") || !theirs.is_live() {
+        return Err(NegotiationError::NoAudio);
+    }
+    if !theirs.protocol().eq_ignore_ascii_case(ours.protocol()) {
+        return Err(NegotiationError::UnsupportedProtocol(theirs.protocol().to_owned()));
+    }
+    let (receive, send) = codecs::answered(ours, theirs)?;
+    let webrtc = ours.attribute("ice-ufrag").is_some();
+    let peer = peer::read(answer, theirs, webrtc, peer::Description::Answer)?;
+    let wish = offer.direction(ours).and(peer::direction(answer, theirs).reversed());
+    Ok(agreed(send, receive, wish, peer, theirs))
+}
+
+/// The first live audio section over a protocol of this leg with a codec of ours. Some telephones offer the same
+/// audio twice, over RTP/SAVP and over RTP/AVP.
+fn choose_audio(offer: &Session, params: &Params<'_>) -> Result<(usize, Choice), NegotiationError> {
+    let mut refusal = NegotiationError::NoAudio;
+    for (index, media) in offer.media().iter().enumerate().filter(|(_, media)| is_live_audio(media)) {
+        match choose(media, params) {
+            Ok(choice) => return Ok((index, choice)),
+            Err(error) if refusal == NegotiationError::NoAudio => refusal = error,
+            Err(_) => {}
+        }
+    }
+    Err(refusal)
+}
+
+fn is_live_audio(media: &Media) -> bool {
+    media.kind().eq_ignore_ascii_case("audio") && media.is_live()
+}
+
+fn choose(media: &Media, params: &Params<'_>) -> Result<Choice, NegotiationError> {
+    if !params.transport.speaks(media.protocol()) {
+        return Err(NegotiationError::UnsupportedProtocol(media.protocol().to_owned()));
+    }
+    codecs::choose(media, params.codecs)
+}
+
+fn agreed(send: Choice, receive: Choice, direction: Direction, peer: Peer, media: &Media) -> Negotiated {
+    let telephone_event = send.telephone_event.zip(receive.telephone_event);
+    Negotiated {
+        codec: send.codec,
+        send_payload_type: send.payload_type,
+        receive_payload_type: receive.payload_type,
+        telephone_event: telephone_event.map(|(send, receive)| TelephoneEvent {
+            send_payload_type: send.payload_type,
+            receive_payload_type: receive.payload_type,
+            clock_rate: send.clock_rate,
+        }),
+        direction,
+        ptime: peer::ptime(media),
+        peer,
+        remote_ssrcs: peer::ssrcs(media),
+    }
+}
+
+impl Transport<'_> {
+    fn is_webrtc(&self) -> bool {
+        matches!(self, Self::WebRtc { .. })
+    }
+
+    fn protocol(&self) -> &'static str {
+        if self.is_webrtc() { "UDP/TLS/RTP/SAVPF" } else { "RTP/AVP" }
+    }
+
+    /// Protocols that an offer may name; feedback (the F) is never used, so its absence does no harm. JSEP (RFC 8829
+    /// section 5.1.2) wants the short forms read too.
+    fn speaks(&self, protocol: &str) -> bool {
+        let known: &[&str] = if self.is_webrtc() {
+            &["UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"]
+        } else {
+            &["RTP/AVP", "RTP/AVPF"]
+        };
+        known.iter().any(|known| known.eq_ignore_ascii_case(protocol))
+    }
+}
