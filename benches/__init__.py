@@ -1,0 +1,1 @@
+"""What it costs: every figure is one JSON line on standard output."""
