@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -21,11 +21,12 @@ CHECK_LIFETIME = 1.0
 
 
 class ComponentHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """What one component said when it was asked; `latency` in seconds."""
+    """What one component said when it was asked; `latency` in seconds, `info` shown as it is."""
 
     status: Literal["up", "down"]
     latency: float | None = None
     detail: str | None = None
+    info: Mapping[str, Any] = {}
 
 
 Check = Callable[[], Awaitable[ComponentHealth]]

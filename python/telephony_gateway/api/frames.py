@@ -20,7 +20,7 @@ MAX_SDP = 64 * 1024
 """Characters; a browser's offer with many candidates has some 10 KiB."""
 
 RequestId = Annotated[str, Meta(max_length=128)] | int
-CallId = Annotated[str, Meta(max_length=64, description="The call's `id`, not its SIP Call-ID.")]
+CallId = Annotated[UUID, Meta(description="The call's `id`, not its SIP Call-ID.")]
 Sdp = Annotated[
     str,
     Meta(min_length=1, max_length=MAX_SDP, description="Session description (RFC 8866, JSEP RFC 9429)."),
@@ -149,6 +149,12 @@ class JoinedCall(Reply, tag="joined-call"):
     call: Annotated[Call, Meta(description="The call as it is now.")]
 
 
+class LeftCall(Reply, tag="left-call"):
+    """The client has left; sent only where the `leave-call` had a request_id."""
+
+    call_id: Annotated[UUID, Meta(description="The call's id.")]
+
+
 class AnswerReply(Reply, tag="answer"):
     """The gateway's SDP answer; it is ICE-lite and has all its candidates."""
 
@@ -165,12 +171,21 @@ class ErrorReply(Reply, tag="error"):
         list[dict[str, str]] | UnsetType, Meta(description="Which field, and what is wrong there.")
     ] = UNSET
     retry_after: Annotated[
-        float | UnsetType, Meta(description="Seconds to wait, where waiting helps.", extra={"unit": "s"})
+        float | UnsetType,
+        Meta(description="Seconds to wait, where waiting helps.", extra_json_schema={"x-unit": "s"}),
     ] = UNSET
 
 
 AnyServerFrame = (
-    Authenticated | Registered | JoinedCall | AnswerReply | ErrorReply | IncomingCall | CallState | CallEnded
+    Authenticated
+    | Registered
+    | JoinedCall
+    | LeftCall
+    | AnswerReply
+    | ErrorReply
+    | IncomingCall
+    | CallState
+    | CallEnded
 )
 
 
@@ -192,7 +207,7 @@ def decode(text: str) -> AnyClientFrame:
     except msgspec.ValidationError as error:
         raise _fault(text, field_error(error)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise FrameError("malformed_json", f"the frame is no JSON: {error}") from None
+        raise Invalid(f"the frame is no JSON: {error}") from None
 
 
 def _fault(text: str, error: FieldError) -> GatewayError:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
+import msgspec
 from aiohttp import web
 
 from telephony_gateway import __version__
@@ -53,7 +54,10 @@ class HealthPages:
             websockets=len(self._sockets),
             components={name: _component(part) for name, part in report.items()},
         )
-        return answer(body, _http_status(status))
+        shown = msgspec.to_builtins(body)
+        for name, part in report.items():
+            shown["components"][name].update(part.info)
+        return answer(shown, _http_status(status))
 
     async def ready(self, request: web.Request) -> web.Response:
         """`GET /health/ready`: may calls be sent here? 503 when starting, draining or broken."""

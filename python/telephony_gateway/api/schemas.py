@@ -205,7 +205,10 @@ class DetailedHealthBody(HealthBody, frozen=True, kw_only=True):
 
     active_calls: Annotated[int, Meta(description="Calls that are not over.")]
     websockets: Annotated[int, Meta(description="Open WebSockets.")]
-    components: Annotated[dict[str, ComponentBody], Meta(description="`engine`, `database` and `cache`.")]
+    components: Annotated[
+        dict[str, ComponentBody],
+        Meta(description="`engine`, `database` and `cache`; some add fields of their own."),
+    ]
 
 
 class EventList(msgspec.Struct, frozen=True, kw_only=True):

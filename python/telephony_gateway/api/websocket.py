@@ -7,7 +7,6 @@ only for a broken WebSocket protocol, a flood, a peer that does not read, or one
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -20,7 +19,7 @@ from telephony_gateway.api.middleware.rate import client_of
 from telephony_gateway.api.problems import RequestError
 from telephony_gateway.api.socket import FrameBudget, Socket
 from telephony_gateway.calls.manager import Manager
-from telephony_gateway.errors import CallNotFound, GatewayError, Overloaded, RateLimited, Unauthorized
+from telephony_gateway.errors import GatewayError, Overloaded, RateLimited, Unauthorized
 
 log = structlog.get_logger(__name__)
 
@@ -194,7 +193,7 @@ class _Conversation:
         self._manager.connect(self._socket)
 
     async def join(self, frame: frames.JoinCall, request_id: Any) -> None:
-        joined = await self._manager.join(self._socket, _call_id(frame.call_id), frame.token)
+        joined = await self._manager.join(self._socket, frame.call_id, frame.token)
         self._known = True
         self._socket.send(
             frames.JoinedCall(
@@ -206,24 +205,25 @@ class _Conversation:
             )
         )
 
-    async def leave(self, frame: frames.LeaveCall, _request_id: Any) -> None:
-        await self._manager.leave(self._socket, _call_id(frame.call_id))
+    async def leave(self, frame: frames.LeaveCall, request_id: Any) -> None:
+        await self._manager.leave(self._socket, frame.call_id)
+        if request_id is not UNSET:
+            self._socket.send(frames.LeftCall(request_id=request_id, call_id=frame.call_id))
 
     async def offer(self, frame: frames.Offer, request_id: Any) -> None:
-        call_id = _call_id(frame.call_id)
-        sdp = await self._manager.offer(self._socket, call_id, frame.sdp)
-        self._socket.send(frames.AnswerReply(request_id=request_id, call_id=call_id, sdp=sdp))
+        sdp = await self._manager.offer(self._socket, frame.call_id, frame.sdp)
+        self._socket.send(frames.AnswerReply(request_id=request_id, call_id=frame.call_id, sdp=sdp))
 
     async def answer(self, frame: frames.Answer, _request_id: Any) -> None:
-        await self._manager.answer(self._socket, _call_id(frame.call_id), frame.sdp)
+        await self._manager.answer(self._socket, frame.call_id, frame.sdp)
 
     async def candidate(self, frame: frames.IceCandidate, _request_id: Any) -> None:
         # An empty candidate means the same as null: there are no more (RFC 8838, 14).
         line = frame.candidate.candidate if frame.candidate is not None else ""
-        self._manager.candidate(self._socket, _call_id(frame.call_id), line or None)
+        self._manager.candidate(self._socket, frame.call_id, line or None)
 
     async def dtmf(self, frame: frames.Dtmf, _request_id: Any) -> None:
-        self._manager.send_digits(self._socket, _call_id(frame.call_id), frame.digits)
+        self._manager.send_digits(self._socket, frame.call_id, frame.digits)
 
 
 _Action = Callable[[_Conversation, Any, Any], Awaitable[None]]
@@ -238,10 +238,3 @@ _ACTIONS: dict[type[frames.AnyClientFrame], _Action] = {
     frames.IceCandidate: _Conversation.candidate,
     frames.Dtmf: _Conversation.dtmf,
 }
-
-
-def _call_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise CallNotFound(text) from None

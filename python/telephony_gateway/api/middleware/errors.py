@@ -13,6 +13,7 @@ STATUSES: dict[type[errors.GatewayError], int] = {
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.TrunkNotFound: 422,  # named in the body, not in the path
     errors.WrongState: 409,
     errors.Conflict: 409,
     errors.Invalid: 422,
