@@ -1,10 +1,13 @@
 //! Messages of our own making.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::{Message, Method, Name};
+use crate::header::scan::{TOKEN, is_all};
+use crate::header::{Name, Values, Via};
+use crate::{Message, Method, StatusCode};
 
 /// A message that must not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,9 +16,12 @@ pub enum BuildError {
     /// CR, LF, NUL or another control character in a value: it would smuggle a header in (RFC 3261 25.1).
     #[error("control character in {0}")]
     Control(String),
-    /// A header name, method or URI that is no token or holds spaces.
+    /// A header name, method or URI that is no token or holds what it must not.
     #[error("not a valid {0}")]
-    Syntax(String),
+    Syntax(&'static str),
+    /// Content-Length, which the builder writes itself.
+    #[error("Content-Length is the builder's")]
+    ContentLength,
     /// A status outside 100 to 699.
     #[error("status {0} outside 100 to 699")]
     Status(u16),
@@ -25,71 +31,174 @@ pub enum BuildError {
 #[derive(Debug, Clone)]
 pub struct Builder {
     head: Vec<u8>,
+    body: Vec<u8>,
+    /// Where a tag goes: the end of the To line, while it has none.
+    to_end: Option<usize>,
+    fault: Option<BuildError>,
 }
 
 impl Builder {
     /// Starts a request.
     #[must_use]
-    pub fn request(_method: Method, _uri: &str) -> Self {
-        unimplemented!()
+    pub fn request(method: Method, uri: &str) -> Self {
+        Self::request_named(method.as_str(), uri)
     }
 
     /// Starts a request of a method without a variant.
     #[must_use]
-    pub fn request_named(_method: &str, _uri: &str) -> Self {
-        unimplemented!()
+    pub fn request_named(method: &str, uri: &str) -> Self {
+        let mut builder = Self::empty();
+        if !is_all(method.as_bytes(), TOKEN) {
+            builder.fail(BuildError::Syntax("method"));
+        }
+        let visible = |byte: u8| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"');
+        if uri.is_empty() || !uri.bytes().all(visible) {
+            builder.fail(BuildError::Syntax("Request-URI"));
+        }
+        builder.put(&[method, " ", uri, " SIP/2.0\r\n"]);
+        builder
     }
 
     /// Starts a response: Via lines, From, To, Call-ID and CSeq are copied from the request (RFC 3261 8.2.6.2), and
-    /// Timestamp into a 100. An empty `reason` means the registered phrase.
+    /// Timestamp into a 100 (8.2.6.1). An empty `reason` means the registered phrase.
     #[must_use]
-    pub fn response(_request: &Message, _status: u16, _reason: &str) -> Self {
-        unimplemented!()
+    pub fn response(request: &Message, status: u16, reason: &str) -> Self {
+        Self::status_line(status, reason).copy(Name::Via, request).identity(request, status)
     }
 
     /// The same, noting in the top Via where the request came from: `received` when sent-by says otherwise or `rport`
     /// was asked for, and the value of `rport` (RFC 3261 18.2.1, RFC 3581 4).
     #[must_use]
-    pub fn response_to(_request: &Message, _source: SocketAddr, _status: u16, _reason: &str) -> Self {
-        unimplemented!()
+    pub fn response_to(request: &Message, source: SocketAddr, status: u16, reason: &str) -> Self {
+        Self::status_line(status, reason).vias_from(request, source).identity(request, status)
     }
 
-    /// Adds our tag to To unless it has one (RFC 3261 8.2.6.2). Responses only.
+    fn empty() -> Self {
+        Self { head: Vec::with_capacity(1024), body: Vec::new(), to_end: None, fault: None }
+    }
+
+    fn status_line(status: u16, reason: &str) -> Self {
+        let mut builder = Self::empty();
+        if !(100..700).contains(&status) {
+            builder.fail(BuildError::Status(status));
+        }
+        if has_control(reason) {
+            builder.fail(BuildError::Control("reason phrase".to_owned()));
+        }
+        let reason = if reason.is_empty() { StatusCode(status).reason() } else { reason };
+        builder.put(&["SIP/2.0 ", &status.to_string(), " ", reason, "\r\n"]);
+        builder
+    }
+
+    /// Via lines, the top value noting the source.
+    fn vias_from(mut self, request: &Message, source: SocketAddr) -> Self {
+        let mut lines = request.lines(Name::Via);
+        let Some(top_line) = lines.next() else { return self };
+        let mut values = Values::new(top_line);
+        let top = values.next().unwrap_or_default();
+        let top = Via::parse(top).map_or(top.to_owned(), |via| via.noting(source));
+        match values.rest() {
+            Some(rest) => self.line(Name::Via.as_str(), &[&top, ", ", rest.trim_start()]),
+            None => self.line(Name::Via.as_str(), &[&top]),
+        }
+        for line in lines {
+            self.line(Name::Via.as_str(), &[line]);
+        }
+        self
+    }
+
+    fn identity(mut self, request: &Message, status: u16) -> Self {
+        for name in [Name::From, Name::To, Name::CallId, Name::Cseq] {
+            if let Some(value) = request.header(name) {
+                self.line(name.as_str(), &[value]);
+            }
+            if name == Name::To && request.has(Name::To) && request.to_tag().is_none() {
+                self.to_end = Some(self.head.len() - 2);
+            }
+        }
+        if status == 100 { self.copy(Name::Timestamp, request) } else { self }
+    }
+
+    /// Adds our tag to To unless it has one (RFC 3261 8.2.6.2). Responses only; the first tag stays.
     #[must_use]
-    pub fn to_tag(self, _tag: &str) -> Self {
-        unimplemented!()
+    pub fn to_tag(mut self, tag: &str) -> Self {
+        if !is_all(tag.as_bytes(), TOKEN) {
+            self.fail(BuildError::Syntax("tag"));
+        } else if let Some(at) = self.to_end.take() {
+            self.head.splice(at..at, b";tag=".iter().chain(tag.as_bytes()).copied());
+        }
+        self
     }
 
     /// Adds a header line.
     #[must_use]
-    pub fn header(self, _name: Name, _value: impl AsRef<str>) -> Self {
-        unimplemented!()
+    pub fn header(self, name: Name, value: impl AsRef<str>) -> Self {
+        self.header_named(name.as_str(), value.as_ref())
     }
 
     /// Adds a header line of any name.
     #[must_use]
-    pub fn header_named(self, _name: &str, _value: &str) -> Self {
-        unimplemented!()
+    pub fn header_named(mut self, name: &str, value: &str) -> Self {
+        if !is_all(name.as_bytes(), TOKEN) {
+            self.fail(BuildError::Syntax("header name"));
+        } else if Name::from_token(name.as_bytes()) == Name::ContentLength {
+            self.fail(BuildError::ContentLength);
+        } else if has_control(value) {
+            self.fail(BuildError::Control(name.to_owned()));
+        } else {
+            self.line(name, &[value]);
+        }
+        self
     }
 
     /// Copies every line of a header from another message, in order (Record-Route into a 2xx: RFC 3261 12.1.1).
     #[must_use]
-    pub fn copy(self, _name: Name, _source: &Message) -> Self {
-        unimplemented!()
+    pub fn copy(mut self, name: Name, source: &Message) -> Self {
+        for value in source.lines(name) {
+            self.line(name.as_str(), &[value]);
+        }
+        self
     }
 
     /// Sets the body and its Content-Type.
     #[must_use]
-    pub fn body(self, _content_type: &str, _bytes: &[u8]) -> Self {
-        unimplemented!()
+    pub fn body(mut self, content_type: &str, bytes: &[u8]) -> Self {
+        self.body = bytes.to_vec();
+        self.header(Name::ContentType, content_type)
     }
 
     /// The bytes to send, Content-Length added.
     ///
     /// # Errors
     /// When a value would break the message's framing.
-    pub fn build(self) -> Result<Bytes, BuildError> {
-        let _ = self.head;
-        unimplemented!()
+    pub fn build(mut self) -> Result<Bytes, BuildError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.head, "Content-Length: {}\r\n\r\n", self.body.len());
+        self.head.extend_from_slice(&self.body);
+        Ok(Bytes::from(self.head))
     }
+
+    fn fail(&mut self, fault: BuildError) {
+        self.fault.get_or_insert(fault);
+    }
+
+    fn line(&mut self, name: &str, parts: &[&str]) {
+        self.put(&[name, ": "]);
+        self.put(parts);
+        self.put(&["\r\n"]);
+    }
+
+    fn put(&mut self, parts: &[&str]) {
+        for part in parts {
+            self.head.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+/// Control characters but HTAB.
+fn has_control(text: &str) -> bool {
+    text.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f)
 }

@@ -1,18 +1,21 @@
 //! Messages out of a byte stream: TCP and TLS (RFC 3261 18.3, RFC 5626 4.4.1).
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use memchr::memchr;
 
 use crate::Limits;
+use crate::parse::content_length;
 
 /// What a stream held next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// One message, start line to body, for [`crate::Message::parse`].
     Message(Bytes),
-    /// A double CRLF: answer with a single one (RFC 5626 4.4.1).
-    Ping,
-    /// A single CRLF: the answer to our ping, or padding (RFC 3261 7.5).
+    /// A CRLF between messages: the answer to our ping, or padding (RFC 3261 7.5).
     Pong,
+    /// A second CRLF in a row: the peer's ping, answered by one CRLF (RFC 5626 4.4.1). The first was told as a
+    /// [`Frame::Pong`], for nobody can know that a second follows.
+    Ping,
 }
 
 /// A stream that cannot be followed any further; close it.
@@ -25,15 +28,32 @@ pub enum FrameError {
     /// Headers plus Content-Length exceed the limit.
     #[error("message too large (RFC 3261 21.5.7)")]
     TooLarge,
-    /// Content-Length is missing, repeated with another value, or no number (RFC 3261 18.3, 20.14).
+    /// Content-Length is missing, repeated, or no number (RFC 3261 18.3, 20.14).
     #[error("no usable Content-Length (RFC 3261 18.3)")]
     ContentLength,
+    /// CR without LF between messages.
+    #[error("stray bytes between messages (RFC 3261 7.5)")]
+    Stray,
+}
+
+/// How far the message at the front of the buffer is understood.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Between messages; whether the last thing read was a CRLF.
+    Between { after_crlf: bool },
+    /// In the header section: where the current line starts, and how far it was searched.
+    Head { line: usize, searched: usize },
+    /// The whole message's length is known.
+    Body { total: usize },
+    /// Broken for good.
+    Failed(FrameError),
 }
 
 /// Cuts a stream into messages as bytes arrive, in any portions.
 #[derive(Debug)]
 pub struct Framer {
     buffer: BytesMut,
+    state: State,
     limits: Limits,
 }
 
@@ -41,10 +61,10 @@ impl Framer {
     /// A framer for a new connection.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { buffer: BytesMut::new(), limits }
+        Self { buffer: BytesMut::new(), state: State::Between { after_crlf: false }, limits }
     }
 
-    /// Adds what was read.
+    /// Adds what was read. Take every frame before pushing more: that bounds the buffer.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -54,7 +74,82 @@ impl Framer {
     /// # Errors
     /// When the stream breaks the framing; every later call fails too.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let _ = &self.limits;
-        unimplemented!()
+        loop {
+            let step = match self.state {
+                State::Between { after_crlf } => self.between(after_crlf),
+                State::Head { line, searched } => self.head(line, searched),
+                State::Body { total } => return Ok(self.body(total)),
+                State::Failed(error) => Err(error),
+            };
+            match step.inspect_err(|error| self.state = State::Failed(*error))? {
+                Step::Frame(frame) => return Ok(Some(frame)),
+                Step::Wait => return Ok(None),
+                Step::Go => {}
+            }
+        }
     }
+
+    /// Bytes that wait for the rest of their message.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn between(&mut self, after_crlf: bool) -> Result<Step, FrameError> {
+        let length = match (self.buffer.first(), self.buffer.get(1)) {
+            (None, _) | (Some(b'\r'), None) => return Ok(Step::Wait),
+            (Some(b'\n'), _) => 1,
+            (Some(b'\r'), Some(b'\n')) => 2,
+            (Some(b'\r'), _) => return Err(FrameError::Stray),
+            _ => {
+                self.state = State::Head { line: 0, searched: 0 };
+                return Ok(Step::Go);
+            }
+        };
+        self.buffer.advance(length);
+        self.state = State::Between { after_crlf: !after_crlf };
+        Ok(Step::Frame(if after_crlf { Frame::Ping } else { Frame::Pong }))
+    }
+
+    /// Looks for the empty line by the parser's own notion of a line, so that both always agree on where a body starts.
+    fn head(&mut self, line: usize, searched: usize) -> Result<Step, FrameError> {
+        let Some(found) = memchr(b'\n', self.buffer.get(searched..).unwrap_or_default()) else {
+            self.state = State::Head { line, searched: self.buffer.len() };
+            return if self.buffer.len() > self.limits.max_head {
+                Err(FrameError::HeadTooLong)
+            } else {
+                Ok(Step::Wait)
+            };
+        };
+        let next = searched + found + 1;
+        if next > self.limits.max_head {
+            return Err(FrameError::HeadTooLong);
+        }
+        self.state = match self.buffer.get(line..next) {
+            Some(b"\n" | b"\r\n") => State::Body { total: self.total(next)? },
+            _ => State::Head { line: next, searched: next },
+        };
+        Ok(Step::Go)
+    }
+
+    fn total(&self, head: usize) -> Result<usize, FrameError> {
+        let length = content_length(self.buffer.get(..head).unwrap_or_default(), &self.limits);
+        let length = length.ok().flatten().ok_or(FrameError::ContentLength)?;
+        head.checked_add(length).filter(|total| *total <= self.limits.max_message).ok_or(FrameError::TooLarge)
+    }
+
+    fn body(&mut self, total: usize) -> Option<Frame> {
+        if self.buffer.len() < total {
+            return None;
+        }
+        self.state = State::Between { after_crlf: false };
+        Some(Frame::Message(self.buffer.split_to(total).freeze()))
+    }
+}
+
+/// What one step of the framer led to.
+enum Step {
+    Frame(Frame),
+    Wait,
+    Go,
 }

@@ -2,38 +2,72 @@
 
 use bytes::Bytes;
 
-use crate::header::{Cseq, Malformed, Name, NameAddr, Via};
+use crate::header::scan::decimal;
+use crate::header::{Cseq, Malformed, Name, NameAddr, Values, Via};
+use crate::parse::{Keys, Slot, Slots, Span, Start};
 use crate::{Method, StatusCode, Uri};
 
 /// A request or response. Cloning shares the buffer.
 #[derive(Debug, Clone)]
 pub struct Message {
     bytes: Bytes,
+    /// Where the body begins.
+    head: usize,
+    start: Start,
+    slots: Slots,
+    keys: Keys,
 }
 
 impl Message {
+    pub(crate) fn new(bytes: Bytes, head: usize, start: Start, slots: Slots, keys: Keys) -> Self {
+        Self { bytes, head, start, slots, keys }
+    }
+
+    /// Text of the header section, which is UTF-8 since it was parsed.
+    fn text(&self, span: Span) -> &str {
+        self.bytes.get(span.range()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    fn found(&self, span: Span) -> Option<&str> {
+        (!span.is_empty()).then(|| self.text(span))
+    }
+
+    fn slots_of(&self, name: Name) -> impl Iterator<Item = &Slot> {
+        let slots = if self.keys.has(name) { self.slots.as_slice() } else { &[] };
+        slots.iter().filter(move |slot| slot.name == name)
+    }
+
     /// Whether it is a request.
     #[must_use]
     pub fn is_request(&self) -> bool {
-        unimplemented!()
+        matches!(self.start, Start::Request { .. })
     }
 
     /// The method of a request; `None` for a response.
     #[must_use]
     pub fn method(&self) -> Option<Method> {
-        unimplemented!()
+        match self.start {
+            Start::Request { method, .. } => Some(method),
+            Start::Response { .. } => None,
+        }
     }
 
     /// The method's text, also for methods without a variant; empty for a response.
     #[must_use]
     pub fn method_str(&self) -> &str {
-        unimplemented!()
+        match self.start {
+            Start::Request { method_text, .. } => self.text(method_text),
+            Start::Response { .. } => "",
+        }
     }
 
     /// The Request-URI as written.
     #[must_use]
     pub fn request_uri(&self) -> Option<&str> {
-        unimplemented!()
+        match self.start {
+            Start::Request { uri, .. } => Some(self.text(uri)),
+            Start::Response { .. } => None,
+        }
     }
 
     /// The Request-URI, typed.
@@ -45,58 +79,70 @@ impl Message {
     /// The status code of a response.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
-        unimplemented!()
+        match self.start {
+            Start::Request { .. } => None,
+            Start::Response { status, .. } => Some(StatusCode(status)),
+        }
     }
 
     /// The reason phrase of a response.
     #[must_use]
     pub fn reason(&self) -> &str {
-        unimplemented!()
+        match self.start {
+            Start::Request { .. } => "",
+            Start::Response { reason, .. } => self.text(reason),
+        }
     }
 
     /// The first line's value of a header, folding resolved; a comma list is not split.
     #[must_use]
-    pub fn header(&self, _name: Name) -> Option<&str> {
-        unimplemented!()
+    pub fn header(&self, name: Name) -> Option<&str> {
+        self.lines(name).next()
     }
 
     /// The same for any header name, in any case; a compact form finds its long form and the other way round.
     #[must_use]
-    pub fn header_named(&self, _name: &str) -> Option<&str> {
-        unimplemented!()
+    pub fn header_named(&self, name: &str) -> Option<&str> {
+        match Name::from_token(name.as_bytes()) {
+            Name::Other => {
+                self.headers().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+            }
+            known => self.header(known),
+        }
     }
 
     /// Whether the header is there.
     #[must_use]
     pub fn has(&self, name: Name) -> bool {
-        self.header(name).is_some()
+        self.keys.has(name)
     }
 
     /// Name (as written) and value of every header line, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        std::iter::empty()
+        self.slots.iter().map(|slot| (self.text(slot.name_text), self.text(slot.value)))
     }
 
     /// Every line of one header, in order, lists not split.
-    pub fn lines(&self, _name: Name) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+    pub fn lines(&self, name: Name) -> impl Iterator<Item = &str> {
+        self.slots_of(name).map(|slot| self.text(slot.value))
     }
 
-    /// Every value of one header, comma lists split outside quotes and angle brackets.
-    pub fn values(&self, _name: Name) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+    /// Every value of one header; comma lists are split outside quotes and angle brackets, empty values left out.
+    pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
+        let whole = move |line| if name.is_list() { Values::new(line) } else { Values::whole(line) };
+        self.lines(name).flat_map(whole).filter(|value| !value.is_empty())
     }
 
     /// The body, cut to Content-Length.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        unimplemented!()
+        self.bytes.get(self.head..).unwrap_or_default()
     }
 
     /// The body, sharing the message's buffer.
     #[must_use]
     pub fn body_bytes(&self) -> Bytes {
-        unimplemented!()
+        self.bytes.slice(self.head.min(self.bytes.len())..)
     }
 
     /// The message from start line to the end of the body. Folded lines are joined by spaces; anything a datagram
@@ -111,13 +157,14 @@ impl Message {
     /// # Errors
     /// When there is none or it is malformed.
     pub fn top_via(&self) -> Result<Via<'_>, Malformed> {
-        unimplemented!()
+        let missing = Malformed::new("missing", "8.1.1.7");
+        Via::parse(self.values(Name::Via).next().ok_or(missing)?)
     }
 
     /// The branch of the top Via, found while parsing.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
-        unimplemented!()
+        self.found(self.keys.branch)
     }
 
     /// From.
@@ -125,7 +172,7 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn from(&self) -> Result<NameAddr<'_>, Malformed> {
-        unimplemented!()
+        NameAddr::parse(self.header(Name::From).ok_or(Malformed::new("missing", "8.1.1.3"))?)
     }
 
     /// To.
@@ -133,19 +180,19 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn to(&self) -> Result<NameAddr<'_>, Malformed> {
-        unimplemented!()
+        NameAddr::parse(self.header(Name::To).ok_or(Malformed::new("missing", "8.1.1.2"))?)
     }
 
     /// The tag of From, found while parsing.
     #[must_use]
     pub fn from_tag(&self) -> Option<&str> {
-        unimplemented!()
+        self.found(self.keys.from_tag)
     }
 
     /// The tag of To, found while parsing.
     #[must_use]
     pub fn to_tag(&self) -> Option<&str> {
-        unimplemented!()
+        self.found(self.keys.to_tag)
     }
 
     /// Call-ID; empty only in a partial message.
@@ -154,18 +201,30 @@ impl Message {
         self.header(Name::CallId).unwrap_or_default()
     }
 
+    /// The number of CSeq, found while parsing.
+    #[must_use]
+    pub fn cseq_number(&self) -> u32 {
+        self.keys.cseq
+    }
+
+    /// The method of CSeq, found while parsing; `None` only in a partial message.
+    #[must_use]
+    pub fn cseq_method(&self) -> Option<Method> {
+        self.keys.cseq_method
+    }
+
     /// CSeq.
     ///
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn cseq(&self) -> Result<Cseq<'_>, Malformed> {
-        unimplemented!()
+        Cseq::parse(self.header(Name::Cseq).ok_or(Malformed::new("missing", "8.1.1.5"))?)
     }
 
     /// Max-Forwards; `None` when absent (RFC 3261 16.3 then treats it as unlimited).
     #[must_use]
     pub fn max_forwards(&self) -> Option<u32> {
-        unimplemented!()
+        self.number(Name::MaxForwards)
     }
 
     /// The first Contact, unless it is `*`.
@@ -203,7 +262,7 @@ impl Message {
     /// Expires in seconds.
     #[must_use]
     pub fn expires(&self) -> Option<u32> {
-        unimplemented!()
+        self.number(Name::Expires)
     }
 
     /// Option tags the peer requires.
@@ -214,5 +273,18 @@ impl Message {
     /// Option tags the peer understands.
     pub fn supported(&self) -> impl Iterator<Item = &str> {
         self.values(Name::Supported)
+    }
+
+    /// A header that is a number of seconds or hops, parameters ignored; too large a one counts as the largest
+    /// (RFC 3261 20.19 leaves malformed Expires to the reader, RFC 4475 3.1.2.4).
+    #[must_use]
+    pub fn number(&self, name: Name) -> Option<u32> {
+        let value = self.header(name)?;
+        let digits = value.split([';', ' ', '\t', '(']).next()?;
+        match decimal(digits.as_bytes()) {
+            Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
+            None if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(u32::MAX),
+            None => None,
+        }
     }
 }

@@ -1,104 +1,115 @@
 //! From a datagram to a [`Message`]: one pass over the lines, then the checks that make it routable.
 
-use bytes::Bytes;
+mod check;
+mod lines;
+mod rule;
+mod start;
 
-use crate::header::{Malformed, Name};
+use bytes::{Buf as _, Bytes};
+
+pub(crate) use check::Keys;
+pub(crate) use lines::{Slot, Slots, Span, content_length};
+pub use rule::{ParseError, Rule};
+pub(crate) use start::Start;
+
 use crate::{Limits, Message};
-
-/// The rule a message broke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Rule {
-    /// RFC 3261 7.1, 7.2: the first line is neither a request line nor a status line.
-    #[error("Malformed start line (RFC 3261 7.1)")]
-    StartLine,
-    /// RFC 3261 7.1, 21.5.6: not SIP/2.0.
-    #[error("Unsupported SIP version (RFC 3261 7.1)")]
-    Version,
-    /// RFC 3261 19.1.1, 25.1: the Request-URI.
-    #[error("Malformed Request-URI: {0}")]
-    RequestUri(Malformed),
-    /// RFC 3261 7.3: a line that is no header field.
-    #[error("Malformed header line (RFC 3261 7.3)")]
-    HeaderLine,
-    /// RFC 3261 7, 7.5: the header section has no end.
-    #[error("Header section without an end (RFC 3261 7)")]
-    Unterminated,
-    /// RFC 3261 25.1: CR without LF, NUL, or another control character outside a quoted pair.
-    #[error("Control character in the header section (RFC 3261 25.1)")]
-    Control,
-    /// RFC 3261 7.3.1, 25.1: header text is UTF-8.
-    #[error("Header section is not UTF-8 (RFC 3261 25.1)")]
-    NotUtf8,
-    /// RFC 3261 8.1.1, 8.2.6: a mandatory header is missing.
-    #[error("Missing {0} header field (RFC 3261 8.1.1)")]
-    Missing(Name),
-    /// RFC 3261 7.3.1: a header that may appear once appears again.
-    #[error("Repeated {0} header field (RFC 3261 7.3.1)")]
-    Repeated(Name),
-    /// A header value breaks its grammar.
-    #[error("Malformed {0} header field: {1}")]
-    Header(Name, Malformed),
-    /// RFC 3261 8.1.1.5: the CSeq method is not the request's.
-    #[error("CSeq method differs from the request's (RFC 3261 8.1.1.5)")]
-    CseqMethod,
-    /// RFC 3261 18.3: the datagram ends before the body does.
-    #[error("Body shorter than Content-Length (RFC 3261 18.3)")]
-    Truncated,
-    /// RFC 3261 21.5.7: longer than we take.
-    #[error("Message too large (RFC 3261 21.5.7)")]
-    TooLarge,
-    /// RFC 3261 21.4.11: the Request-URI is longer than we take.
-    #[error("Request-URI too long (RFC 3261 21.4.12)")]
-    UriTooLong,
-}
-
-/// Why a datagram is no message, and what was understood of it nevertheless.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{rule}")]
-pub struct ParseError {
-    rule: Rule,
-    partial: Option<Box<Message>>,
-}
-
-impl ParseError {
-    /// The rule broken.
-    #[must_use]
-    pub fn rule(&self) -> Rule {
-        self.rule
-    }
-
-    /// The status a stateless answer carries: 400, 414, 505 or 513 (RFC 3261 21.4.1, 21.4.12, 21.5.6, 21.5.7).
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self.rule {
-            Rule::Version => 505,
-            Rule::TooLarge => 513,
-            Rule::UriTooLong => 414,
-            _ => 400,
-        }
-    }
-
-    /// A reason phrase that says what is wrong (RFC 3261 21.4.1), without the RFC's number.
-    #[must_use]
-    pub fn reason(&self) -> String {
-        unimplemented!()
-    }
-
-    /// The broken request, when it is sound enough to be answered without state: a request other than ACK with a
-    /// readable top Via and an intact From, To, Call-ID and CSeq line each. `Builder::response` takes it.
-    #[must_use]
-    pub fn answerable(&self) -> Option<&Message> {
-        self.partial.as_deref()
-    }
-}
 
 impl Message {
     /// Reads a whole datagram (or one frame of a stream): start line, headers, body cut to Content-Length.
     ///
+    /// Lines may end in a bare LF, and the empty line may be missing at the very end of the datagram: both leave one
+    /// reading only. Folded lines are joined, CRLF in front is skipped (RFC 3261 7.5).
+    ///
     /// # Errors
     /// When a rule is broken; the error keeps what can still be answered.
-    pub fn parse(_datagram: Bytes, _limits: &Limits) -> Result<Self, ParseError> {
-        unimplemented!()
+    pub fn parse(mut datagram: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+        let padding = datagram.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        datagram.advance(padding);
+        if datagram.is_empty() {
+            return Err(ParseError::hopeless(Rule::Empty));
+        }
+        if datagram.len() > limits.max_message {
+            return Err(ParseError::hopeless(Rule::TooLarge));
+        }
+        // Twice at most: a joined copy has no folds left.
+        for _ in 0..2 {
+            datagram = match read(&datagram, limits) {
+                Ok(read) => return read.finish(datagram),
+                Err(Retry::Folded) => Bytes::from(lines::unfold(&datagram)),
+                Err(Retry::NotUtf8(end)) => {
+                    return Self::repaired(Bytes::from(repair(&datagram, end)), limits);
+                }
+                Err(Retry::Not(rule)) => return Err(ParseError::hopeless(rule)),
+            };
+        }
+        Err(ParseError::hopeless(Rule::HeaderLine))
     }
+
+    /// A message whose header section was not UTF-8: an error, with what can be answered.
+    fn repaired(datagram: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+        match read(&datagram, limits) {
+            Ok(read) => Read { fault: Some(Rule::NotUtf8), ..read }.finish(datagram),
+            Err(_) => Err(ParseError::hopeless(Rule::NotUtf8)),
+        }
+    }
+}
+
+/// A header section read and checked.
+struct Read {
+    start: Start,
+    slots: Slots,
+    end: usize,
+    keys: Keys,
+    fault: Option<Rule>,
+}
+
+/// Why a datagram must be copied and read again, or not at all.
+enum Retry {
+    Folded,
+    NotUtf8(usize),
+    Not(Rule),
+}
+
+fn read(datagram: &[u8], limits: &Limits) -> Result<Read, Retry> {
+    let lines = lines::scan(datagram, limits).map_err(Retry::Not)?;
+    if lines.folded {
+        return Err(Retry::Folded);
+    }
+    let head = datagram.get(..lines.end).unwrap_or_default();
+    let head = std::str::from_utf8(head).map_err(|_| Retry::NotUtf8(lines.end))?;
+    let (start, fault) = start::start_line(head, lines.start, limits);
+    let start = start.ok_or(Retry::Not(fault.unwrap_or(Rule::StartLine)))?;
+    let (keys, broken) = check::check(head, start, &lines.slots);
+    Ok(Read { start, slots: lines.slots, end: lines.end, keys, fault: fault.or(lines.fault).or(broken) })
+}
+
+impl Read {
+    /// The message with its body cut to Content-Length; a datagram shorter than that is an error, one without
+    /// Content-Length ends the body itself (RFC 3261 18.3).
+    fn finish(mut self, mut datagram: Bytes) -> Result<Message, ParseError> {
+        let rest = datagram.len() - self.end.min(datagram.len());
+        match self.keys.content_length {
+            Some(length) if length > rest => self.fault = self.fault.or(Some(Rule::Truncated)),
+            Some(length) => datagram.truncate(self.end + length),
+            None => {}
+        }
+        let message = Message::new(datagram, self.end, self.start, self.slots, self.keys);
+        match self.fault {
+            None => Ok(message),
+            Some(rule) => Err(ParseError::new(rule, message)),
+        }
+    }
+}
+
+/// A copy whose header section is UTF-8: bytes that are not become `?`, so that no offset moves.
+fn repair(datagram: &[u8], end: usize) -> Vec<u8> {
+    let mut copy = datagram.to_vec();
+    let mut from = 0;
+    while let Some(Err(error)) = copy.get(from..end).map(std::str::from_utf8) {
+        from += error.valid_up_to();
+        if let Some(byte) = copy.get_mut(from) {
+            *byte = b'?';
+        }
+    }
+    copy
 }

@@ -4,6 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use memchr::memchr;
+
+use crate::header::scan::{
+    HOST, PLAIN, TOKEN, URI_TAIL, USER, common, decimal, escapes_hold, is_all, run, trim,
+};
 use crate::header::{Malformed, Params};
 
 /// The scheme of a URI.
@@ -35,8 +40,45 @@ impl<'a> Host<'a> {
     ///
     /// # Errors
     /// When it is none of them.
-    pub fn parse(_text: &'a str) -> Result<Self, Malformed> {
-        unimplemented!()
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        const FAULT: Malformed = Malformed::new("malformed host", "25.1");
+        let bytes = text.as_bytes();
+        match bytes.first() {
+            Some(b'[') => {
+                let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                inner.and_then(ipv6).map(Self::V6).ok_or(FAULT)
+            }
+            Some(b'0'..=b'9') => match text.parse() {
+                Ok(address) => Ok(Self::V4(address)),
+                // A name may start with a digit, and container hosts do; digits and dots alone are a broken address.
+                Err(_) if is_all(bytes, HOST) && bytes.iter().any(u8::is_ascii_alphabetic) => {
+                    Ok(Self::Name(text))
+                }
+                Err(_) => Err(FAULT),
+            },
+            _ if is_all(bytes, HOST) => Ok(Self::Name(text)),
+            _ => Err(FAULT),
+        }
+    }
+
+    /// Reads a host and an optional port; white space may surround the colon, as in Via.
+    ///
+    /// # Errors
+    /// When either is malformed.
+    pub fn with_port(text: &'a str) -> Result<(Self, Option<u16>), Malformed> {
+        let bytes = text.as_bytes();
+        let end = match bytes.first() {
+            Some(b'[') => memchr(b']', bytes).map_or(text.len(), |close| close + 1),
+            _ => run(bytes, 0, HOST),
+        };
+        let host = Self::parse(text.get(..end).unwrap_or_default())?;
+        let rest = trim(text.get(end..).unwrap_or_default());
+        if rest.is_empty() {
+            return Ok((host, None));
+        }
+        let port = rest.strip_prefix(':').map(trim).and_then(|digits| decimal(digits.as_bytes()));
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        port.map(|port| (host, Some(port))).ok_or(Malformed::new("malformed port", "25.1"))
     }
 
     /// The address, if it is one.
@@ -48,6 +90,17 @@ impl<'a> Host<'a> {
             Self::V6(address) => Some(IpAddr::V6(*address)),
         }
     }
+}
+
+/// An IPv6 address; also with the third colon before an embedded IPv4 address that the grammar of RFC 3261 wrongly
+/// demands and that must be tolerated (RFC 5118 4.10).
+fn ipv6(text: &str) -> Option<Ipv6Addr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let (hex, v4) = text.split_once(":::")?;
+    v4.parse::<Ipv4Addr>().ok()?;
+    format!("{hex}::{v4}").parse().ok()
 }
 
 impl fmt::Display for Host<'_> {
@@ -78,8 +131,66 @@ impl<'a> Uri<'a> {
     ///
     /// # Errors
     /// When it breaks the grammar of its scheme.
-    pub fn parse(_text: &'a str) -> Result<Self, Malformed> {
-        unimplemented!()
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        const FAULT: Malformed = Malformed::new("URI without a scheme", "19.1.1");
+        let colon = memchr(b':', text.as_bytes()).ok_or(FAULT)?;
+        let (scheme, rest) =
+            (text.get(..colon).unwrap_or_default(), text.get(colon + 1..).unwrap_or_default());
+        match scheme.as_bytes() {
+            [b's' | b'S', b'i' | b'I', b'p' | b'P'] => Self::sip(text, Scheme::Sip, rest),
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S'] => Self::sip(text, Scheme::Sips, rest),
+            [b't' | b'T', b'e' | b'E', b'l' | b'L'] => Self::tel(text, rest),
+            [first, ..] if first.is_ascii_alphabetic() && is_all(scheme.as_bytes(), TOKEN) => {
+                Self::opaque(text, scheme, rest)
+            }
+            _ => Err(FAULT),
+        }
+    }
+
+    fn bare(text: &'a str, scheme: Scheme<'a>) -> Self {
+        let params = Params::default();
+        Self { text, scheme, user: None, password: None, host: None, port: None, params, headers: "" }
+    }
+
+    /// `[user[:password]@]host[:port][;params][?headers]` (RFC 3261 19.1.1).
+    fn sip(text: &'a str, scheme: Scheme<'a>, rest: &'a str) -> Result<Self, Malformed> {
+        let mut uri = Self::bare(text, scheme);
+        let rest = match memchr(b'@', rest.as_bytes()) {
+            Some(at) => {
+                (uri.user, uri.password) = user_info(rest.get(..at).unwrap_or_default())?;
+                rest.get(at + 1..).unwrap_or_default()
+            }
+            None => rest,
+        };
+        let end = rest.bytes().position(|byte| matches!(byte, b';' | b'?')).unwrap_or(rest.len());
+        let (host, tail) = (rest.get(..end).unwrap_or_default(), rest.get(end..).unwrap_or_default());
+        let (host, port) = Host::with_port(host)?;
+        (uri.host, uri.port) = (Some(host), port);
+        (uri.params, uri.headers) = tail_parts(tail)?;
+        Ok(uri)
+    }
+
+    /// A telephone number and its parameters (RFC 3966 3).
+    fn tel(text: &'a str, rest: &'a str) -> Result<Self, Malformed> {
+        let end = memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
+        let number = rest.get(..end).unwrap_or_default();
+        let digits = number.strip_prefix('+').unwrap_or(number);
+        let fits = |byte: u8| byte.is_ascii_hexdigit() || b"*#-.()".contains(&byte);
+        if digits.is_empty() || !digits.bytes().all(fits) {
+            return Err(Malformed::new("malformed telephone number", "19.1.6"));
+        }
+        let mut uri = Self { user: Some(number), ..Self::bare(text, Scheme::Tel) };
+        (uri.params, _) = tail_parts(rest.get(end..).unwrap_or_default())?;
+        Ok(uri)
+    }
+
+    /// Any other scheme: visible characters, nothing that ends a name-addr or a header value.
+    fn opaque(text: &'a str, scheme: &'a str, rest: &str) -> Result<Self, Malformed> {
+        let visible = |byte: u8| (0x21..0x7f).contains(&byte) && !matches!(byte, b'<' | b'>' | b'"');
+        if rest.is_empty() || !rest.bytes().all(visible) {
+            return Err(Malformed::new("malformed URI", "25.1"));
+        }
+        Ok(Self::bare(text, Scheme::Other(scheme)))
     }
 
     /// The text it was read from.
@@ -103,7 +214,7 @@ impl<'a> Uri<'a> {
     /// The user part with `%xx` escapes resolved; bytes that are not UTF-8 become U+FFFD.
     #[must_use]
     pub fn user_unescaped(&self) -> Option<Cow<'a, str>> {
-        unimplemented!()
+        self.user.map(unescape)
     }
 
     /// The password as written.
@@ -143,11 +254,162 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// User and password of `user[:password]`.
+fn user_info(text: &str) -> Result<(Option<&str>, Option<&str>), Malformed> {
+    const FAULT: Malformed = Malformed::new("malformed user part", "19.1.1");
+    let (user, password) = match memchr(b':', text.as_bytes()) {
+        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
+        None => (text, None),
+    };
+    let shared = common(user.as_bytes()) & password.map_or(u8::MAX, |password| common(password.as_bytes()));
+    if user.is_empty() || shared & USER == 0 || (shared & PLAIN == 0 && !escapes_hold(text.as_bytes())) {
+        return Err(FAULT);
+    }
+    Ok((Some(user), password))
+}
+
+/// Parameters and headers of `;params?headers`.
+fn tail_parts(tail: &str) -> Result<(Params<'_>, &str), Malformed> {
+    if tail.is_empty() {
+        return Ok((Params::default(), ""));
+    }
+    let shared = common(tail.as_bytes());
+    if shared & URI_TAIL == 0 || (shared & PLAIN == 0 && !escapes_hold(tail.as_bytes())) {
+        return Err(Malformed::new("malformed URI parameters", "19.1.1"));
+    }
+    let (params, headers) = tail.split_once('?').unwrap_or((tail, ""));
+    Ok((Params::parse(params)?, headers))
+}
+
+/// `%xx` resolved; bytes that are not UTF-8 become U+FFFD.
+fn unescape(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    match String::from_utf8_lossy(&unescaped(text)) {
+        Cow::Borrowed(plain) => Cow::Owned(plain.to_owned()),
+        Cow::Owned(plain) => Cow::Owned(plain),
+    }
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    decode(text, |_| false)
+}
+
+/// Resolves `%xx`, but keeps those escaped whose character `kept` picks, in one spelling.
+fn decode(text: &str, kept: fn(u8) -> bool) -> Vec<u8> {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        let mut digits = bytes.clone();
+        let pair = (digits.next().and_then(hex), digits.next().and_then(hex));
+        let (b'%', (Some(high), Some(low))) = (byte, pair) else {
+            plain.push(byte);
+            continue;
+        };
+        bytes = digits;
+        match high << 4 | low {
+            byte if kept(byte) => plain.extend([b'%', high, low]),
+            byte => plain.push(byte),
+        }
+    }
+    plain
+}
+
+fn hex(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
 /// Comparison by the rules of RFC 3261 19.1.4 (which is not transitive, hence no `Eq`).
 impl PartialEq for Uri<'_> {
-    fn eq(&self, _other: &Self) -> bool {
-        unimplemented!()
+    fn eq(&self, other: &Self) -> bool {
+        match (self.scheme, other.scheme) {
+            (Scheme::Other(a), Scheme::Other(b)) => {
+                a.eq_ignore_ascii_case(b) && self.text.get(a.len()..) == other.text.get(b.len()..)
+            }
+            (Scheme::Tel, Scheme::Tel) => {
+                same_number(self.user, other.user) && same_params(self.params, other.params, |_| true)
+            }
+            (a, b) if a == b => {
+                same_text(self.user, other.user)
+                    && same_text(self.password, other.password)
+                    && same_host(self.host, other.host)
+                    && self.port == other.port
+                    && same_params(self.params, other.params, is_decisive)
+                    && same_headers(self.headers, other.headers)
+            }
+            _ => false,
+        }
     }
+}
+
+/// Escapes resolved, but for reserved characters, which differ from their escape (RFC 3261 19.1.4).
+fn canonical(text: &str) -> Vec<u8> {
+    decode(text, |byte| b";/?:@&=+$,".contains(&byte))
+}
+
+/// User and password: case-sensitive, an escape equal to the character it stands for.
+fn same_text(a: Option<&str>, b: Option<&str>) -> bool {
+    a.map(canonical) == b.map(canonical)
+}
+
+/// Telephone numbers without their visual separators (RFC 3966 4).
+fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
+    let plain = |text: &str| {
+        let digits = text.bytes().filter(|byte| !b"-.()".contains(byte));
+        digits.map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>()
+    };
+    a.map(plain) == b.map(plain)
+}
+
+fn same_host(a: Option<Host<'_>>, b: Option<Host<'_>>) -> bool {
+    match (a, b) {
+        (Some(Host::Name(a)), Some(Host::Name(b))) => a.eq_ignore_ascii_case(b),
+        _ => a == b,
+    }
+}
+
+/// Parameters that must match even when only one URI has them.
+fn is_decisive(name: &str) -> bool {
+    ["user", "ttl", "method", "maddr", "transport"].iter().any(|decisive| name.eq_ignore_ascii_case(decisive))
+}
+
+/// Parameters in both must match; one that stands in a single URI counts only if it is decisive.
+fn same_params(a: Params<'_>, b: Params<'_>, decisive: fn(&str) -> bool) -> bool {
+    let fits = |from: Params<'_>, other: Params<'_>| {
+        from.iter().all(|(name, value)| match find(other, name) {
+            Some(found) => {
+                let (value, found) = (unescaped(value.unwrap_or_default()), unescaped(found));
+                value.eq_ignore_ascii_case(&found)
+            }
+            None => !decisive(name),
+        })
+    };
+    fits(a, b) && fits(b, a)
+}
+
+/// A parameter's value by its name, escapes in the names resolved.
+fn find<'a>(params: Params<'a>, name: &str) -> Option<&'a str> {
+    let name = unescaped(name);
+    let mut all = params.iter();
+    all.find(|(found, _)| unescaped(found).eq_ignore_ascii_case(&name))
+        .map(|(_, value)| value.unwrap_or_default())
+}
+
+/// Headers are never ignored; their order does not matter.
+fn same_headers(a: &str, b: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut all: Vec<_> = text
+            .split('&')
+            .map(|header| {
+                let (name, value) = header.split_once('=').unwrap_or((header, ""));
+                (unescaped(name).to_ascii_lowercase(), unescaped(value))
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    sorted(a) == sorted(b)
 }
 
 impl fmt::Display for Uri<'_> {

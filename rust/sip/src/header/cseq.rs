@@ -1,6 +1,7 @@
 //! CSeq (RFC 3261 20.16).
 
 use super::Malformed;
+use super::scan::{TOKEN, decimal, is_all, run, skip_space};
 use crate::Method;
 
 /// A CSeq value: the number that orders requests of a dialog, and the method it numbers.
@@ -19,7 +20,18 @@ impl<'a> Cseq<'a> {
     ///
     /// # Errors
     /// When it is not a number below 2^31 followed by a token.
-    pub fn parse(_text: &'a str) -> Result<Self, Malformed> {
-        unimplemented!()
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        const FAULT: Malformed = Malformed::new("not a number and a method", "20.16");
+        let bytes = text.as_bytes();
+        let digits = run(bytes, 0, TOKEN);
+        let method = skip_space(bytes, digits);
+        let number = bytes.get(..digits).and_then(decimal);
+        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number < 1 << 31);
+        let number = number.ok_or(Malformed::new("number not below 2^31", "8.1.1.5"))?;
+        let method_text = text.get(method..).unwrap_or_default();
+        if method == digits || !is_all(method_text.as_bytes(), TOKEN) {
+            return Err(FAULT);
+        }
+        Ok(Self { number, method: Method::from_token(method_text.as_bytes()), method_text })
     }
 }

@@ -165,7 +165,6 @@ impl Name {
                 | Self::Diversion
                 | Self::ErrorInfo
                 | Self::HistoryInfo
-                | Self::Identity
                 | Self::InReplyTo
                 | Self::PAccessNetworkInfo
                 | Self::PAssertedIdentity

@@ -1,18 +1,155 @@
-//! Scanners shared by the headers: tokens, quoted strings, comma lists.
+//! Scanners shared by the headers: character classes, quoted strings, numbers, comma lists.
 
 use std::borrow::Cow;
 
-/// The values of one header, comma lists split outside quotes and angle brackets.
+use memchr::{memchr, memchr2, memchr3};
+
+/// token (RFC 3261 25.1).
+pub(crate) const TOKEN: u8 = 1;
+/// The user part of a URI: unreserved, user-unreserved and `%`. Also `#`, which star codes of phones bring unescaped.
+pub(crate) const USER: u8 = 1 << 1;
+/// uri-parameter and header characters of a URI, with their separators.
+pub(crate) const URI_TAIL: u8 = 1 << 2;
+/// The value of a parameter, wide enough for token, host and what peers send in their place.
+pub(crate) const VALUE: u8 = 1 << 3;
+/// Host names; `_` is not in the grammar but in many private zones.
+pub(crate) const HOST: u8 = 1 << 4;
+/// word and `@`: the characters of a Call-ID.
+pub(crate) const WORD: u8 = 1 << 5;
+/// Everything but `%`: a run without this bit needs its escapes checked.
+pub(crate) const PLAIN: u8 = 1 << 6;
+/// Parameter names: token, and what URI parameters may hold beyond it.
+pub(crate) const NAME: u8 = 1 << 7;
+
+static CLASSES: [u8; 256] = classes();
+
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+const fn classes() -> [u8; 256] {
+    let mut table = [PLAIN; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        if !matches!(byte as u8, b'"' | b',' | b';' | b'<' | b'>' | b'\\') {
+            table[byte] |= VALUE;
+        }
+        if (byte as u8).is_ascii_alphanumeric() {
+            table[byte] |= TOKEN | USER | URI_TAIL | HOST | WORD | NAME;
+        }
+        byte += 1;
+    }
+    add(&mut table, b"-.!%*_+`'~", TOKEN | WORD | NAME);
+    add(&mut table, b"[]/:&$()", NAME);
+    add(&mut table, b"-_.!~*'()&=+$,;?/%#", USER);
+    add(&mut table, b"-_.!~*'()[]/:&+$;=?%", URI_TAIL);
+    add(&mut table, b"-._", HOST);
+    add(&mut table, b"()<>:\\\"/[]?{}@", WORD);
+    table[b'%' as usize] &= !PLAIN;
+    table
+}
+
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+const fn add(table: &mut [u8; 256], bytes: &[u8], class: u8) {
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] |= class;
+        at += 1;
+    }
+}
+
+pub(crate) fn class(byte: u8) -> u8 {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// The classes all bytes share; every class for no bytes at all.
+pub(crate) fn common(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(u8::MAX, |common, byte| common & class(*byte))
+}
+
+/// Whether there is at least one byte and all are of a class.
+pub(crate) fn is_all(bytes: &[u8], wanted: u8) -> bool {
+    !bytes.is_empty() && common(bytes) & wanted != 0
+}
+
+/// Where the run of a class that starts at `from` ends.
+pub(crate) fn run(bytes: &[u8], from: usize, wanted: u8) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    from + rest.iter().position(|byte| class(*byte) & wanted == 0).unwrap_or(rest.len())
+}
+
+/// Where the white space that starts at `from` ends (folds are spaces by now).
+pub(crate) fn skip_space(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(b' ' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// A value without the white space around it.
+pub(crate) fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+/// The offset behind the closing quote of a string whose opening quote is at `open`.
+pub(crate) fn quoted_end(bytes: &[u8], open: usize) -> Option<usize> {
+    let mut at = open + 1;
+    loop {
+        let found = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes.get(found) == Some(&b'"') {
+            return Some(found + 1);
+        }
+        at = found + 2;
+    }
+}
+
+/// Whether every `%` is followed by two hexadecimal digits (RFC 3261 25.1 escaped).
+pub(crate) fn escapes_hold(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = memchr(b'%', rest) {
+        match rest.get(at + 1..at + 3) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
+            _ => return false,
+        }
+        rest = rest.get(at + 3..).unwrap_or_default();
+    }
+    true
+}
+
+/// A decimal number with any leading zeros; `None` when empty, not digits, or above `u64`.
+pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() {
+        return None;
+    }
+    bytes.iter().try_fold(0_u64, |value, byte| {
+        byte.is_ascii_digit().then_some(())?;
+        value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+    })
+}
+
+/// The values of one header line, split at commas outside quotes and angle brackets, white space trimmed.
+/// A trailing or doubled comma yields an empty value.
 #[derive(Debug, Clone)]
 pub struct Values<'a> {
-    rest: &'a str,
+    rest: Option<&'a str>,
+    split: bool,
 }
 
 impl<'a> Values<'a> {
     /// Splits one line's value.
     #[must_use]
-    pub fn new(text: &'a str) -> Self {
-        Self { rest: text }
+    pub fn new(line: &'a str) -> Self {
+        Self { rest: Some(line), split: true }
+    }
+
+    /// One line's value as it is, for headers that are no lists.
+    #[must_use]
+    pub fn whole(line: &'a str) -> Self {
+        Self { rest: Some(line), split: false }
+    }
+
+    /// What is not split yet; `None` once all values were taken.
+    #[must_use]
+    pub fn rest(&self) -> Option<&'a str> {
+        self.rest
     }
 }
 
@@ -20,13 +157,45 @@ impl<'a> Iterator for Values<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let _ = self.rest;
-        unimplemented!()
+        let text = self.rest?;
+        let (value, rest) = match self.split.then(|| comma(text.as_bytes())).flatten() {
+            Some(at) => (text.get(..at)?, text.get(at + 1..)),
+            None => (text, None),
+        };
+        self.rest = rest;
+        Some(trim(value))
+    }
+}
+
+/// The first comma that separates values.
+fn comma(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let found = at + memchr3(b',', b'"', b'<', bytes.get(at..)?)?;
+        at = match bytes.get(found) {
+            Some(b',') => return Some(found),
+            Some(b'"') => quoted_end(bytes, found)?,
+            _ => found + 1 + memchr(b'>', bytes.get(found + 1..)?)?,
+        };
     }
 }
 
 /// Text without its surrounding quotes and backslash escapes (RFC 3261 25.1 quoted-string).
 #[must_use]
-pub fn unquote(_text: &str) -> Cow<'_, str> {
-    unimplemented!()
+pub fn unquote(text: &str) -> Cow<'_, str> {
+    let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Cow::Borrowed(text);
+    };
+    if !inner.contains('\\') {
+        return Cow::Borrowed(inner);
+    }
+    let mut plain = String::with_capacity(inner.len());
+    let mut letters = inner.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => plain.extend(letters.next()),
+            _ => plain.push(letter),
+        }
+    }
+    Cow::Owned(plain)
 }

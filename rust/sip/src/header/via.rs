@@ -1,7 +1,9 @@
 //! Via (RFC 3261 20.42, RFC 3581).
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::scan::{TOKEN, run, skip_space, trim};
 use super::{Malformed, Params};
 use crate::Host;
 
@@ -16,6 +18,8 @@ pub struct Via<'a> {
     pub port: Option<u16>,
     /// Its parameters.
     pub params: Params<'a>,
+    /// Protocol and sent-by as written: everything before the parameters.
+    path: &'a str,
 }
 
 impl<'a> Via<'a> {
@@ -26,8 +30,25 @@ impl<'a> Via<'a> {
     ///
     /// # Errors
     /// When it breaks the grammar of via-parm.
-    pub fn parse(_text: &'a str) -> Result<Self, Malformed> {
-        unimplemented!()
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        const FAULT: Malformed = Malformed::new("no sent-protocol", "20.42");
+        let bytes = text.as_bytes();
+        let at = if text.starts_with("SIP/2.0/") { 8 } else { protocol_end(bytes).ok_or(FAULT)? };
+        let end = run(bytes, at, TOKEN);
+        let sent_by = skip_space(bytes, end);
+        if at == end || end == sent_by {
+            return Err(FAULT);
+        }
+        let params = memchr::memchr(b';', bytes.get(sent_by..).unwrap_or_default())
+            .map_or(text.len(), |found| sent_by + found);
+        let (host, port) = Host::with_port(trim(text.get(sent_by..params).unwrap_or_default()))?;
+        Ok(Self {
+            transport: text.get(at..end).unwrap_or_default(),
+            host,
+            port,
+            params: Params::parse(text.get(params..).unwrap_or_default())?,
+            path: trim(text.get(..params).unwrap_or_default()),
+        })
     }
 
     /// The branch; `None` when absent or empty.
@@ -40,13 +61,19 @@ impl<'a> Via<'a> {
     /// matching of RFC 2543 applies (RFC 3261 17.2.3; RFC 4475 3.2.1).
     #[must_use]
     pub fn has_unique_branch(&self) -> bool {
-        self.branch().is_some_and(|branch| branch.len() > 7 && branch.starts_with(Self::MAGIC_COOKIE))
+        let cookie = Self::MAGIC_COOKIE.len();
+        self.branch().is_some_and(|branch| {
+            branch.len() > cookie
+                && branch.get(..cookie).is_some_and(|start| start.eq_ignore_ascii_case(Self::MAGIC_COOKIE))
+        })
     }
 
     /// Where the request really came from, as the server noted it; IPv6 with or without brackets (RFC 5118 4.5).
     #[must_use]
     pub fn received(&self) -> Option<IpAddr> {
-        unimplemented!()
+        let text = self.params.value("received")?;
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        bare.unwrap_or(text).parse().ok()
     }
 
     /// Whether the client asked for symmetric routing: `rport`, with or without a value (RFC 3581 3).
@@ -75,4 +102,41 @@ impl<'a> Via<'a> {
         let port = if self.wants_rport() { source.port() } else { self.port.unwrap_or(5060) };
         SocketAddr::new(source.ip(), port)
     }
+
+    /// The value with the request's source noted as a server must: `received` when sent-by is not that address or
+    /// `rport` was asked for, and `rport` filled in (RFC 3261 18.2.1, RFC 3581 4). What the client itself wrote into
+    /// `received` is dropped.
+    #[must_use]
+    pub fn noting(&self, source: SocketAddr) -> String {
+        let mut text = String::with_capacity(self.path.len() + self.params.as_str().len() + 64);
+        text.push_str(self.path);
+        let mut rport = false;
+        for (name, value) in self.params.iter() {
+            if name.eq_ignore_ascii_case("rport") {
+                rport = true;
+                let _ = write!(text, ";rport={}", source.port());
+            } else if !name.eq_ignore_ascii_case("received") {
+                let _ = write!(text, ";{name}");
+                let _ = value.map(|value| write!(text, "={value}"));
+            }
+        }
+        if rport || self.host.ip() != Some(source.ip()) {
+            let _ = write!(text, ";received={}", source.ip());
+        }
+        text
+    }
+}
+
+/// The offset of the transport behind `protocol / version /`, white space allowed around each slash.
+fn protocol_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for _ in 0..2 {
+        let end = run(bytes, at, TOKEN);
+        let slash = skip_space(bytes, end);
+        if end == at || bytes.get(slash) != Some(&b'/') {
+            return None;
+        }
+        at = skip_space(bytes, slash + 1);
+    }
+    Some(at)
 }

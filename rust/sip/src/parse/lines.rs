@@ -1,0 +1,180 @@
+//! The pass over the lines: where each header starts and ends.
+
+use memchr::memchr3;
+use smallvec::SmallVec;
+
+use super::Rule;
+use crate::Limits;
+use crate::header::Name;
+use crate::header::scan::{TOKEN, decimal, run, skip_space};
+
+/// A range of bytes in the header section, which never exceeds 65,535.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        Self { start: short(start), end: short(end) }
+    }
+
+    /// Where `part` lies in `whole`; empty when it does not.
+    pub(crate) fn of(part: &str, whole: &str) -> Self {
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        if start > whole.len() { Self::default() } else { Self::new(start, start + part.len()) }
+    }
+
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
+fn short(offset: usize) -> u16 {
+    u16::try_from(offset).unwrap_or(u16::MAX)
+}
+
+/// One header line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) name: Name,
+    pub(crate) name_text: Span,
+    pub(crate) value: Span,
+}
+
+/// Enough for what carriers send; more lines move to the heap.
+pub(crate) type Slots = SmallVec<[Slot; 32]>;
+
+/// The header section taken apart.
+pub(crate) struct Lines {
+    pub(crate) start: Span,
+    pub(crate) slots: Slots,
+    /// Where the body begins.
+    pub(crate) end: usize,
+    /// The first line that had to be left out.
+    pub(crate) fault: Option<Rule>,
+    /// A line continues the one before it: join and scan again.
+    pub(crate) folded: bool,
+}
+
+/// A line's end, where the next one starts, and whether it is free of stray control characters.
+pub(crate) struct Line {
+    pub(crate) end: usize,
+    pub(crate) next: usize,
+    pub(crate) clean: bool,
+}
+
+/// The line that starts at `from`; `None` when it does not end. CR must be followed by LF; NUL must be a quoted pair.
+pub(crate) fn line(bytes: &[u8], from: usize) -> Option<Line> {
+    let (mut at, mut clean) = (from, true);
+    loop {
+        let found = at + memchr3(b'\r', b'\n', 0, bytes.get(at..)?)?;
+        match bytes.get(found)? {
+            b'\n' => return Some(Line { end: found, next: found + 1, clean }),
+            b'\r' if bytes.get(found + 1)? == &b'\n' => {
+                return Some(Line { end: found, next: found + 2, clean });
+            }
+            0 if found > from && bytes.get(found - 1) == Some(&b'\\') => {}
+            _ => clean = false,
+        }
+        at = found + 1;
+    }
+}
+
+/// Takes the header section apart. Lines that are no header fields are left out and noted.
+pub(crate) fn scan(datagram: &[u8], limits: &Limits) -> Result<Lines, Rule> {
+    let max_head = limits.max_head.min(usize::from(u16::MAX));
+    let bytes = datagram.get(..max_head).unwrap_or(datagram);
+    let first =
+        line(bytes, 0).ok_or(if bytes.len() < datagram.len() { Rule::TooLarge } else { Rule::StartLine })?;
+    let mut lines = Lines {
+        start: Span::new(0, first.end),
+        slots: Slots::new(),
+        end: first.next,
+        fault: (!first.clean).then_some(Rule::Control),
+        folded: false,
+    };
+    while let Some(line) = line(bytes, lines.end) {
+        let from = std::mem::replace(&mut lines.end, line.next);
+        if line.end == from {
+            return Ok(lines);
+        }
+        lines.folded |= matches!(bytes.get(line.next), Some(b' ' | b'\t'));
+        lines.add(bytes, from, &line, limits)?;
+    }
+    // The datagram's end is the section's end when it falls on a line's end (RFC 3261 18.3: UDP frames by itself).
+    match bytes.len() < datagram.len() {
+        true => Err(Rule::TooLarge),
+        false if lines.end < bytes.len() => Ok(Lines { fault: Some(Rule::Unterminated), ..lines }),
+        false => Ok(lines),
+    }
+}
+
+impl Lines {
+    fn add(&mut self, bytes: &[u8], from: usize, line: &Line, limits: &Limits) -> Result<(), Rule> {
+        if line.end - from > limits.max_header_line || self.slots.len() >= limits.max_headers {
+            return Err(Rule::TooLarge);
+        }
+        match slot(bytes, from, line.end) {
+            _ if !line.clean => self.note(Rule::Control),
+            Some(slot) => self.slots.push(slot),
+            None => self.note(Rule::HeaderLine),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, rule: Rule) {
+        self.fault.get_or_insert(rule);
+    }
+}
+
+/// `field-name *( SP / HTAB ) ":" *( SP / HTAB ) value` (RFC 3261 7.3.1).
+fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
+    let name_end = run(bytes, from, TOKEN);
+    let colon = skip_space(bytes, name_end);
+    if name_end == from || bytes.get(colon) != Some(&b':') {
+        return None;
+    }
+    let value = skip_space(bytes, colon + 1);
+    let mut end = line_end.max(value);
+    while end > value && matches!(bytes.get(end - 1), Some(b' ' | b'\t')) {
+        end -= 1;
+    }
+    let name = Name::from_token(bytes.get(from..name_end)?);
+    Some(Slot { name, name_text: Span::new(from, name_end), value: Span::new(value, end) })
+}
+
+/// A copy whose folded header lines are joined: the line end becomes spaces, so that no offset moves
+/// (RFC 3261 7.3.1: a fold equals one space).
+pub(crate) fn unfold(datagram: &[u8]) -> Vec<u8> {
+    let mut copy = datagram.to_vec();
+    let mut at = line(datagram, 0).map_or(datagram.len(), |first| first.next);
+    while let Some(line) = line(datagram, at).filter(|line| line.end > at) {
+        if let (Some(b' ' | b'\t'), Some(end)) = (datagram.get(line.next), copy.get_mut(line.end..line.next))
+        {
+            end.fill(b' ');
+        }
+        at = line.next;
+    }
+    copy
+}
+
+/// The one Content-Length of a header section: `Ok(None)` when absent.
+pub(crate) fn content_length(head: &[u8], limits: &Limits) -> Result<Option<usize>, Rule> {
+    let lines = scan(head, limits)?;
+    if lines.folded {
+        return content_length(&unfold(head), limits);
+    }
+    let mut found = lines.slots.iter().filter(|slot| slot.name == Name::ContentLength);
+    let Some(slot) = found.next() else { return Ok(None) };
+    if found.next().is_some() {
+        return Err(Rule::Repeated(Name::ContentLength));
+    }
+    let value = head.get(slot.value.range()).and_then(decimal).and_then(|value| usize::try_from(value).ok());
+    value.map(Some).ok_or(Rule::HeaderLine)
+}

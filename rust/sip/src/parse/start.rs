@@ -1,0 +1,78 @@
+//! Request lines and status lines (RFC 3261 7.1, 7.2).
+
+use super::{Rule, Span};
+use crate::header::Malformed;
+use crate::header::scan::{TOKEN, is_all};
+use crate::{Limits, Method, Uri};
+
+/// The first line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start {
+    Request { method: Method, method_text: Span, uri: Span },
+    Response { status: u16, reason: Span },
+}
+
+/// Reads the first line as well as it can be read, with the rule it breaks.
+pub(crate) fn start_line(head: &str, line: Span, limits: &Limits) -> (Option<Start>, Option<Rule>) {
+    let line = head.get(line.range()).unwrap_or_default();
+    if line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("SIP/")) {
+        return match status_line(head, line) {
+            Ok(start) => (Some(start), None),
+            Err(rule) => (None, Some(rule)),
+        };
+    }
+    request_line(head, line, limits)
+}
+
+/// `SIP/2.0 SP 3DIGIT SP Reason-Phrase`; the phrase may be empty (RFC 4475 3.1.1.13), the code ends at 699.
+fn status_line(head: &str, line: &str) -> Result<Start, Rule> {
+    let (version, rest) = line.split_once(' ').ok_or(Rule::StartLine)?;
+    if !version.eq_ignore_ascii_case("SIP/2.0") {
+        return Err(Rule::Version);
+    }
+    let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+    let digits = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
+    let status =
+        code.parse().ok().filter(|status| digits && (100..700).contains(status)).ok_or(Rule::StartLine)?;
+    Ok(Start::Response { status, reason: Span::of(reason, head) })
+}
+
+/// `Method SP Request-URI SP SIP-Version`, each space exactly one. A line that errs in its spaces or its URI still
+/// tells the method, so that the request can be refused in place.
+fn request_line(head: &str, line: &str, limits: &Limits) -> (Option<Start>, Option<Rule>) {
+    let Some((method_text, rest)) =
+        line.split_once(' ').filter(|(method, _)| is_all(method.as_bytes(), TOKEN))
+    else {
+        return (None, Some(Rule::StartLine));
+    };
+    let Some((uri, version)) = rest.trim_end().rsplit_once(' ').filter(|(_, version)| is_version(version))
+    else {
+        return (None, Some(Rule::StartLine));
+    };
+    let fault = if !version.eq_ignore_ascii_case("SIP/2.0") {
+        Some(Rule::Version)
+    } else if uri.contains(' ') || rest.ends_with(' ') {
+        Some(Rule::StartLine)
+    } else {
+        request_uri(uri, limits).err()
+    };
+    let method = Method::from_token(method_text.as_bytes());
+    let start = Start::Request { method, method_text: Span::of(method_text, head), uri: Span::of(uri, head) };
+    (Some(start), fault)
+}
+
+fn is_version(text: &str) -> bool {
+    text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("SIP/"))
+}
+
+/// A URI without headers: those make no sense in a Request-URI (RFC 3261 19.1.1, table 1).
+fn request_uri(text: &str, limits: &Limits) -> Result<(), Rule> {
+    if text.len() > limits.max_uri {
+        return Err(Rule::UriTooLong);
+    }
+    let uri = Uri::parse(text).map_err(Rule::RequestUri)?;
+    match uri.headers() {
+        "" => Ok(()),
+        _ => Err(Rule::RequestUri(Malformed::new("headers not allowed", "19.1.1"))),
+    }
+}
