@@ -43,13 +43,13 @@ class ClientFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     ] = None
 
 
-class Authenticate(ClientFrame, tag="authenticate"):
+class Authenticate(ClientFrame, frozen=True, kw_only=True, tag="authenticate"):
     """Show an API key: browsers cannot set headers on a WebSocket. Answer: `authenticated`."""
 
     api_key: Annotated[str, Meta(min_length=1, max_length=512, description="One of API_KEYS.")]
 
 
-class Register(ClientFrame, tag="register"):
+class Register(ClientFrame, frozen=True, kw_only=True, tag="register"):
     """Take calls that a route sends to this browser target. Answer: `registered`."""
 
     browser: Annotated[
@@ -58,7 +58,7 @@ class Register(ClientFrame, tag="register"):
     ]
 
 
-class JoinCall(ClientFrame, tag="join-call"):
+class JoinCall(ClientFrame, frozen=True, kw_only=True, tag="join-call"):
     """Take part in a call; the first to join a ringing call answers it. Answer: `joined-call`."""
 
     call_id: CallId
@@ -67,20 +67,20 @@ class JoinCall(ClientFrame, tag="join-call"):
     ] = None
 
 
-class LeaveCall(ClientFrame, tag="leave-call"):
+class LeaveCall(ClientFrame, frozen=True, kw_only=True, tag="leave-call"):
     """Leave a call without ending it for others."""
 
     call_id: CallId
 
 
-class Offer(ClientFrame, tag="offer"):
+class Offer(ClientFrame, frozen=True, kw_only=True, tag="offer"):
     """The browser's SDP offer. Answer: `answer`."""
 
     call_id: CallId
     sdp: Sdp
 
 
-class Answer(ClientFrame, tag="answer"):
+class Answer(ClientFrame, frozen=True, kw_only=True, tag="answer"):
     """The browser's SDP answer to an `offer` of the gateway."""
 
     call_id: CallId
@@ -101,14 +101,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default=None, name="sdpMLineIndex")
 
 
-class IceCandidate(ClientFrame, tag="ice-candidate"):
+class IceCandidate(ClientFrame, frozen=True, kw_only=True, tag="ice-candidate"):
     """One trickled candidate (RFC 8838); null ends them."""
 
     call_id: CallId
     candidate: Candidate | None
 
 
-class Dtmf(ClientFrame, tag="dtmf"):
+class Dtmf(ClientFrame, frozen=True, kw_only=True, tag="dtmf"):
     """Send digits to the other side of the call."""
 
     call_id: CallId
@@ -128,17 +128,17 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     ] = UNSET
 
 
-class Authenticated(Reply, tag="authenticated"):
+class Authenticated(Reply, frozen=True, kw_only=True, tag="authenticated"):
     """The key is good: calls will be shown on this socket."""
 
 
-class Registered(Reply, tag="registered"):
+class Registered(Reply, frozen=True, kw_only=True, tag="registered"):
     """The name is taken."""
 
     browser: Annotated[str, Meta(description="The name of the `register` frame.")]
 
 
-class JoinedCall(Reply, tag="joined-call"):
+class JoinedCall(Reply, frozen=True, kw_only=True, tag="joined-call"):
     """The client takes part in the call; its `offer` comes next."""
 
     call_id: Annotated[UUID, Meta(description="The call's id.")]
@@ -149,20 +149,20 @@ class JoinedCall(Reply, tag="joined-call"):
     call: Annotated[Call, Meta(description="The call as it is now.")]
 
 
-class LeftCall(Reply, tag="left-call"):
+class LeftCall(Reply, frozen=True, kw_only=True, tag="left-call"):
     """The client has left; sent only where the `leave-call` had a request_id."""
 
     call_id: Annotated[UUID, Meta(description="The call's id.")]
 
 
-class AnswerReply(Reply, tag="answer"):
+class AnswerReply(Reply, frozen=True, kw_only=True, tag="answer"):
     """The gateway's SDP answer; it is ICE-lite and has all its candidates."""
 
     call_id: Annotated[UUID, Meta(description="The call's id.")]
     sdp: Annotated[str, Meta(description="Session description (RFC 8866).")]
 
 
-class ErrorReply(Reply, tag="error"):
+class ErrorReply(Reply, frozen=True, kw_only=True, tag="error"):
     """A frame could not be obeyed; the socket stays open."""
 
     code: Annotated[str, Meta(description="A stable word, as in the REST problems.")]
@@ -194,7 +194,7 @@ class _Envelope(msgspec.Struct, frozen=True):
     request_id: Any = None
 
 
-_decoder = msgspec.json.Decoder(AnyClientFrame)
+_decoder: msgspec.json.Decoder[AnyClientFrame] = msgspec.json.Decoder(AnyClientFrame)
 _envelopes = msgspec.json.Decoder(_Envelope)
 _encoder = msgspec.json.Encoder()
 _KNOWN = frozenset(kind.__struct_config__.tag for kind in AnyClientFrame.__args__)
@@ -203,7 +203,8 @@ _KNOWN = frozenset(kind.__struct_config__.tag for kind in AnyClientFrame.__args_
 def decode(text: str) -> AnyClientFrame:
     """Read one frame; `FrameError` or `Invalid` says what is wrong with it."""
     try:
-        return _decoder.decode(text)
+        frame: AnyClientFrame = _decoder.decode(text)
+        return frame
     except msgspec.ValidationError as error:
         raise _fault(text, field_error(error)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -66,7 +66,7 @@ def build(routes: Iterable[Route]) -> Json:
             "title": "Telephony Gateway",
             "version": __version__,
             "description": "SIP carriers on one side, browsers and voice bots on the other. Errors are "
-            "RFC 9457 problems; RateLimit headers tell the limits; times are RFC 3339, UTC; durations are seconds.",
+            "RFC 9457 problems; RateLimit headers tell the limits; times are RFC 3339, durations seconds.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],

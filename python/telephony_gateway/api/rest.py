@@ -1,6 +1,6 @@
 """`build_app`: the whole HTTP face put together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -43,7 +43,7 @@ def _add_routes(app: web.Application, sockets: Sockets) -> None:
     install(app, routes)
 
 
-def _closing(rate: RateLimit):  # type: ignore[no-untyped-def]
+def _closing(rate: RateLimit) -> Callable[[web.Application], AsyncIterator[None]]:
     async def close(_app: web.Application) -> AsyncIterator[None]:
         yield
         await rate.close()

@@ -16,7 +16,7 @@ from telephony_gateway.errors import RateLimited
 
 if TYPE_CHECKING:
     from limits import WindowStats
-    from limits.aio.storage import RedisStorage
+    from redis.asyncio import ConnectionPool
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +36,8 @@ class RateLimit:
     def __init__(self, limit: str, redis_url: str | None = None) -> None:
         self.item: RateLimitItem = parse(limit)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._redis = _redis(redis_url) if redis_url else None
-        self._shared = SlidingWindowCounterRateLimiter(self._redis) if self._redis else None
+        self._pool = _pool(redis_url) if redis_url else None
+        self._shared = _shared(self._pool) if self._pool else None
         self._shared_after = 0.0
 
     async def hit(self, client: str) -> tuple[bool, "WindowStats"]:
@@ -58,21 +58,30 @@ class RateLimit:
 
     async def close(self) -> None:
         """Close the connection to Redis, if there is one."""
-        if self._redis is not None:
-            await self._redis.bridge.get_connection().aclose()
+        if self._pool is not None:
+            await self._pool.aclose()
 
 
-def _redis(url: str) -> "RedisStorage":
+def _pool(url: str) -> "ConnectionPool":
     # Here and not above: the client is an extra, needed only with REDIS_URL.
+    from redis.asyncio import ConnectionPool
+
+    return ConnectionPool.from_url(
+        url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, max_connections=32
+    )
+
+
+def _shared(pool: "ConnectionPool") -> SlidingWindowCounterRateLimiter:
     from limits.aio.storage import RedisStorage
 
-    return RedisStorage(
-        f"async+{url}",
+    # The address is the pool's; the URL here only tells which kind of server it is.
+    storage = RedisStorage(
+        "async+redis://localhost",
         implementation="redispy",
         key_prefix="telephony-gateway:rate",
-        socket_timeout=REDIS_TIMEOUT,
-        socket_connect_timeout=REDIS_TIMEOUT,
+        connection_pool=pool,  # type: ignore[arg-type]
     )
+    return SlidingWindowCounterRateLimiter(storage)
 
 
 def client_of(request: web.Request) -> str:
