@@ -1,0 +1,98 @@
+"""Joining the two sides of a call, once both are there: a browser with its SIP leg, or two SIP legs.
+
+Every `await` is a gap in which the caller may hang up or the browser may go; after each, what is still true
+is asked anew.
+"""
+
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.events import LegId
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.legs import Legs, browser_side
+from telephony_gateway.calls.live import LiveCall, Participant
+from telephony_gateway.calls.model import Ending
+from telephony_gateway.calls.ports import Engine
+from telephony_gateway.errors import EngineFailure, WrongState
+
+ANSWER_FAILED = Ending(
+    status="failed", cause="unspecified", source="system", reason="the call could not be answered"
+)
+
+
+class Bridging:
+    """Bridges legs and answers the caller."""
+
+    def __init__(self, *, engine: Engine, journal: Journal, legs: Legs, closing: Closing) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._legs = legs
+        self._closing = closing
+
+    async def join(self, live: LiveCall) -> None:
+        """Bring the browser and the SIP leg together, if both are ready; whoever comes last calls again."""
+        participant = live.participant
+        if participant is None or participant.leg is None or not participant.ready or participant.bridged:
+            return
+        if live.call.direction == "inbound":
+            await self._answer_with(live, participant, participant.leg)
+        elif live.call.status == "in-progress":
+            await self._bridge_answered(live, participant, participant.leg)
+
+    async def connect_far(self, live: LiveCall, far: LegId) -> None:
+        """The far side of a forwarded call answered: so does the caller's leg."""
+        await self._engine.bridge(live.anchor, far)
+        if not live.call.over:
+            await self._answer(live)
+
+    async def _answer_with(self, live: LiveCall, participant: Participant, leg: LegId) -> None:
+        participant.bridged = True
+        await self._bridge(live, leg)
+        self._check(live, participant)
+        await self._answer(live)
+        if live.participant is not participant:
+            # The browser went while the 200 was on its way: nobody is there to talk to.
+            self._closing.finish(live, browser_left(live))
+        self._check(live, participant)
+
+    async def _bridge_answered(self, live: LiveCall, participant: Participant, leg: LegId) -> None:
+        participant.bridged = True
+        await self._bridge(live, leg)
+        self._check(live, participant)
+        live.clear_timer()
+        self._journal.apply(live, "bridge")
+
+    async def _bridge(self, live: LiveCall, leg: LegId) -> None:
+        try:
+            await self._engine.bridge(live.anchor, leg)
+        except EngineFailure:
+            # The SIP leg's end may have overtaken us: then this is no fault.
+            if not live.call.over:
+                raise
+            raise WrongState("the call is over") from None
+
+    async def _answer(self, live: LiveCall) -> None:
+        live.answering = True
+        try:
+            await self._engine.answer(live.anchor)
+        except EngineFailure:
+            # Usually the caller cancelled first, and its `Ended` is on the way or here.
+            self._closing.finish(live, ANSWER_FAILED)
+            raise WrongState("the caller is gone") from None
+        if live.call.over:
+            raise WrongState("the call is over")
+        live.clear_timer()
+        self._legs.update(live, live.anchor, "answered")
+        self._journal.apply(live, "answer")
+        self._journal.apply(live, "bridge")
+
+    def _check(self, live: LiveCall, participant: Participant) -> None:
+        if live.call.over:
+            raise WrongState("the call is over")
+        if live.participant is not participant:
+            raise WrongState("the browser left the call")
+
+
+def browser_left(live: LiveCall) -> Ending:
+    """How an answered call ends when its browser hangs up or goes away."""
+    return Ending(
+        status="completed", cause="normal_clearing", source=browser_side(live), reason="the browser left"
+    )

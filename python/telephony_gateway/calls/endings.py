@@ -1,0 +1,130 @@
+"""How an ended leg ends its call, as tables: from the engine's cause and SIP status to our words and back."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from telephony_gateway.calls.events import Ended, EndedCause
+from telephony_gateway.calls.model import Call, Ending, HangupCause, HangupSource, LegSide, TerminalStatus
+
+Outcome = tuple[TerminalStatus, HangupCause]
+
+# Final responses to an INVITE (RFC 3261 21.4 - 21.6); what is not here failed without a better word.
+BY_STATUS: Final[Mapping[int, Outcome]] = {
+    403: ("failed", "call_rejected"),
+    404: ("failed", "not_found"),
+    408: ("no-answer", "timeout"),
+    410: ("failed", "not_found"),
+    480: ("no-answer", "timeout"),
+    484: ("failed", "not_found"),
+    486: ("busy", "user_busy"),
+    487: ("canceled", "originator_cancel"),
+    600: ("busy", "user_busy"),
+    603: ("failed", "call_rejected"),
+    604: ("failed", "not_found"),
+    607: ("failed", "call_rejected"),
+    608: ("failed", "call_rejected"),
+}
+
+# Before the answer, by the engine's cause; `rejected` goes by its status.
+BEFORE_ANSWER: Final[Mapping[EndedCause, Outcome]] = {
+    "bye": ("canceled", "originator_cancel"),
+    "cancel": ("canceled", "originator_cancel"),
+    "timeout": ("no-answer", "timeout"),
+    "no_ack": ("failed", "timeout"),
+}
+
+# After the answer the call took place: completed, whatever ended it, but for a 200 that was never confirmed.
+AFTER_ANSWER: Final[Mapping[EndedCause, Outcome]] = {
+    "bye": ("completed", "normal_clearing"),
+    "cancel": ("completed", "normal_clearing"),
+    "closed": ("completed", "normal_clearing"),
+    "no_ack": ("failed", "timeout"),
+    "media_timeout": ("completed", "timeout"),
+}
+
+# What an unanswered caller is told, by how the call ended (RFC 3261 21).
+REFUSAL: Final[Mapping[TerminalStatus, int]] = {
+    "busy": 486,
+    "no-answer": 480,
+    "failed": 500,
+    "canceled": 480,
+    "completed": 480,
+}
+
+# What the peer of a leg we hang up reads in the Reason header (RFC 3326; Q.850 cause values).
+Q850: Final[Mapping[HangupCause, int]] = {
+    "normal_clearing": 16,
+    "user_busy": 17,
+    "call_rejected": 21,
+    "timeout": 19,
+    "originator_cancel": 16,
+    "not_found": 1,
+    "time_limit": 16,
+    "unspecified": 31,
+    "node_crash": 41,
+}
+
+
+def ending_of(ended: Ended, side: LegSide, *, answered: bool) -> Ending:
+    """How the end of the leg on this side ends the call."""
+    status, cause = _outcome(ended, answered)
+    return Ending(
+        status=status,
+        cause=cause,
+        source=_source(ended, side),
+        sip_response_code=ended.status,
+        reason=ended.reason or ended.cause.replace("_", " "),
+    )
+
+
+def rejection(status: int, reason: str) -> Ending:
+    """How a call ends that we refuse with this SIP status."""
+    outcome, cause = BY_STATUS.get(status, ("failed", "call_rejected"))
+    return Ending(status=outcome, cause=cause, source="system", sip_response_code=status, reason=reason)
+
+
+def requested(call: Call, reason: str | None, source: HangupSource) -> Ending:
+    """How a call ends on request: an unanswered caller is declined, an unanswered callee cancelled."""
+    if call.answered:
+        return Ending(status="completed", cause="normal_clearing", source=source, reason=reason)
+    if call.direction == "inbound":
+        return Ending(
+            status="canceled", cause="call_rejected", source=source, sip_response_code=603, reason=reason
+        )
+    return Ending(status="canceled", cause="originator_cancel", source=source, reason=reason)
+
+
+def shutdown(call: Call) -> Ending:
+    """How a call ends that is still there when the gateway must go."""
+    status: TerminalStatus = "completed" if call.answered else "canceled"
+    return Ending(
+        status=status, cause="normal_clearing", source="system", reason="the gateway is shutting down"
+    )
+
+
+def refusal_of(ending: Ending) -> int:
+    """The final response for a caller whose call ended this way before it was answered."""
+    code = ending.sip_response_code
+    # A 401 or 407 is between us and the far side; a 487 would claim that the caller cancelled.
+    if code is not None and 400 <= code <= 699 and code not in (401, 407, 487):
+        return code
+    return REFUSAL[ending.status]
+
+
+def reason_header(ending: Ending) -> str:
+    """The Reason header for a leg that is hung up because its call ended this way."""
+    return f"Q.850;cause={Q850[ending.cause]}"
+
+
+def _outcome(ended: Ended, answered: bool) -> Outcome:
+    if answered:
+        return AFTER_ANSWER.get(ended.cause, ("completed", "unspecified"))
+    if ended.cause == "rejected" and ended.status is not None:
+        return BY_STATUS.get(ended.status, ("failed", "unspecified"))
+    return BEFORE_ANSWER.get(ended.cause, ("failed", "unspecified"))
+
+
+def _source(ended: Ended, side: LegSide) -> HangupSource:
+    if ended.by == "remote" and ended.cause in ("bye", "cancel", "rejected", "closed"):
+        return side
+    return "system"

@@ -1,0 +1,147 @@
+"""Calls that come in: admitted by trunk, routed by pattern, then rung at browsers, forwarded or refused."""
+
+from uuid import UUID
+
+import structlog
+
+from telephony_gateway.calls.browsers import Browsers
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.endings import rejection
+from telephony_gateway.calls.events import Incoming
+from telephony_gateway.calls.forwarding import Forwarding
+from telephony_gateway.calls.ids import IdSource
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.legs import Legs
+from telephony_gateway.calls.live import LiveCall, LiveCalls
+from telephony_gateway.calls.model import Call, Ending
+from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.ports import Engine
+from telephony_gateway.calls.routing import Route, Routing, Trunk
+from telephony_gateway.calls.tasks import Tasks
+from telephony_gateway.calls.uris import user_of
+from telephony_gateway.errors import NotAcceptable, StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER = (("Retry-After", "5"),)
+NOBODY_THERE = Ending(
+    status="no-answer",
+    cause="unspecified",
+    source="system",
+    sip_response_code=480,
+    reason="no browser is connected",
+)
+NOBODY_ANSWERED = Ending(
+    status="no-answer", cause="timeout", source="system", sip_response_code=480, reason="nobody answered"
+)
+
+
+class Inbound:
+    """Takes INVITEs."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        journal: Journal,
+        calls: LiveCalls,
+        legs: Legs,
+        closing: Closing,
+        tasks: Tasks,
+        browsers: Browsers,
+        forwarding: Forwarding,
+        routing: Routing,
+        ids: IdSource,
+        policy: Policy,
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._calls = calls
+        self._legs = legs
+        self._closing = closing
+        self._tasks = tasks
+        self._browsers = browsers
+        self._forwarding = forwarding
+        self._routing = routing
+        self._ids = ids
+        self._policy = policy
+
+    def incoming(self, event: Incoming, *, draining: bool) -> None:
+        """Decide where a call goes; the one Python decision of an inbound call."""
+        trunk = self._admit(event, draining)
+        if trunk is None:
+            return
+        to, from_ = user_of(event.request_uri) or user_of(event.to_uri), user_of(event.from_uri)
+        route = self._routing.route(trunk=trunk.name, to=to, from_=from_)
+        live = self._begin(event, self._call(event, trunk, route, to, from_), trunk, route)
+        if live is not None:
+            self._follow(live, event, route)
+            self._journal.phase(live.call, "decision", live.call.created_at)
+
+    def _admit(self, event: Incoming, draining: bool) -> Trunk | None:
+        trunk = self._routing.trunk_of(event.source[0])
+        if trunk is None:
+            log.info("call refused: no trunk has its address", source=event.source[0])
+            self._refuse(event, 403, "no_trunk")
+        elif draining or self._calls.full:
+            self._refuse(event, 503, "draining" if draining else "full")
+            return None
+        return trunk
+
+    def _refuse(self, event: Incoming, status: int, reason: str) -> None:
+        self._journal.refused(reason)
+        self._engine.reject(event.leg, status, None, RETRY_AFTER if status == 503 else ())
+
+    def _call(self, event: Incoming, trunk: Trunk, route: Route | None, to: str, from_: str) -> Call:
+        call_id: UUID = self._ids.new()
+        return Call(
+            id=call_id,
+            direction="inbound",
+            status="queued",
+            from_=from_ or event.from_uri,
+            to=to or event.to_uri,
+            trunk=trunk.name,
+            route=route.name if route else None,
+            sip_call_id=event.sip_call_id,
+            timeout=self._policy.ring_timeout,
+            created_at=self._journal.clock.now(),
+        )
+
+    def _begin(self, event: Incoming, call: Call, trunk: Trunk, route: Route | None) -> LiveCall | None:
+        target = route.target if route else None
+        live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target)
+        self._calls.add(live)
+        self._legs.adopt(live, event.leg, "sip", "caller")
+        try:
+            self._journal.begin(live, {"direction": "inbound", "trunk": call.trunk, "route": call.route})
+        except StoreUnavailable:
+            self._calls.forget(live)
+            self._refuse(event, 503, "store")
+            return None
+        return live
+
+    def _follow(self, live: LiveCall, event: Incoming, route: Route | None) -> None:
+        if route is None:
+            self._closing.finish(live, rejection(404, "no route takes this number"))
+        elif route.target.reject is not None:
+            self._closing.finish(live, rejection(route.target.reject, f"rejected by route {route.name}"))
+        elif route.target.browser is not None:
+            self._ring_browsers(live)
+        else:
+            self._forwarding.forward(live, event, route.target)
+
+    def _ring_browsers(self, live: LiveCall) -> None:
+        if not self._browsers.any_for(live):
+            self._closing.finish(live, NOBODY_THERE)
+            return
+        self._tasks.later(live, live.call.timeout, lambda: self._closing.finish(live, NOBODY_ANSWERED))
+        self._tasks.spawn(live, lambda: self._ring(live))
+
+    async def _ring(self, live: LiveCall) -> None:
+        try:
+            live.codec = await self._engine.ring(live.anchor, codecs=live.codecs)
+        except NotAcceptable:
+            return  # 488 has left; the leg's `Ended` ends the call
+        self._legs.update(live, live.anchor, "ringing", live.codec)
+        self._journal.apply(live, "ring")
+        self._browsers.announce(live)

@@ -1,0 +1,164 @@
+"""The one place where a running call changes: apply, record, tell.
+
+Each step goes to the store (in order), the cache (latest state only), the observers and the browsers that
+watch the call, so all of them show one sequence.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from telephony_gateway.calls.containment import contained
+from telephony_gateway.calls.events import LegId
+from telephony_gateway.calls.frames import CallEnded, CallState, ServerFrame
+from telephony_gateway.calls.live import LiveCall
+from telephony_gateway.calls.model import Applied, Call, CallEvent, Ending, Leg, Session, Trigger
+from telephony_gateway.calls.ports import Browser, Cache, Clock, Observer, Phase, Store
+from telephony_gateway.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+
+class Journal:
+    """Turns steps of a call into records and notices."""
+
+    def __init__(self, *, store: Store, cache: Cache, observers: Sequence[Observer], clock: Clock) -> None:
+        self._store = store
+        self._mirror = CacheMirror(cache)
+        self._observers = observers
+        self.clock = clock
+
+    def begin(self, live: LiveCall, data: Mapping[str, Any]) -> None:
+        """The first event of a call. `StoreUnavailable` here means that the call must not begin."""
+        call, events = live.call.initiated(data)
+        self._store.record(call, events)
+        self._adopt(live, call, events)
+
+    def apply(self, live: LiveCall, trigger: Trigger, data: Mapping[str, Any] | None = None) -> None:
+        """One step that does not end the call."""
+        before = live.call.sequence
+        self._keep(live, live.call.apply(trigger, self.clock.now(), data))
+        if trigger == "answer":
+            self.phase(live.call, "invite", live.call.created_at)
+        if trigger != "digit" and live.call.sequence != before:
+            self.tell(live.watchers.values(), CallState(call=live.call))
+
+    def end(self, live: LiveCall, ending: Ending) -> None:
+        """The terminal step."""
+        self._keep(live, live.call.end(ending, self.clock.now()))
+        started = live.call.answered_at or live.call.created_at
+        self.phase(live.call, "media" if live.call.answered else "invite", started)
+        self.tell(live.watchers.values(), CallEnded(call=live.call))
+
+    def leg(self, live: LiveCall, number: LegId, leg: Leg) -> None:
+        """A leg is new or changed; no event tells of it."""
+        if number in live.legs:
+            live.legs[number] = leg
+        self._keep(live, (live.call.with_leg(leg), ()))
+
+    def session(self, session: Session) -> None:
+        """A participant's ticket is new or changed. It is not worth refusing the participant for."""
+        with contained(lambda error: log.error("session not recorded", error=repr(error))):
+            self._store.record_session(session)
+
+    def amend(self, live: LiveCall, **changes: Any) -> None:
+        """Facts that no event tells of; the next step records them."""
+        live.call = msgspec.structs.replace(live.call, **changes)
+
+    def leg_connected(self, live: LiveCall, leg: Leg) -> None:
+        """Tell the observers that a leg's media flows."""
+        self._observe(lambda observer: observer.leg_connected(live.call, leg))
+
+    def leg_ended(self, live: LiveCall, leg: Leg) -> None:
+        """Tell the observers that a leg is gone."""
+        self._observe(lambda observer: observer.leg_ended(live.call, leg))
+
+    def phase(self, call: Call, phase: Phase, started: datetime) -> None:
+        """Tell the observers that a part of the call took from `started` to now."""
+        ended = self.clock.now()
+        self._observe(lambda observer: observer.phase(call, phase, started, ended))
+
+    def refused(self, reason: str) -> None:
+        """Tell the observers of an INVITE refused without a call."""
+        self._observe(lambda observer: observer.refused(reason))
+
+    def tell(self, browsers: Iterable[Browser], frame: ServerFrame) -> None:
+        """Push a frame; one browser's fault is its own."""
+        for browser in list(browsers):
+            with contained(lambda error: log.warning("frame not sent", error=repr(error))):
+                browser.send(frame)
+
+    async def close(self) -> None:
+        """Wait until the cache has what it should."""
+        await self._mirror.close()
+
+    def _keep(self, live: LiveCall, applied: Applied) -> None:
+        call, events = applied
+        try:
+            self._store.record(call, events)
+        except StoreUnavailable as error:
+            # A call that runs is worth more than its record: say it once, and go on.
+            if not live.store_failed:
+                log.error("call not recorded", call_id=str(call.id), error=error.message)
+            live.store_failed = True
+        self._adopt(live, call, events)
+
+    def _adopt(self, live: LiveCall, call: Call, events: Sequence[CallEvent]) -> None:
+        live.call = call
+        self._mirror.put(call)
+        for event in events:
+            self._note(call, event)
+
+    def _note(self, call: Call, event: CallEvent) -> None:
+        log.info(event.type, call_id=str(call.id), sequence=event.sequence, status=call.status)
+        self._observe(lambda observer: observer.call_event(call, event))
+
+    def _observe(self, tell: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            with contained(lambda error: log.error("observer failed", exc_info=error)):
+                tell(observer)
+
+
+class CacheMirror:
+    """Keeps the cache at the latest state of each call: one writer, newest state wins, one entry a call."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._waiting: dict[UUID, Call] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._failing = False
+
+    def put(self, call: Call) -> None:
+        """Have the call written soon."""
+        self._waiting[call.id] = call
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write(), name="cache-mirror")
+
+    async def close(self) -> None:
+        """Wait for what is to be written."""
+        if self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                call_id = next(iter(self._waiting))
+                await self._put(self._waiting.pop(call_id))
+        finally:
+            self._writer = None
+
+    async def _put(self, call: Call) -> None:
+        with contained(self._fault):
+            await self._cache.put_call(call)
+            self._failing = False
+
+    def _fault(self, error: BaseException) -> None:
+        # The cache is a convenience: what it misses, the store has. Said once until it works again.
+        if not self._failing:
+            log.warning("cache not written", error=repr(error))
+        self._failing = True

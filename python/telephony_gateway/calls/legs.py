@@ -1,0 +1,106 @@
+"""The engine's legs of a call, from their number to their `Ended`: every leg is hung up on every path."""
+
+import msgspec
+import structlog
+
+from telephony_gateway.calls.containment import contained
+from telephony_gateway.calls.endings import reason_header, refusal_of
+from telephony_gateway.calls.events import LegId
+from telephony_gateway.calls.ids import IdSource
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.live import LiveCall, LiveCalls
+from telephony_gateway.calls.model import Ending, Leg, LegKind, LegSide, LegState, LegStats, Session
+from telephony_gateway.calls.ports import Engine
+
+log = structlog.get_logger(__name__)
+
+
+class Legs:
+    """Makes, follows and drops the legs of calls."""
+
+    def __init__(self, *, engine: Engine, journal: Journal, calls: LiveCalls, ids: IdSource) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._calls = calls
+        self._ids = ids
+
+    def adopt(self, live: LiveCall, number: LegId, kind: LegKind, side: LegSide) -> None:
+        """Note the leg that a fresh call begins with; the call's first event records it."""
+        leg = Leg(id=self._ids.new(), kind=kind, side=side)
+        self._calls.attach(live, number, leg)
+        self._journal.amend(live, legs=(*live.call.legs, leg))
+
+    def far(self, live: LiveCall) -> LegId:
+        """A second SIP leg, to be dialled, beside the first."""
+        number = self._engine.new_sip_leg(beside=live.anchor)
+        self._attach(live, number, Leg(id=self._ids.new(), kind="sip", side="callee"))
+        return number
+
+    def webrtc(self, live: LiveCall, session: Session) -> LegId:
+        """A browser's leg, beside the SIP leg."""
+        number = self._engine.new_webrtc_leg(beside=live.anchor)
+        side = browser_side(live)
+        self._attach(live, number, Leg(id=self._ids.new(), kind="webrtc", side=side, session_id=session.id))
+        return number
+
+    def update(self, live: LiveCall, number: LegId, state: LegState, codec: str | None = None) -> None:
+        """The leg has come further. A leg that is gone stays gone."""
+        leg = live.legs.get(number)
+        if leg is not None and (leg.state != state or codec not in (None, leg.codec)):
+            self._journal.leg(
+                live, number, msgspec.structs.replace(leg, state=state, codec=codec or leg.codec)
+            )
+
+    def connected(self, live: LiveCall, number: LegId) -> None:
+        """The leg's media flows."""
+        self.update(live, number, "connected")
+        if leg := live.legs.get(number):
+            self._journal.leg_connected(live, leg)
+
+    def ended(self, live: LiveCall, number: LegId, stats: LegStats | None) -> Leg | None:
+        """The engine's leg is gone; returns what it was."""
+        leg = live.legs.get(number)
+        if leg is None:
+            return None
+        codec = (stats.codec if stats else None) or leg.codec
+        leg = msgspec.structs.replace(leg, state="ended", stats=stats, codec=codec)
+        self._journal.leg(live, number, leg)
+        self._calls.detach(live, number)
+        self._journal.leg_ended(live, leg)
+        return leg
+
+    def drop(self, live: LiveCall, number: LegId) -> None:
+        """Hang up a leg that never came to anything, without waiting for its end."""
+        self.hangup(number)
+        self.ended(live, number, None)
+
+    def release(self, live: LiveCall, number: LegId, ending: Ending) -> None:
+        """Hang up a leg because its call ended: an unanswered caller is refused with a fitting status."""
+        unanswered = live.call.direction == "inbound" and not live.answering and not live.call.answered
+        if number == live.anchor and unanswered:
+            self._refuse(number, refusal_of(ending))
+        else:
+            self.hangup(number, reason_header(ending))
+
+    def hangup(self, number: LegId, reason: str | None = None) -> None:
+        """Hang up; a fault of the engine is logged, the other legs still get theirs."""
+        with contained(lambda error: log.error("leg not hung up", leg=number, error=repr(error))):
+            self._engine.hangup(number, reason)
+
+    def _refuse(self, number: LegId, status: int) -> None:
+        with contained(lambda _error: self.hangup(number)):
+            self._engine.reject(number, status)
+
+    def _attach(self, live: LiveCall, number: LegId, leg: Leg) -> None:
+        self._calls.attach(live, number, leg)
+        self._journal.leg(live, number, leg)
+
+
+def browser_side(live: LiveCall) -> LegSide:
+    """Which side of the call its browser is."""
+    return "callee" if live.call.direction == "inbound" else "caller"
+
+
+def anchor_side(live: LiveCall) -> LegSide:
+    """Which side of the call its first SIP leg is."""
+    return "caller" if live.call.direction == "inbound" else "callee"

@@ -1,0 +1,146 @@
+"""A call while it runs: its value, the engine's legs, who takes part, and what to cancel when it ends."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from telephony_gateway.calls.events import LegId
+from telephony_gateway.calls.model import Call, Leg, Session
+from telephony_gateway.calls.ports import Browser
+from telephony_gateway.calls.routing import Target
+from telephony_gateway.errors import Overloaded
+
+
+@dataclass(slots=True, eq=False)
+class Participant:
+    """A browser that joined. `leg` is there from its first offer, `ready` once that offer was negotiated."""
+
+    browser: Browser
+    session: Session
+    leg: LegId | None = None
+    ready: bool = False
+    bridged: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class LiveCall:
+    """The mutable holder of one call. `anchor` is the SIP leg that the call is about: the caller's leg of an
+    inbound call, the callee's of an outbound one; `far` is the second SIP leg of a call that is forwarded.
+    """
+
+    call: Call
+    anchor: LegId
+    codecs: tuple[str, ...]
+    target: Target | None = None
+    far: LegId | None = None
+    far_codec: str | None = None
+    codec: str | None = None
+    answering: bool = False
+    digits: int = 0
+    store_failed: bool = False
+    participant: Participant | None = None
+    watchers: dict[str, Browser] = field(default_factory=dict)
+    legs: dict[LegId, Leg] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    timer: asyncio.TimerHandle | None = None
+
+    def set_timer(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back after so long, in place of the timer before."""
+        self.clear_timer()
+        self.timer = asyncio.get_running_loop().call_later(seconds, callback)
+
+    def clear_timer(self) -> None:
+        """No call back any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def cancel_tasks(self) -> None:
+        """Cancel what runs for this call, but for the task that asks."""
+        current = asyncio.current_task()
+        for task in self.tasks:
+            if task is not current:
+                task.cancel()
+
+
+class LiveCalls:
+    """Every call at hand, by id and by engine leg. Holds at most `capacity` running calls."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._by_id: dict[object, LiveCall] = {}
+        self._by_leg: dict[LegId, LiveCall] = {}
+        self._running: set[object] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._legless = asyncio.Event()
+        self._legless.set()
+
+    @property
+    def running(self) -> int:
+        """Calls that are not over."""
+        return len(self._running)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another call."""
+        return len(self._running) >= self.capacity
+
+    def add(self, live: LiveCall) -> None:
+        """Take a call in; `Overloaded` when there is no room."""
+        if self.full:
+            raise Overloaded("too many calls are running", retry_after=5.0)
+        self._by_id[live.call.id] = live
+        self._running.add(live.call.id)
+        self._idle.clear()
+
+    def find(self, call_id: object) -> LiveCall | None:
+        """The call of this id, if it is at hand."""
+        return self._by_id.get(call_id)
+
+    def of_leg(self, leg: LegId) -> LiveCall | None:
+        """The call that an engine leg belongs to."""
+        return self._by_leg.get(leg)
+
+    def all_running(self) -> list[LiveCall]:
+        """The calls that are not over."""
+        return [self._by_id[call_id] for call_id in self._running]
+
+    def everything(self) -> list[LiveCall]:
+        """The calls at hand, those that are over too."""
+        return list(self._by_id.values())
+
+    def attach(self, live: LiveCall, number: LegId, leg: Leg) -> None:
+        """Note that an engine leg belongs to a call, from before its first command to its `Ended`."""
+        live.legs[number] = leg
+        self._by_leg[number] = live
+        self._legless.clear()
+
+    def detach(self, live: LiveCall, number: LegId) -> None:
+        """The engine leg is gone."""
+        live.legs.pop(number, None)
+        self._by_leg.pop(number, None)
+        if not self._by_leg:
+            self._legless.set()
+
+    def retire(self, live: LiveCall) -> None:
+        """The call is over: it no longer counts, but is at hand until `forget`."""
+        self._running.discard(live.call.id)
+        if not self._running:
+            self._idle.set()
+
+    def forget(self, live: LiveCall) -> None:
+        """Drop every trace of a call."""
+        self.retire(live)
+        for number in list(live.legs):
+            self.detach(live, number)
+        self._by_id.pop(live.call.id, None)
+
+    async def wait_idle(self) -> None:
+        """Until no call runs."""
+        await self._idle.wait()
+
+    async def wait_legs(self) -> None:
+        """Until the engine has no leg of ours."""
+        await self._legless.wait()

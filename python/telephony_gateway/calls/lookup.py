@@ -1,0 +1,76 @@
+"""Finding calls: those at hand first, then the cache, then the store."""
+
+import asyncio
+from contextlib import suppress
+from uuid import UUID
+
+import structlog
+
+from telephony_gateway.calls.containment import contained
+from telephony_gateway.calls.live import LiveCall, LiveCalls
+from telephony_gateway.calls.model import Call, CallEvent
+from telephony_gateway.calls.ports import Cache, CallPage, CallQuery, Store
+from telephony_gateway.errors import CallNotFound, WrongState
+
+log = structlog.get_logger(__name__)
+
+SETTLE = 0.25
+"""How long a reader of the record waits for what is queued to be written."""
+
+
+class Lookup:
+    """Reads calls and their history."""
+
+    def __init__(self, *, calls: LiveCalls, cache: Cache, store: Store) -> None:
+        self._calls = calls
+        self._cache = cache
+        self._store = store
+
+    async def call(self, call_id: UUID) -> Call:
+        """A call, running or over; `CallNotFound`."""
+        if (live := self._calls.find(call_id)) is not None:
+            return live.call
+        if (call := await self._cached(call_id) or await self._store.find_call(call_id)) is not None:
+            return call
+        raise CallNotFound(call_id)
+
+    async def live(self, call_id: UUID) -> LiveCall:
+        """A call that runs here; `WrongState` if it is over or runs elsewhere, `CallNotFound`."""
+        live = self._calls.find(call_id)
+        if live is not None and not live.call.over:
+            return live
+        call = await self.call(call_id)
+        if call.over:
+            raise WrongState(f"the call is over: {call.status}")
+        raise WrongState("the call runs on another node")
+
+    def at_hand(self, call_id: UUID) -> LiveCall:
+        """A call that runs here, without asking anyone else."""
+        live = self._calls.find(call_id)
+        if live is None:
+            raise CallNotFound(call_id)
+        if live.call.over:
+            raise WrongState(f"the call is over: {live.call.status}")
+        return live
+
+    async def page(self, query: CallQuery) -> CallPage:
+        """A page of calls."""
+        await self._settle()
+        return await self._store.list_calls(query)
+
+    async def events(self, call_id: UUID) -> list[CallEvent]:
+        """A call's history."""
+        await self.call(call_id)
+        await self._settle()
+        return await self._store.call_events(call_id)
+
+    async def _cached(self, call_id: UUID) -> Call | None:
+        with contained(lambda error: log.warning("cache not read", error=repr(error))):
+            return await self._cache.find_call(call_id)
+        return None
+
+    async def _settle(self) -> None:
+        # A reader should see what it just did; under load it may be a moment behind instead of waiting.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE):
+                await self._store.flush()

@@ -1,0 +1,255 @@
+"""The one door to call control: engine events and requests of the API go in here.
+
+`Manager` only composes the rooms beside it and keeps faults inside the call they happen in. Everything runs
+on one event loop; a call changes only through `Journal` and ends only through `Closing`.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from telephony_gateway.calls.bridging import Bridging
+from telephony_gateway.calls.browsers import Browsers
+from telephony_gateway.calls.clock import SystemClock
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.containment import PASS_ON, contained
+from telephony_gateway.calls.endings import requested, shutdown
+from telephony_gateway.calls.events import Event, Incoming
+from telephony_gateway.calls.forwarding import Forwarding
+from telephony_gateway.calls.ids import IdSource
+from telephony_gateway.calls.inbound import Inbound
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.legs import Legs
+from telephony_gateway.calls.live import LiveCall, LiveCalls
+from telephony_gateway.calls.lookup import Lookup
+from telephony_gateway.calls.model import Call, CallEvent, HangupSource, Session, SessionRole, Status
+from telephony_gateway.calls.outbound import NewCall, Outbound
+from telephony_gateway.calls.participants import Joined, Participants
+from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.ports import Browser, Cache, CallPage, CallQuery, Clock, Engine, Observer, Store
+from telephony_gateway.calls.progress import Progress
+from telephony_gateway.calls.routing import Routing
+from telephony_gateway.calls.tasks import Tasks
+from telephony_gateway.calls.tickets import Tickets
+from telephony_gateway.errors import EngineFailure, GatewayError, Overloaded, WrongState
+
+__all__ = ["Joined", "Manager", "NewCall"]
+
+log = structlog.get_logger(__name__)
+
+FAREWELL = 5.0
+"""How long draining waits for the last BYEs to be answered."""
+
+
+class Manager:
+    """Call control of one node."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        store: Store,
+        cache: Cache,
+        routing: Routing,
+        ids: IdSource,
+        policy: Policy,
+        observers: Sequence[Observer] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._engine = engine
+        self._draining = False
+        self._calls = calls = LiveCalls(policy.max_calls)
+        self._lookup = lookup = Lookup(calls=calls, cache=cache, store=store)
+        self._journal = journal = Journal(
+            store=store, cache=cache, observers=observers, clock=clock or SystemClock()
+        )
+        legs = Legs(engine=engine, journal=journal, calls=calls, ids=ids)
+        self._closing = closing = Closing(journal=journal, legs=legs, calls=calls, policy=policy)
+        tasks = Tasks(closing)
+        bridging = Bridging(engine=engine, journal=journal, legs=legs, closing=closing)
+        self._tickets = tickets = Tickets(cache=cache, journal=journal, ids=ids, policy=policy)
+        self._browsers = Browsers(journal=journal, calls=calls)
+        self._participants = Participants(
+            engine=engine, journal=journal, legs=legs, closing=closing, bridging=bridging, tickets=tickets,
+            policy=policy,
+        )  # fmt: skip
+        forwarding = Forwarding(
+            engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks,
+            bridging=bridging, routing=routing, policy=policy,
+        )  # fmt: skip
+        self._outbound = Outbound(
+            engine=engine, cache=cache, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
+            bridging=bridging, lookup=lookup, routing=routing, ids=ids, policy=policy,
+        )  # fmt: skip
+        self._inbound = Inbound(
+            engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
+            browsers=self._browsers, forwarding=forwarding, routing=routing, ids=ids, policy=policy,
+        )  # fmt: skip
+        self._progress = Progress(
+            journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,
+            participants=self._participants, policy=policy,
+        )  # fmt: skip
+
+    @property
+    def active_calls(self) -> int:
+        """Calls that are not over."""
+        return self._calls.running
+
+    @property
+    def draining(self) -> bool:
+        """Whether new calls are refused because the gateway is stopping."""
+        return self._draining
+
+    def handle(self, event: Event) -> None:
+        """Take one event of the engine. Never raises: a fault ends the event's call and no other."""
+        with contained(lambda error: self._fault(event, error)):
+            if isinstance(event, Incoming):
+                self._inbound.incoming(event, draining=self._draining)
+            elif (live := self._calls.of_leg(event.leg)) is not None:
+                self._progress.handle(live, event)
+
+    async def create_call(self, new: NewCall, idempotency_key: str | None = None) -> Call:
+        """Accept a call and dial it at once. The same key and body again return the first call."""
+        if self._draining:
+            raise Overloaded("the gateway is shutting down", retry_after=30.0)
+        return await self._outbound.create(new, idempotency_key)
+
+    async def find_call(self, call_id: UUID) -> Call:
+        """A call, running or over."""
+        return await self._lookup.call(call_id)
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        """A page of calls."""
+        return await self._lookup.page(query)
+
+    async def call_events(self, call_id: UUID) -> list[CallEvent]:
+        """A call's history."""
+        return await self._lookup.events(call_id)
+
+    async def change_status(self, call_id: UUID, status: Status) -> Call:
+        """Set a call to `completed` (hang up) or `canceled` (before the answer). Setting it twice is fine."""
+        call = await self._lookup.call(call_id)
+        if call.status == status:
+            return call
+        if status not in ("completed", "canceled"):
+            raise WrongState("a call can be set to completed or canceled only")
+        if status == "canceled" and call.answered:
+            raise WrongState("the call was answered: it can be completed, not canceled")
+        return await self.end_call(call_id)
+
+    async def end_call(
+        self, call_id: UUID, *, reason: str | None = None, source: HangupSource = "system"
+    ) -> Call:
+        """Hang up; `WrongState` when the call is over already."""
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            self._closing.finish(live, requested(live.call, reason, source))
+        return live.call
+
+    async def create_session(
+        self, call_id: UUID, *, role: SessionRole = "agent", ws_url: str | None = None
+    ) -> Session:
+        """A participant's ticket; its token is in this answer only."""
+        live = await self._lookup.live(call_id)
+        return await self._tickets.issue(live.call, role, ws_url)
+
+    def connect(self, browser: Browser) -> None:
+        """A browser is there; call again when it registered or authenticated: it rings for what rings."""
+        self._browsers.connect(browser)
+
+    def disconnect(self, browser: Browser) -> None:
+        """A browser's socket closed: it leaves its calls. Never raises."""
+        self._browsers.disconnect(browser)
+        for live in self._calls.all_running():
+            with contained(lambda error, live=live: self._closing.fail(live, error)):  # type: ignore[misc]
+                self._participants.disconnect(live, browser)
+
+    async def join(self, browser: Browser, call_id: UUID, token: str | None = None) -> Joined:
+        """Reserve the call for this browser: the first one gets it, the next gets `WrongState`."""
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            return await self._participants.join(live, browser, token)
+
+    async def leave(self, browser: Browser, call_id: UUID) -> None:
+        """The browser hangs up: an answered call ends, one that rings rings on."""
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            self._participants.leave(live, browser)
+
+    async def offer(self, browser: Browser, call_id: UUID, sdp: str) -> str:
+        """Take the browser's offer, return the answer; this answers a ringing inbound call."""
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            return await self._participants.offer(live, browser, sdp)
+
+    async def create_offer(self, browser: Browser, call_id: UUID) -> str:
+        """An offer for a browser that would rather answer one."""
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            return await self._participants.create_offer(live, browser)
+
+    async def answer(self, browser: Browser, call_id: UUID, sdp: str) -> None:
+        """Take the browser's answer to `create_offer`; this answers a ringing inbound call."""
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            await self._participants.answer(live, browser, sdp)
+
+    def candidate(self, browser: Browser, call_id: UUID, candidate: str | None) -> None:
+        """A trickled ICE candidate of the browser; None ends them."""
+        live = self._lookup.at_hand(call_id)
+        with self._care(live):
+            self._participants.candidate(live, browser, candidate)
+
+    def send_digits(self, browser: Browser, call_id: UUID, digits: str) -> None:
+        """Tones from the browser's keypad towards the SIP side."""
+        live = self._lookup.at_hand(call_id)
+        with self._care(live):
+            self._participants.send_digits(live, browser, digits)
+
+    async def drain(self, grace: float) -> None:
+        """Refuse new calls, let running ones finish for `grace` seconds, then hang up the rest."""
+        self._draining = True
+        self._engine.refuse_new(True)
+        await _at_most(grace, self._calls.wait_idle())
+        for live in self._calls.all_running():
+            with contained(lambda error, live=live: self._closing.fail(live, error)):  # type: ignore[misc]
+                self._closing.finish(live, shutdown(live.call))
+        await _at_most(FAREWELL, self._calls.wait_legs())
+
+    async def close(self) -> None:
+        """After `drain`: let go of every timer and wait for the cache."""
+        for live in self._calls.everything():
+            live.clear_timer()
+            live.cancel_tasks()
+            self._calls.forget(live)
+        await self._journal.close()
+
+    @contextmanager
+    def _care(self, live: LiveCall) -> Iterator[None]:
+        """A request's own mistake is the requester's; a fault ends the call and is told as such."""
+        try:
+            yield
+        except (GatewayError, *PASS_ON):
+            raise
+        except BaseException as error:
+            self._closing.fail(live, error)
+            raise EngineFailure("a fault inside the gateway ended the call", reason="fault") from None
+
+    def _fault(self, event: Event, error: BaseException) -> None:
+        live = self._calls.of_leg(event.leg)
+        if live is not None:
+            self._closing.fail(live, error)
+            return
+        log.error("event not handled", event_type=type(event).__name__, leg=event.leg, exc_info=error)
+        if isinstance(event, Incoming):
+            with contained(lambda error: log.error("call not refused", exc_info=error)):
+                self._engine.reject(event.leg, 500)
+
+
+async def _at_most(seconds: float, wait: Coroutine[Any, Any, None]) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(wait, seconds)

@@ -1,0 +1,201 @@
+"""Calls that go out: accepted and dialled at once, joined by a browser before or after the callee answers."""
+
+import asyncio
+import hashlib
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from telephony_gateway.calls.bridging import Bridging
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.events import Answered
+from telephony_gateway.calls.forwarding import GRACE, NO_ANSWER
+from telephony_gateway.calls.ids import IdSource
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.legs import Legs
+from telephony_gateway.calls.live import LiveCall, LiveCalls
+from telephony_gateway.calls.lookup import Lookup
+from telephony_gateway.calls.model import Call, Ending
+from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.ports import Cache, Engine
+from telephony_gateway.calls.routing import Destination, Routing
+from telephony_gateway.calls.tasks import Tasks
+from telephony_gateway.calls.uris import MAX_URI, escape_user, is_diallable, parse_sip
+from telephony_gateway.errors import CallNotFound, Conflict, FieldError, GatewayError, Invalid, Overloaded
+
+MAX_CLIENT_STATE = 4096
+MAX_IDEMPOTENCY_KEY = 255
+MIN_TIMEOUT, MAX_TIMEOUT = 1.0, 600.0
+UNATTENDED = Ending(
+    status="completed", cause="time_limit", source="system", reason="no browser joined the answered call"
+)
+NOT_DIALLED = Ending(status="failed", cause="unspecified", source="system", reason="could not be dialled")
+
+
+class NewCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call to be made: `to` a number (with `trunk`) or a `sip:` URI; `timeout` is seconds to the answer."""
+
+    to: str
+    from_: str | None = msgspec.field(name="from", default=None)
+    trunk: str | None = None
+    timeout: float = 60.0
+    client_state: str | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """What an idempotency key stands for."""
+
+    call_id: UUID
+    fingerprint: str
+
+
+class Outbound:
+    """Makes calls."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        cache: Cache,
+        journal: Journal,
+        calls: LiveCalls,
+        legs: Legs,
+        closing: Closing,
+        tasks: Tasks,
+        bridging: Bridging,
+        lookup: Lookup,
+        routing: Routing,
+        ids: IdSource,
+        policy: Policy,
+    ) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._journal = journal
+        self._calls = calls
+        self._legs = legs
+        self._closing = closing
+        self._tasks = tasks
+        self._bridging = bridging
+        self._lookup = lookup
+        self._routing = routing
+        self._ids = ids
+        self._policy = policy
+
+    async def create(self, new: NewCall, idempotency_key: str | None) -> Call:
+        """Accept a call and dial it. The same key and body again return the first call."""
+        _validate(new, idempotency_key)
+        destination = self._routing.destination(new.to, new.trunk)
+        if self._calls.full:
+            raise Overloaded("too many calls are running", retry_after=5.0)
+        call_id = self._ids.new()
+        if idempotency_key is not None:
+            claim = await self._claim(idempotency_key, _Claim(call_id, _fingerprint(new)))
+            if claim.call_id != call_id and (earlier := await self._earlier(claim.call_id)) is not None:
+                return earlier
+            call_id = claim.call_id
+        return self._dial(call_id, new, destination)
+
+    def ringing(self, live: LiveCall) -> None:
+        """The callee's phone rings."""
+        self._legs.update(live, live.anchor, "ringing")
+        self._journal.apply(live, "ring")
+
+    def answered(self, live: LiveCall, event: Answered) -> None:
+        """The callee answered; the browser may be there already or is awaited."""
+        live.codec = event.codec
+        live.clear_timer()
+        self._journal.amend(live, sip_call_id=event.sip_call_id)
+        self._legs.update(live, event.leg, "answered", event.codec)
+        self._journal.apply(live, "answer")
+        self._tasks.later(
+            live, self._policy.unattended_timeout, lambda: self._closing.finish(live, UNATTENDED)
+        )
+        self._tasks.spawn(live, lambda: self._bridging.join(live))
+
+    async def _claim(self, key: str, claim: _Claim) -> _Claim:
+        name = f"idempotency:{key}"
+        kept = await self._cache.claim(name, msgspec.json.encode(claim), self._policy.idempotency_ttl)
+        earlier = claim if kept is None else msgspec.json.decode(kept, type=_Claim)
+        if earlier.fingerprint != claim.fingerprint:
+            raise Conflict("the idempotency key was used before with another body")
+        return earlier
+
+    async def _earlier(self, call_id: UUID) -> Call | None:
+        # Another process may be between its claim and its call. If no call comes, the claim was for nothing:
+        # whoever holds the key makes the call, under the id that the claim named.
+        for _ in range(3):
+            try:
+                return await self._lookup.call(call_id)
+            except CallNotFound:
+                await asyncio.sleep(0.1)
+        return None
+
+    def _dial(self, call_id: UUID, new: NewCall, destination: Destination) -> Call:
+        live = self._begin(self._call(call_id, new, destination), destination)
+        host = self._policy.from_host or destination.host
+        try:
+            self._engine.dial(
+                live.anchor,
+                uri=destination.uri,
+                from_uri=_from_uri(new.from_, host),
+                next_hop=destination.next_hop,
+                codecs=destination.codecs,
+                timeout=new.timeout,
+            )
+        except GatewayError:
+            self._closing.finish(live, NOT_DIALLED)
+            raise
+        self._tasks.later(live, new.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
+        return live.call
+
+    def _begin(self, call: Call, destination: Destination) -> LiveCall:
+        live = LiveCall(call=call, anchor=self._engine.new_sip_leg(), codecs=destination.codecs)
+        self._calls.add(live)
+        self._legs.adopt(live, live.anchor, "sip", "callee")
+        try:
+            self._journal.begin(live, {"direction": "outbound", "trunk": call.trunk})
+        except GatewayError:
+            self._calls.forget(live)
+            raise
+        return live
+
+    def _call(self, call_id: UUID, new: NewCall, destination: Destination) -> Call:
+        now: datetime = self._journal.clock.now()
+        return Call(
+            id=call_id,
+            direction="outbound",
+            status="queued",
+            from_=new.from_ or "",
+            to=new.to,
+            trunk=destination.trunk,
+            client_state=new.client_state,
+            timeout=new.timeout,
+            created_at=now,
+        )
+
+
+def _validate(new: NewCall, key: str | None) -> None:
+    errors: list[FieldError] = []
+    if not 1 <= len(new.to) <= MAX_URI:
+        errors.append(("to", f"must have 1 to {MAX_URI} characters"))
+    if new.from_ is not None and not (is_diallable(new.from_) or parse_sip(new.from_)):
+        errors.append(("from", "must be a number or a sip: URI"))
+    if not MIN_TIMEOUT <= new.timeout <= MAX_TIMEOUT:
+        errors.append(("timeout", f"must be {MIN_TIMEOUT:.0f} to {MAX_TIMEOUT:.0f} seconds"))
+    if new.client_state is not None and len(new.client_state) > MAX_CLIENT_STATE:
+        errors.append(("client_state", f"must have at most {MAX_CLIENT_STATE} characters"))
+    if key is not None and not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
+        errors.append(("Idempotency-Key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters"))
+    if errors:
+        raise Invalid("the call does not fit", errors)
+
+
+def _fingerprint(new: NewCall) -> str:
+    return hashlib.sha256(msgspec.json.encode(new)).hexdigest()
+
+
+def _from_uri(from_: str | None, host: str) -> str:
+    if from_ is None:
+        return f"sip:gateway@{host}"
+    return from_ if parse_sip(from_) else f"sip:{escape_user(from_)}@{host}"

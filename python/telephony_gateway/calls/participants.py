@@ -1,0 +1,176 @@
+"""Browsers in calls: join, negotiate, leave. At most one browser is in a call; the first to join has it."""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from telephony_gateway.calls.bridging import Bridging, browser_left
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.endings import ending_of
+from telephony_gateway.calls.events import Ended, LegId
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.legs import Legs, browser_side
+from telephony_gateway.calls.live import LiveCall, Participant
+from telephony_gateway.calls.model import Call, Session
+from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.ports import Browser, Engine
+from telephony_gateway.calls.tickets import Tickets
+from telephony_gateway.errors import Invalid, WrongState
+
+_DIGITS = re.compile(r"[0-9A-D*#]{1,32}")
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """What a browser gets when it joins."""
+
+    session: Session
+    call: Call
+
+
+class Participants:
+    """Lets browsers into calls and out of them."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        journal: Journal,
+        legs: Legs,
+        closing: Closing,
+        bridging: Bridging,
+        tickets: Tickets,
+        policy: Policy,
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._legs = legs
+        self._closing = closing
+        self._bridging = bridging
+        self._tickets = tickets
+        self._policy = policy
+
+    async def join(self, live: LiveCall, browser: Browser, token: str | None) -> Joined:
+        """Reserve the call for this browser. Its offer, once negotiated, answers an inbound call."""
+        session = await self._tickets.admit(browser, live.call, token)
+        # Looking the token up took a moment: only now is it known whose the call is.
+        if (mine := live.participant) is not None and mine.browser is browser:
+            return Joined(session=mine.session, call=live.call)
+        _check_joinable(live)
+        session = msgspec.structs.replace(session, joined_at=self._journal.clock.now(), left_at=None)
+        live.participant = Participant(browser, session)
+        live.watchers[browser.id] = browser
+        self._journal.apply(live, "join", {"session_id": str(session.id), "role": session.role})
+        self._journal.session(session)
+        return Joined(session=session, call=live.call)
+
+    async def offer(self, live: LiveCall, browser: Browser, sdp: str) -> str:
+        """Take the browser's offer; returns the answer."""
+        participant = _participant(live, browser)
+        number = self._leg(live, participant)
+        try:
+            answer = await self._engine.accept_offer(number, sdp, self._codecs(live))
+        except BaseException:
+            self._take_back(live, participant, number)
+            raise
+        await self._negotiated(live, participant)
+        return answer
+
+    async def create_offer(self, live: LiveCall, browser: Browser) -> str:
+        """An offer for a browser that would rather answer one; `answer` completes it."""
+        participant = _participant(live, browser)
+        number = self._leg(live, participant)
+        try:
+            return await self._engine.create_offer(number, self._codecs(live))
+        except BaseException:
+            self._take_back(live, participant, number)
+            raise
+
+    async def answer(self, live: LiveCall, browser: Browser, sdp: str) -> None:
+        """Take the browser's answer to our offer."""
+        participant = _participant(live, browser)
+        if participant.leg is None:
+            raise WrongState("there is no offer to answer")
+        await self._engine.accept_answer(participant.leg, sdp)
+        await self._negotiated(live, participant)
+
+    def candidate(self, live: LiveCall, browser: Browser, candidate: str | None) -> None:
+        """A trickled candidate. Before the offer there is nothing it could belong to."""
+        participant = _participant(live, browser)
+        if participant.leg is None:
+            raise WrongState("send the offer before its candidates")
+        self._engine.add_candidate(participant.leg, candidate)
+
+    def send_digits(self, live: LiveCall, browser: Browser, digits: str) -> None:
+        """Tones from the browser's keypad towards the SIP side."""
+        _participant(live, browser)
+        if _DIGITS.fullmatch(digits) is None:
+            raise Invalid("not digits", [("digits", "must be 1 to 32 of 0-9, A-D, * and #")])
+        if live.call.status != "in-progress":
+            raise WrongState("the call is not in progress")
+        self._engine.send_digits(live.anchor, digits)
+
+    def leave(self, live: LiveCall, browser: Browser) -> None:
+        """The browser goes: an answered call ends, one that rings rings on."""
+        participant = _participant(live, browser)
+        self._closing.part(live, participant)
+        if live.call.status == "in-progress":
+            self._closing.finish(live, browser_left(live))
+
+    def disconnect(self, live: LiveCall, browser: Browser) -> None:
+        """The browser's socket closed: if it is in the call, it leaves."""
+        if live.participant is not None and live.participant.browser is browser:
+            self.leave(live, browser)
+
+    def lost(self, live: LiveCall, event: Ended) -> None:
+        """The media leg of a browser is gone, though its socket may be there."""
+        participant = live.participant
+        if participant is None or participant.leg != event.leg:
+            return
+        participant.leg = None
+        self._closing.part(live, participant)
+        if live.call.status == "in-progress":
+            self._closing.finish(live, ending_of(event, browser_side(live), answered=True))
+
+    async def _negotiated(self, live: LiveCall, participant: Participant) -> None:
+        if live.call.over:
+            raise WrongState("the call is over")
+        if live.participant is not participant:
+            raise WrongState("the browser left the call")
+        participant.ready = True
+        await self._bridging.join(live)
+
+    def _leg(self, live: LiveCall, participant: Participant) -> LegId:
+        if participant.leg is None:
+            participant.leg = self._legs.webrtc(live, participant.session)
+        return participant.leg
+
+    def _take_back(self, live: LiveCall, participant: Participant, number: LegId) -> None:
+        """A first negotiation failed: its leg goes, and the browser may try again."""
+        if not participant.ready and participant.leg == number:
+            participant.leg = None
+            self._legs.drop(live, number)
+
+    def _codecs(self, live: LiveCall) -> Sequence[str]:
+        """What the SIP side speaks first: then the media is relayed, not transcoded."""
+        first = [live.codec] if live.codec else []
+        return list(dict.fromkeys([*first, *live.codecs, *self._policy.codecs]))
+
+
+def _participant(live: LiveCall, browser: Browser) -> Participant:
+    participant = live.participant
+    if participant is None or participant.browser is not browser:
+        raise WrongState("join the call first")
+    return participant
+
+
+def _check_joinable(live: LiveCall) -> None:
+    call = live.call
+    if call.over:
+        raise WrongState(f"the call is over: {call.status}")
+    if live.participant is not None:
+        raise WrongState("another browser has the call")
+    if call.direction == "inbound" and (live.target is None or live.target.browser is None):
+        raise WrongState("the call is forwarded: no browser can join it")
+    if call.direction == "inbound" and (call.status != "ringing" or live.answering):
+        raise WrongState(f"the call is {call.status}: it cannot be answered now")

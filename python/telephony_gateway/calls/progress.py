@@ -1,0 +1,98 @@
+"""What the engine says about the legs of a running call, and who is told."""
+
+from typing import assert_never
+
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.endings import ending_of
+from telephony_gateway.calls.events import (
+    Answered,
+    Confirmed,
+    Connected,
+    Digit,
+    Ended,
+    Event,
+    Incoming,
+    Ringing,
+)
+from telephony_gateway.calls.forwarding import Forwarding
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.legs import Legs, anchor_side
+from telephony_gateway.calls.live import LiveCall
+from telephony_gateway.calls.outbound import Outbound
+from telephony_gateway.calls.participants import Participants
+from telephony_gateway.calls.policy import Policy
+
+
+class Progress:
+    """Hands each event of a leg to the room it concerns."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        legs: Legs,
+        closing: Closing,
+        outbound: Outbound,
+        forwarding: Forwarding,
+        participants: Participants,
+        policy: Policy,
+    ) -> None:
+        self._journal = journal
+        self._legs = legs
+        self._closing = closing
+        self._outbound = outbound
+        self._forwarding = forwarding
+        self._participants = participants
+        self._policy = policy
+
+    def handle(self, live: LiveCall, event: Event) -> None:
+        """Take one event of one of the call's legs."""
+        match event:
+            case Ended():
+                self._ended(live, event)
+            case Connected():
+                self._legs.connected(live, event.leg)
+            case _ if live.call.over:
+                pass  # a leg's news crossed the end of its call: it is being hung up
+            case Ringing():
+                self._ringing(live, event)
+            case Answered():
+                self._answered(live, event)
+            case Digit():
+                self._digit(live, event)
+            case Confirmed() | Incoming():
+                pass
+            case _:
+                assert_never(event)
+
+    def _ringing(self, live: LiveCall, event: Ringing) -> None:
+        if event.leg == live.far:
+            self._legs.update(live, event.leg, "ringing")
+            self._forwarding.ringing(live)
+        elif event.leg == live.anchor:
+            self._outbound.ringing(live)
+
+    def _answered(self, live: LiveCall, event: Answered) -> None:
+        if event.leg == live.far:
+            self._forwarding.answered(live, event)
+        elif event.leg == live.anchor:
+            self._outbound.answered(live, event)
+
+    def _digit(self, live: LiveCall, event: Digit) -> None:
+        leg = live.legs.get(event.leg)
+        if leg is None or live.call.status == "queued" or live.digits >= self._policy.max_digits:
+            return
+        live.digits += 1
+        data = {"leg_id": str(leg.id), "digit": event.digit, "duration": event.duration}
+        self._journal.apply(live, "digit", data)
+
+    def _ended(self, live: LiveCall, event: Ended) -> None:
+        self._legs.ended(live, event.leg, event.stats)
+        if live.call.over:
+            self._closing.settle(live)
+        elif event.leg == live.anchor:
+            self._closing.finish(live, ending_of(event, anchor_side(live), answered=live.call.answered))
+        elif event.leg == live.far:
+            self._closing.finish(live, ending_of(event, "callee", answered=live.call.answered))
+        else:
+            self._participants.lost(live, event)

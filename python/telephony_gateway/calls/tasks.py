@@ -1,0 +1,36 @@
+"""Work of a call that awaits the engine, and its timers. A fault in either ends that call and no other."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.containment import contained
+from telephony_gateway.calls.live import LiveCall
+
+
+class Tasks:
+    """Starts tasks and timers that belong to calls."""
+
+    def __init__(self, closing: Closing) -> None:
+        self._closing = closing
+
+    def spawn(self, live: LiveCall, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Run it for the call; it is cancelled when the call ends."""
+        task = asyncio.get_running_loop().create_task(self._run(live, work), name=f"call {live.call.id}")
+        live.tasks.add(task)
+        task.add_done_callback(live.tasks.discard)
+
+    def later(self, live: LiveCall, seconds: float, action: Callable[[], None]) -> None:
+        """Do it after so long, in place of the call's timer before, unless the call ends first."""
+
+        def fire() -> None:
+            live.timer = None
+            with contained(lambda error: self._closing.fail(live, error)):
+                action()
+
+        live.set_timer(seconds, fire)
+
+    async def _run(self, live: LiveCall, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        with contained(lambda error: self._closing.fail(live, error)):
+            await work()
