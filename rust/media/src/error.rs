@@ -33,6 +33,6 @@ pub enum Error {
     #[error("malformed ICE candidate")]
     BadCandidate,
     /// A codec could not be started.
-    #[error("codec: {0}")]
-    Codec(&'static str),
+    #[error(transparent)]
+    Codec(#[from] crate::codec::CodecError),
 }

@@ -3,10 +3,15 @@
 //! Everything between two sockets of a call: SDP, ICE, DTLS, SRTP, RTP, codecs and the joining of legs. Bytes and
 //! time go in (`handle_*`), datagrams and events come out (`poll_*`).
 
+mod bridge;
 pub mod codec;
 pub mod dtls;
+pub mod dtmf;
 pub mod error;
 pub mod ice;
+mod leg;
+mod rng;
+pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 pub mod srtp;

@@ -207,7 +207,9 @@ fn byte(packet: &[u8], at: usize) -> u8 {
 }
 
 fn word(packet: &[u8], at: usize) -> u32 {
-    packet.get(at..at + 4).map_or(0, |octets| octets.iter().fold(0, |sum, &octet| sum << 8 | u32::from(octet)))
+    packet
+        .get(at..at + 4)
+        .map_or(0, |octets| octets.iter().fold(0, |sum, &octet| sum << 8 | u32::from(octet)))
 }
 
 fn put(packet: &mut [u8], at: usize, octets: &[u8]) {

@@ -46,13 +46,15 @@ pub enum DropReason {
     StunInvalid,
     /// A DTLS record that is malformed or comes too early.
     DtlsInvalid,
+    /// A key for a peer that takes no telephone-events.
+    DtmfUnsupported,
     /// A first byte that RFC 7983 gives to no protocol spoken here.
     WebrtcUnknownProtocol,
 }
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [DropReason; 20] = [
+    pub const ALL: [DropReason; 21] = [
         DropReason::UnknownLeg,
         DropReason::RtpMalformed,
         DropReason::RtpUnknownSource,
@@ -72,6 +74,7 @@ impl DropReason {
         DropReason::StunUnknownUser,
         DropReason::StunInvalid,
         DropReason::DtlsInvalid,
+        DropReason::DtmfUnsupported,
         DropReason::WebrtcUnknownProtocol,
     ];
 
@@ -98,6 +101,7 @@ impl DropReason {
             DropReason::StunUnknownUser => "stun.unknown_user",
             DropReason::StunInvalid => "stun.invalid",
             DropReason::DtlsInvalid => "dtls.invalid",
+            DropReason::DtmfUnsupported => "dtmf.unsupported",
             DropReason::WebrtcUnknownProtocol => "webrtc.unknown_protocol",
         }
     }

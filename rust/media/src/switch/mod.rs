@@ -4,16 +4,28 @@
 //! `poll_timeout`. It opens no socket, reads no clock and starts no thread.
 
 mod event;
+mod inbound;
+mod outbox;
+mod table;
+mod timers;
 
 pub use event::{Component, EndReason, Event, LegId, Path, Transmit};
+pub(crate) use outbox::Outbox;
 
+use crate::bridge::Feed;
 use crate::codec::Codec;
 use crate::dtls::Certificate;
 use crate::error::Error;
+use crate::leg::{Leg, Local};
+use crate::rng::Rng;
 use crate::stats::{LegStats, SwitchStats};
+use slab::Slab;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use table::Table;
+use timers::Timers;
 
 /// How a switch is set up.
 #[derive(Debug, Clone)]
@@ -29,127 +41,312 @@ pub struct SwitchConfig {
 }
 
 /// One media worker's legs and bridges.
+#[derive(Debug)]
 pub struct Switch {
-    config: SwitchConfig,
+    local: Local,
+    media_timeout: Duration,
+    max_legs: usize,
+    legs: Slab<Leg>,
+    table: Table,
+    timers: Timers,
+    out: Output,
+}
+
+/// Where legs put what they have to say.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) transmits: Outbox,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) totals: SwitchStats,
+    pub(crate) rng: Rng,
 }
 
 impl Switch {
     /// An empty switch; the seed feeds every random choice (SSRCs, sequence numbers, ICE credentials).
     #[must_use]
-    pub fn new(config: SwitchConfig, _seed: [u8; 32]) -> Self {
-        Switch { config }
+    pub fn new(config: SwitchConfig, seed: [u8; 32]) -> Self {
+        let fingerprint = config.certificate.fingerprint();
+        let SwitchConfig { webrtc_locals: addresses, certificate, media_timeout, max_legs } = config;
+        Switch {
+            local: Local { addresses, certificate, fingerprint },
+            media_timeout,
+            max_legs,
+            legs: Slab::new(),
+            table: Table::default(),
+            timers: Timers::default(),
+            out: Output {
+                transmits: Outbox::default(),
+                events: VecDeque::new(),
+                totals: SwitchStats::default(),
+                rng: Rng::new(seed),
+            },
+        }
     }
 
     /// Adds a SIP leg whose RTP port is `local` (as advertised) and whose RTCP port is one above.
-    pub fn add_rtp_leg(&mut self, _now: Instant, _id: LegId, _local: SocketAddr) -> Result<(), Error> {
-        if self.config.max_legs == 0 { Err(Error::TooManyLegs) } else { Ok(()) }
-    }
-
-    /// Adds a WebRTC leg, reached through the shared WebRTC socket.
-    pub fn add_webrtc_leg(&mut self, _now: Instant, _id: LegId) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the id is taken or the switch is full.
+    pub fn add_rtp_leg(&mut self, now: Instant, id: LegId, local: SocketAddr) -> Result<(), Error> {
+        self.check_room(id)?;
+        let leg = Leg::over_rtp(now, id, local, &mut self.out.rng);
+        self.insert(leg);
         Ok(())
     }
 
+    /// Adds a WebRTC leg, reached through the shared WebRTC socket.
+    ///
+    /// # Errors
+    /// If the id is taken or the switch is full.
+    pub fn add_webrtc_leg(&mut self, now: Instant, id: LegId) -> Result<(), Error> {
+        self.check_room(id)?;
+        let leg = Leg::over_webrtc(now, id, &self.local, &mut self.out.rng);
+        self.insert(leg);
+        Ok(())
+    }
+
+    fn check_room(&self, id: LegId) -> Result<(), Error> {
+        if self.legs.len() >= self.max_legs {
+            return Err(Error::TooManyLegs);
+        }
+        if self.table.slot(id).is_some() { Err(Error::LegExists) } else { Ok(()) }
+    }
+
+    fn insert(&mut self, leg: Leg) {
+        let id = leg.id;
+        let slot = self.legs.insert(leg);
+        self.table.add(id, slot);
+        self.note_ufrag(slot);
+    }
+
     /// Makes the SDP offer of a leg.
-    pub fn create_offer(&mut self, _now: Instant, _id: LegId, _codecs: &[Codec]) -> Result<String, Error> {
-        Err(Error::UnknownLeg)
+    ///
+    /// # Errors
+    /// If there is no such leg.
+    pub fn create_offer(&mut self, _now: Instant, id: LegId, codecs: &[Codec]) -> Result<String, Error> {
+        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
+        let leg = self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?;
+        Ok(leg.create_offer(&self.local, codecs))
     }
 
     /// Takes the peer's SDP offer, first or renewed, and gives our answer; `codecs` is our order of preference.
+    ///
+    /// # Errors
+    /// [`Error::BadSdp`] if the offer cannot be read, [`Error::NotAcceptable`] if nothing in it can be used; the leg
+    /// is as it was then.
     pub fn accept_offer(
         &mut self,
-        _now: Instant,
-        _id: LegId,
-        _offer: &str,
-        _codecs: &[Codec],
+        now: Instant,
+        id: LegId,
+        offer: &str,
+        codecs: &[Codec],
     ) -> Result<String, Error> {
-        Err(Error::UnknownLeg)
+        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
+        let leg = self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?;
+        let answer = leg.accept_offer(now, offer, codecs, &self.local, &mut self.out.rng)?;
+        self.agreed(now, slot)?;
+        Ok(answer)
     }
 
-    /// Takes the peer's SDP answer to our offer.
-    pub fn accept_answer(&mut self, _now: Instant, _id: LegId, _answer: &str) -> Result<(), Error> {
-        Err(Error::UnknownLeg)
+    /// Takes the peer's SDP answer to our offer. A second answer to the same offer (early media, then the final
+    /// one) replaces the first.
+    ///
+    /// # Errors
+    /// As for [`Switch::accept_offer`], and [`Error::WrongState`] if there was no offer.
+    pub fn accept_answer(&mut self, now: Instant, id: LegId, answer: &str) -> Result<(), Error> {
+        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
+        let leg = self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?;
+        leg.accept_answer(now, answer, &mut self.out.rng)?;
+        self.agreed(now, slot)
     }
 
     /// Takes one trickled ICE candidate of the peer; `None` ends them.
-    pub fn add_candidate(&mut self, _now: Instant, _id: LegId, _candidate: Option<&str>) -> Result<(), Error> {
-        Err(Error::UnknownLeg)
+    ///
+    /// # Errors
+    /// If there is no such leg, it is no WebRTC leg, or the candidate cannot be read.
+    pub fn add_candidate(&mut self, now: Instant, id: LegId, candidate: Option<&str>) -> Result<(), Error> {
+        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
+        let leg = self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?;
+        // The end of the candidates means nothing to an ICE-lite agent: it makes no checks of its own.
+        candidate.map_or(Ok(()), |candidate| leg.add_candidate(now, candidate))?;
+        self.settle(now, slot);
+        Ok(())
+    }
+
+    fn agreed(&mut self, now: Instant, slot: usize) -> Result<(), Error> {
+        self.note_ufrag(slot);
+        let fed = self.feed(slot);
+        self.settle(now, slot);
+        fed
     }
 
     /// The codec that offer and answer agreed on.
     #[must_use]
-    pub fn negotiated(&self, _id: LegId) -> Option<Codec> {
-        None
+    pub fn negotiated(&self, id: LegId) -> Option<Codec> {
+        self.legs.get(self.table.slot(id)?)?.codec()
     }
 
-    /// Lets two legs hear each other; ends other bridges of the two.
-    pub fn bridge(&mut self, _now: Instant, _a: LegId, _b: LegId) -> Result<(), Error> {
-        Err(Error::UnknownLeg)
+    /// Lets two legs hear each other; ends other bridges of the two. A leg that has no codec yet joins in when it
+    /// has one.
+    ///
+    /// # Errors
+    /// If one of them is not there, they are the same, or their codecs cannot be joined.
+    pub fn bridge(&mut self, now: Instant, a: LegId, b: LegId) -> Result<(), Error> {
+        let (Some(slot_a), Some(slot_b)) = (self.table.slot(a), self.table.slot(b)) else {
+            return Err(Error::UnknownLeg);
+        };
+        if slot_a == slot_b {
+            return Err(Error::WrongState("a leg cannot be bridged to itself"));
+        }
+        self.separate(slot_a);
+        self.separate(slot_b);
+        self.join(slot_a, slot_b, now);
+        self.join(slot_b, slot_a, now);
+        self.out.totals.bridges += 1;
+        let fed = self.feed(slot_a);
+        if fed.is_err() {
+            self.separate(slot_a);
+        }
+        self.settle(now, slot_a);
+        self.settle(now, slot_b);
+        fed
+    }
+
+    fn join(&mut self, slot: usize, peer: usize, now: Instant) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.peer = Some(peer);
+            leg.on_bridged(now);
+        }
     }
 
     /// Ends the bridge of this leg, if it has one.
-    pub fn unbridge(&mut self, _now: Instant, _id: LegId) {}
+    pub fn unbridge(&mut self, now: Instant, id: LegId) {
+        if let Some(slot) = self.table.slot(id) {
+            self.separate(slot);
+            self.settle(now, slot);
+        }
+    }
 
-    /// Sends digits (`0-9 * # A-D`) as RFC 4733 events towards the leg's peer, each `duration` long.
+    fn separate(&mut self, slot: usize) {
+        let Some(peer) = self.legs.get_mut(slot).and_then(|leg| leg.peer.take()) else { return };
+        self.out.totals.bridges = self.out.totals.bridges.saturating_sub(1);
+        for slot in [slot, peer] {
+            if let Some(leg) = self.legs.get_mut(slot) {
+                leg.peer = None;
+                leg.feed = None;
+                leg.interrupt();
+            }
+        }
+    }
+
+    /// Sets up both directions of a bridge as the two codecs demand; what fits already stays.
+    fn feed(&mut self, slot: usize) -> Result<(), Error> {
+        let Some(peer) = self.legs.get(slot).and_then(|leg| leg.peer) else { return Ok(()) };
+        let Some((a, b)) = self.legs.get2_mut(slot, peer) else { return Ok(()) };
+        let (Some(codec_a), Some(codec_b)) = (a.codec(), b.codec()) else { return Ok(()) };
+        for (leg, from, to) in [(a, codec_b, codec_a), (b, codec_a, codec_b)] {
+            if !leg.feed.as_ref().is_some_and(|feed| feed.joins(from, to)) {
+                leg.feed = None;
+                leg.interrupt();
+                leg.feed = Some(Feed::new(from, to)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends digits (`0-9 * # A-D`) as RFC 4733 events towards the leg's peer, each `duration` long; the sound of
+    /// the bridge is silent meanwhile.
+    ///
+    /// # Errors
+    /// If there is no such leg, its peer takes no telephone-events, or the digits are none.
     pub fn send_digits(
         &mut self,
-        _now: Instant,
-        _id: LegId,
-        _digits: &str,
-        _duration: Duration,
+        now: Instant,
+        id: LegId,
+        digits: &str,
+        duration: Duration,
     ) -> Result<(), Error> {
-        Err(Error::UnknownLeg)
+        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
+        self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?.press(now, digits, duration)?;
+        self.settle(now, slot);
+        Ok(())
     }
 
     /// Removes a leg: says RTCP BYE and DTLS close_notify into the transmits, frees all it held.
-    pub fn remove(&mut self, _now: Instant, _id: LegId) -> Option<LegStats> {
-        None
+    pub fn remove(&mut self, now: Instant, id: LegId) -> Option<LegStats> {
+        let slot = self.table.slot(id)?;
+        self.separate(slot);
+        let mut leg = self.legs.try_remove(slot)?;
+        leg.close(now, &mut self.out);
+        self.table.remove(id, slot);
+        Some(leg.stats())
     }
 
     /// What a leg did so far.
     #[must_use]
-    pub fn leg_stats(&self, _id: LegId) -> Option<LegStats> {
-        None
+    pub fn leg_stats(&self, id: LegId) -> Option<LegStats> {
+        self.legs.get(self.table.slot(id)?).map(Leg::stats)
     }
 
     /// What the switch did so far.
     #[must_use]
     pub fn stats(&self) -> SwitchStats {
-        SwitchStats::default()
+        SwitchStats { legs: self.legs.len(), ..self.out.totals }
     }
-
-    /// A datagram arrived on one of a SIP leg's own ports.
-    pub fn handle_rtp(
-        &mut self,
-        _now: Instant,
-        _id: LegId,
-        _component: Component,
-        _from: SocketAddr,
-        _datagram: &mut [u8],
-    ) {
-    }
-
-    /// A datagram arrived on the shared WebRTC socket, at local address `to`.
-    pub fn handle_webrtc(&mut self, _now: Instant, _to: SocketAddr, _from: SocketAddr, _datagram: &mut [u8]) {}
 
     /// The time that `poll_timeout` named has come.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, slot)) = self.timers.first().filter(|&(at, _)| at <= now) {
+            self.timers.pop();
+            let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.scheduled == Some(at)) else { continue };
+            leg.scheduled = None;
+            leg.handle_timeout(now, self.media_timeout, &mut self.out);
+            self.schedule(slot);
+        }
+    }
 
     /// When `handle_timeout` must be called next.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
+        while let Some((at, slot)) = self.timers.first() {
+            if self.legs.get(slot).is_some_and(|leg| leg.scheduled == Some(at)) {
+                return Some(at);
+            }
+            self.timers.pop();
+        }
         None
+    }
+
+    /// After a command or a datagram that may have changed more than the media: sends and schedules what follows.
+    fn settle(&mut self, now: Instant, slot: usize) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.drain_transport(now, &mut self.out);
+        }
+        self.schedule(slot);
+    }
+
+    /// Notes when a leg must be woken, if that is earlier than noted. A later time is found when the noted one
+    /// comes: packets push the media timeout back all the time.
+    fn schedule(&mut self, slot: usize) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(at) = leg.poll_timeout(self.media_timeout) else { return };
+        if leg.scheduled.is_none_or(|scheduled| at < scheduled) {
+            leg.scheduled = Some(at);
+            self.timers.add(at, slot);
+        }
     }
 
     /// The datagrams to send, in order. Send them, then call `clear_transmits`.
     pub fn transmits(&self) -> impl Iterator<Item = Transmit<'_>> {
-        std::iter::empty()
+        self.out.transmits.iter()
     }
 
     /// Forgets the datagrams that `transmits` showed.
-    pub fn clear_transmits(&mut self) {}
+    pub fn clear_transmits(&mut self) {
+        self.out.transmits.clear();
+    }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.out.events.pop_front()
     }
 }

@@ -1,0 +1,196 @@
+//! What arrives from the leg's peer, up to the point where it is known to be good.
+
+use super::source::{Arrival, Source};
+use super::{Leg, Transport};
+use crate::dtmf::TelephoneEvent;
+use crate::rtp::{self, Header, Ssrc};
+use crate::sdp::Negotiated;
+use crate::srtp::SrtpError;
+use crate::stats::DropReason;
+use crate::switch::{Component, Output};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+/// A good RTP packet.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) kind: Kind,
+    pub(crate) source: Ssrc,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    /// Packets that are missing just before this one.
+    pub(crate) missing: u16,
+    /// It was overtaken by later ones.
+    pub(crate) late: bool,
+    /// The source is a new one, or has begun its numbers anew.
+    pub(crate) fresh: bool,
+    /// Where the payload is in the datagram.
+    pub(crate) payload: Range<usize>,
+}
+
+/// What a packet holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Audio,
+    /// A telephone-event and its clock.
+    Event(TelephoneEvent, u32),
+}
+
+impl Leg {
+    /// A datagram on one of the leg's own ports; what comes out is to be handed to the bridge.
+    pub(crate) fn receive_plain(
+        &mut self,
+        now: Instant,
+        component: Component,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        out: &mut Output,
+    ) -> Option<Received> {
+        if component == Component::Rtcp || rtp::is_rtcp(datagram) {
+            if !self.transport.rtp()?.accept_rtcp(component, from) {
+                return self.drop_packet(DropReason::RtcpUnknownSource, out);
+            }
+            self.receive_rtcp(now, datagram, out);
+            return None;
+        }
+        self.receive_rtp(now, Some(from), datagram, out)
+    }
+
+    /// An SRTP or SRTCP datagram from an authenticated address.
+    pub(crate) fn receive_sealed(
+        &mut self,
+        now: Instant,
+        datagram: &mut [u8],
+        out: &mut Output,
+    ) -> Option<Received> {
+        let control = rtp::is_rtcp(datagram);
+        let Some(srtp) = self.transport.webrtc().and_then(|webrtc| webrtc.srtp.as_mut()) else {
+            return self.drop_packet(DropReason::SrtpNotReady, out);
+        };
+        let opened = if control {
+            srtp.inbound.unprotect_rtcp(datagram)
+        } else {
+            srtp.inbound.unprotect_rtp(datagram)
+        };
+        let length = match opened {
+            Ok(length) => length,
+            Err(SrtpError::Authentication) => return self.drop_packet(DropReason::SrtpAuth, out),
+            Err(SrtpError::Replayed) => return self.drop_packet(DropReason::SrtpReplay, out),
+            Err(_) => return self.drop_packet(DropReason::SrtpMalformed, out),
+        };
+        let packet = datagram.get_mut(..length)?;
+        if control {
+            self.receive_rtcp(now, packet, out);
+            return None;
+        }
+        self.receive_rtp(now, None, packet, out)
+    }
+
+    fn receive_rtcp(&mut self, now: Instant, datagram: &[u8], out: &mut Output) {
+        match self.control.handle(now, datagram, self.egress.ssrc) {
+            Ok(()) => self.heard = now,
+            Err(_) => _ = self.drop_packet(DropReason::RtcpMalformed, out),
+        }
+    }
+
+    /// `from` is the address to check against the latch; SRTP needs none.
+    fn receive_rtp(
+        &mut self,
+        now: Instant,
+        from: Option<SocketAddr>,
+        datagram: &mut [u8],
+        out: &mut Output,
+    ) -> Option<Received> {
+        let Ok(header) = Header::parse(datagram) else {
+            return self.drop_packet(DropReason::RtpMalformed, out);
+        };
+        let Some(negotiated) = self.negotiated() else {
+            return self.drop_packet(DropReason::RtpNotBridged, out);
+        };
+        let Some(kind) = classify(negotiated, &header) else {
+            return self.drop_packet(DropReason::RtpPayloadType, out);
+        };
+        if let (Some(from), Transport::Rtp(rtp)) = (from, &mut self.transport) {
+            if !rtp.latch.accept(now, from, header.ssrc()) {
+                return self.drop_packet(DropReason::RtpUnknownSource, out);
+            }
+        }
+        self.take(now, kind, &header, out)
+    }
+
+    fn take(&mut self, now: Instant, kind: Kind, header: &Header<'_>, out: &mut Output) -> Option<Received> {
+        self.heard = now;
+        let arrival = self.follow(header.ssrc(), header.sequence());
+        let (missing, late, fresh) = match arrival {
+            Some(Arrival::Next { missing }) => (missing, false, false),
+            Some(Arrival::Late) => (0, true, false),
+            Some(Arrival::Restart) | None => (0, false, true),
+            Some(Arrival::Duplicate) => return self.drop_packet(DropReason::RtpDuplicate, out),
+            Some(Arrival::Jump) => return self.drop_packet(DropReason::RtpSequence, out),
+        };
+        if kind == Kind::Audio && !late {
+            self.clock(now, header.timestamp());
+        }
+        if !self.may_receive() {
+            return self.drop_packet(DropReason::RtpDirection, out);
+        }
+        let payload = header.payload_range();
+        self.stats.packets_in += 1;
+        self.stats.bytes_in += u64::try_from(payload.len()).unwrap_or(0);
+        out.totals.packets_in += 1;
+        self.connect(out);
+        Some(Received {
+            kind,
+            source: header.ssrc(),
+            sequence: header.sequence(),
+            timestamp: header.timestamp(),
+            marker: header.marker(),
+            missing,
+            late,
+            fresh,
+            payload,
+        })
+    }
+
+    /// The sequence statistics; none for the first packet of a source.
+    fn follow(&mut self, ssrc: Ssrc, sequence: u16) -> Option<Arrival> {
+        if let Some(source) = self.source.as_mut().filter(|source| source.ssrc == ssrc) {
+            let lost = source.lost();
+            let arrival = source.arrive(sequence);
+            if arrival == Arrival::Restart {
+                self.stats.lost += u64::from(lost);
+            }
+            return Some(arrival);
+        }
+        if let Some(before) = self.source.replace(Source::new(ssrc, sequence)) {
+            self.stats.lost += u64::from(before.lost());
+            self.control.forget_sender_report();
+        }
+        None
+    }
+
+    fn clock(&mut self, now: Instant, timestamp: u32) {
+        let arrival = self.control.units(now, self.egress.clock_rate());
+        if let Some(source) = &mut self.source {
+            source.clock(arrival, timestamp);
+        }
+    }
+
+    /// Counts a dropped packet.
+    pub(crate) fn drop_packet(&mut self, reason: DropReason, out: &mut Output) -> Option<Received> {
+        self.stats.drops.count(reason);
+        out.totals.drops.count(reason);
+        None
+    }
+}
+
+fn classify(negotiated: &Negotiated, header: &Header<'_>) -> Option<Kind> {
+    let payload_type = header.payload_type().0;
+    if payload_type == negotiated.receive_payload_type {
+        return Some(Kind::Audio);
+    }
+    let event = negotiated.telephone_event.filter(|event| event.receive_payload_type == payload_type)?;
+    TelephoneEvent::parse(header.payload()).map(|packet| Kind::Event(packet, event.clock_rate))
+}

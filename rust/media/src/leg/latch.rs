@@ -1,0 +1,87 @@
+//! Where a SIP peer's RTP comes from, and so where ours goes.
+//!
+//! A peer behind NAT sends from another address than its SDP says, so the address is learned; but whoever can guess
+//! a port could then take the call over. Hence: learning happens only inside a short window, the SDP's own address
+//! beats its host's other ports, those beat strangers, a stranger may take over only with the SSRC that was there
+//! before (a NAT that rebinds), and after the window everything is frozen.
+
+use crate::rtp::Ssrc;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// How long after the start, an answer or the first bridging a source may be learned.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// The latch of one leg.
+#[derive(Debug)]
+pub(crate) struct Latch {
+    expected: Option<SocketAddr>,
+    learned: Option<(SocketAddr, Ssrc)>,
+    open_until: Instant,
+}
+
+impl Latch {
+    pub(crate) fn new(now: Instant) -> Self {
+        Latch { expected: None, learned: None, open_until: now + WINDOW }
+    }
+
+    /// The peer's SDP names an address; a new one is learned anew.
+    pub(crate) fn expect(&mut self, now: Instant, address: Option<SocketAddr>) {
+        if self.expected != address && address.is_some() {
+            self.expected = address;
+            self.learned = None;
+            self.open_until = now + WINDOW;
+        }
+    }
+
+    /// The call is answered or bridged only now: a peer that was silent so far may still be learned.
+    pub(crate) fn reopen(&mut self, now: Instant) {
+        if self.learned.is_none() {
+            self.open_until = now + WINDOW;
+        }
+    }
+
+    /// Where to send.
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.learned.map(|(address, _)| address).or(self.expected)
+    }
+
+    /// Whether RTP from this address is the peer's.
+    pub(crate) fn accept(&mut self, now: Instant, from: SocketAddr, ssrc: Ssrc) -> bool {
+        match &mut self.learned {
+            Some((address, known)) if *address == from => {
+                *known = ssrc;
+                true
+            }
+            Some((address, known)) => {
+                let (old, same_source) = (*address, *known == ssrc);
+                let better = self.rank(from) > self.rank(old) || (same_source && self.rank(old) < EXACT);
+                now < self.open_until && better && self.learn(from, ssrc)
+            }
+            None => (now < self.open_until || self.expected == Some(from)) && self.learn(from, ssrc),
+        }
+    }
+
+    /// Whether RTCP from this address is the peer's: its port is not latched, its host must be.
+    pub(crate) fn is_host(&self, from: SocketAddr) -> bool {
+        self.remote().is_some_and(|remote| remote.ip() == from.ip())
+            || self.expected.is_some_and(|expected| expected.ip() == from.ip())
+    }
+
+    fn learn(&mut self, from: SocketAddr, ssrc: Ssrc) -> bool {
+        self.learned = Some((from, ssrc));
+        true
+    }
+
+    fn rank(&self, address: SocketAddr) -> u8 {
+        match self.expected {
+            Some(expected) if expected == address => EXACT,
+            Some(expected) if expected.ip() == address.ip() => SAME_HOST,
+            _ => STRANGER,
+        }
+    }
+}
+
+const EXACT: u8 = 2;
+const SAME_HOST: u8 = 1;
+const STRANGER: u8 = 0;

@@ -1,0 +1,119 @@
+//! Which leg a datagram is for: by leg id, by authenticated source address, by ICE user name fragment.
+
+use super::LegId;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
+
+/// A browser behind changing networks has a few addresses; more than this are an attack or a fault.
+const MAX_SOURCES: usize = 8;
+
+/// The maps, all to slots.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    ids: HashMap<LegId, usize, BuildHasherDefault<IdHasher>>,
+    sources: HashMap<SocketAddr, usize>,
+    ufrags: HashMap<String, usize>,
+    /// What a slot has in the other maps.
+    held: HashMap<usize, Held, BuildHasherDefault<IdHasher>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    sources: Vec<SocketAddr>,
+    ufrag: Option<String>,
+}
+
+impl Table {
+    pub(crate) fn slot(&self, id: LegId) -> Option<usize> {
+        self.ids.get(&id).copied()
+    }
+
+    pub(crate) fn by_source(&self, source: SocketAddr) -> Option<usize> {
+        self.sources.get(&source).copied()
+    }
+
+    pub(crate) fn by_ufrag(&self, ufrag: &str) -> Option<usize> {
+        self.ufrags.get(ufrag).copied()
+    }
+
+    pub(crate) fn add(&mut self, id: LegId, slot: usize) {
+        self.ids.insert(id, slot);
+    }
+
+    /// The leg's ICE agent answers to this name from now on, and to no other.
+    pub(crate) fn name(&mut self, slot: usize, ufrag: &str) {
+        let held = self.held.entry(slot).or_default();
+        if held.ufrag.as_deref() == Some(ufrag) {
+            return;
+        }
+        if let Some(before) = held.ufrag.replace(ufrag.to_owned()) {
+            self.ufrags.remove(&before);
+        }
+        self.ufrags.insert(ufrag.to_owned(), slot);
+    }
+
+    /// The leg's ICE agent has authenticated this address. An address that another leg had is this one's now: the
+    /// newest check is the truth.
+    pub(crate) fn learn(&mut self, slot: usize, source: SocketAddr) {
+        if self.by_source(source) == Some(slot) {
+            return;
+        }
+        let held = self.held.entry(slot).or_default();
+        if held.sources.len() >= MAX_SOURCES {
+            let oldest = held.sources.remove(0);
+            forget(&mut self.sources, oldest, slot);
+        }
+        held.sources.push(source);
+        self.sources.insert(source, slot);
+    }
+
+    pub(crate) fn remove(&mut self, id: LegId, slot: usize) {
+        self.ids.remove(&id);
+        let Some(held) = self.held.remove(&slot) else { return };
+        if let Some(ufrag) = held.ufrag {
+            self.ufrags.remove(&ufrag);
+        }
+        for source in held.sources {
+            forget(&mut self.sources, source, slot);
+        }
+    }
+
+    /// How many entries there are in all maps.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len() + self.sources.len() + self.ufrags.len() + self.held.len()
+    }
+}
+
+fn forget(sources: &mut HashMap<SocketAddr, usize>, source: SocketAddr, slot: usize) {
+    if sources.get(&source) == Some(&slot) {
+        sources.remove(&source);
+    }
+}
+
+/// A quick hash for numbers that we give out ourselves: nobody outside can choose them to collide.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Fibonacci hashing: the multiplier is 2^64 over the golden ratio; the table looks at high and low bits.
+        let mixed = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+}
