@@ -1,5 +1,6 @@
 """The REST resource `calls`: each handler reads, asks the manager once, and writes."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from telephony_gateway.api.context import CONTEXT
 from telephony_gateway.api.requests import read_call_id, read_idempotency_key, read_json, read_query
 from telephony_gateway.calls.manager import Manager, NewCall
 from telephony_gateway.errors import Invalid
+
+HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 _encoder = msgspec.json.Encoder()
 
@@ -78,5 +81,13 @@ async def create_session(request: web.Request) -> web.Response:
     """`POST /api/v1/calls/{call_id}/sessions`."""
     call_id = read_call_id(request)
     body = await read_json(request, schemas.SessionBody, default=schemas.SessionBody())
-    session = await _manager(request).create_session(call_id, role=body.role)
+    session = await _manager(request).create_session(call_id, role=body.role, ws_url=_ws_url(request))
     return answer(schemas.SessionTicket.of(session), 201)
+
+
+def _ws_url(request: web.Request) -> str | None:
+    """Name `/ws` as this client reached us, through whatever proxies; None leaves it to the settings."""
+    if not HOST.fullmatch(request.host):
+        return None
+    secure = request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+    return f"{'wss' if secure else 'ws'}://{request.host}/ws"

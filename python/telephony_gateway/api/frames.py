@@ -65,6 +65,9 @@ class JoinCall(ClientFrame, frozen=True, kw_only=True, tag="join-call"):
     token: Annotated[
         str | None, Meta(max_length=256, description="The `token` of a session, where no API key was shown.")
     ] = None
+    offer: Annotated[
+        bool, Meta(description="Have the gateway offer: an `offer` follows, to be met by an `answer`.")
+    ] = False
 
 
 class LeaveCall(ClientFrame, frozen=True, kw_only=True, tag="leave-call"):
@@ -162,6 +165,13 @@ class AnswerReply(Reply, frozen=True, kw_only=True, tag="answer"):
     sdp: Annotated[str, Meta(description="Session description (RFC 8866).")]
 
 
+class OfferPush(Reply, frozen=True, kw_only=True, tag="offer"):
+    """The gateway's SDP offer, where `join-call` asked for one."""
+
+    call_id: Annotated[UUID, Meta(description="The call's id.")]
+    sdp: Annotated[str, Meta(description="Session description (RFC 8866).")]
+
+
 class ErrorReply(Reply, frozen=True, kw_only=True, tag="error"):
     """A frame could not be obeyed; the socket stays open."""
 
@@ -181,6 +191,7 @@ AnyServerFrame = (
     | Registered
     | JoinedCall
     | LeftCall
+    | OfferPush
     | AnswerReply
     | ErrorReply
     | IncomingCall

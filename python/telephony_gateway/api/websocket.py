@@ -200,10 +200,13 @@ class _Conversation:
                 request_id=request_id,
                 call_id=joined.call.id,
                 session_id=joined.session.id,
-                ice_servers=tuple(joined.ice_servers),
+                ice_servers=joined.session.ice_servers,
                 call=joined.call,
             )
         )
+        if frame.offer:
+            sdp = await self._manager.create_offer(self._socket, frame.call_id)
+            self._socket.send(frames.OfferPush(call_id=frame.call_id, sdp=sdp))
 
     async def leave(self, frame: frames.LeaveCall, request_id: Any) -> None:
         await self._manager.leave(self._socket, frame.call_id)

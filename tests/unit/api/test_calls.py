@@ -1,0 +1,203 @@
+"""The REST resource `calls`."""
+
+from typing import Any
+
+import pytest
+
+from telephony_gateway.errors import StoreUnavailable
+from tests.unit.api.world import OFFER, UNKNOWN, World
+
+NEW = {"to": "sip:bob@127.0.0.1:5070"}
+
+
+async def dial(gateway: World, **fields: Any) -> Any:
+    return await gateway.json("POST", "/api/v1/calls", 201, json=NEW | fields)
+
+
+async def test_a_new_call_is_accepted_and_dialled_at_once(gateway: World) -> None:
+    body = NEW | {"from": "+74957654321", "timeout": 30, "client_state": "crm:42"}
+    async with gateway.http.post("/api/v1/calls", json=body) as response:
+        call = await response.json()
+        assert response.status == 201
+        assert response.headers["Location"] == f"/api/v1/calls/{call['id']}"
+    assert (call["status"], call["direction"], call["to"]) == ("queued", "outbound", NEW["to"])
+    assert (call["from"], call["client_state"], call["timeout"]) == ("+74957654321", "crm:42", 30)
+    assert call["created_at"].endswith("Z")
+    assert gateway.engine.names() == ["dial"]
+
+
+async def test_a_call_is_found_listed_and_told(gateway: World) -> None:
+    call = await dial(gateway)
+    assert (await gateway.json("GET", f"/api/v1/calls/{call['id']}", 200))["id"] == call["id"]
+    page = await gateway.json("GET", "/api/v1/calls", 200)
+    assert ([item["id"] for item in page["items"]], page["next_cursor"]) == ([call["id"]], None)
+    events = (await gateway.json("GET", f"/api/v1/calls/{call['id']}/events", 200))["items"]
+    assert [(event["sequence"], event["type"]) for event in events] == [(1, "call.initiated")]
+
+
+async def test_pages_follow_their_cursor(gateway: World) -> None:
+    ids = [(await dial(gateway))["id"] for _ in range(5)]
+    seen, cursor = [], None
+    for size in (2, 2, 1):
+        query = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = await gateway.json("GET", "/api/v1/calls", 200, params=query)
+        assert len(page["items"]) == size
+        seen += [call["id"] for call in page["items"]]
+        cursor = page["next_cursor"]
+    assert (seen, cursor) == (ids[::-1], None)
+
+
+async def test_filters_reach_the_store_in_utc(gateway: World) -> None:
+    path = (
+        "/api/v1/calls?status=ringing,busy&status=failed&direction=inbound"
+        "&created_after=2026-01-01T03:00:00%2B03:00&created_before=2026-02-01T00:00:00Z&limit=7"
+    )
+    await gateway.json("GET", path, 200)
+    query = gateway.store.queries[-1]
+    assert query.status == ("ringing", "busy", "failed")
+    assert (query.direction, query.limit, query.cursor) == ("inbound", 7, None)
+    assert query.created_after is not None
+    assert query.created_after.isoformat() == "2026-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("status=asleep", "status[0]"),
+        ("direction=up", "direction"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=many", "limit"),
+        ("created_after=yesterday", "created_after"),
+        ("created_after=2026-01-01T00:00:00", "created_after"),
+        ("created_after=0001-01-01T00:00:00%2B14:00", "created_after"),
+        ("cursor=", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("cursor=what", "cursor"),
+        ("limit=1&limit=2", "limit"),
+        ("colour=red", "colour"),
+    ],
+)
+async def test_a_wrong_query_is_422_with_its_path(gateway: World, query: str, path: str) -> None:
+    problem = await gateway.json("GET", f"/api/v1/calls?{query}", 422)
+    assert problem["code"] == "invalid"
+    assert [error["path"] for error in problem["errors"]] == [path]
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({}, "to"),
+        ({"to": ""}, "to"),
+        ({"to": 7}, "to"),
+        ({"to": "sip:a\r\nX: y@127.0.0.1"}, "to"),
+        ({"to": "sip:a@127.0.0.1\n"}, "to"),
+        ({"to": "+7 495 123"}, "to"),
+        ({"to": "http://127.0.0.1"}, "to"),
+        ({"to": "sips:a@127.0.0.1"}, "to"),
+        ({"to": "9" * 65}, "to"),
+        ({"to": "+74951234567"}, "trunk"),
+        (NEW | {"from": "<script>"}, "from"),
+        (NEW | {"trunk": ""}, "trunk"),
+        (NEW | {"timeout": 4.9}, "timeout"),
+        (NEW | {"timeout": 301}, "timeout"),
+        (NEW | {"timeout": "60"}, "timeout"),
+        (NEW | {"client_state": "x" * 4097}, "client_state"),
+        (NEW | {"client_state": "я" * 2049}, "client_state"),
+        (NEW | {"client_state": "nul\x00"}, "client_state"),
+        (NEW | {"surprise": 1}, "surprise"),
+        ([], "$"),
+        ("text", "$"),
+    ],
+)
+async def test_a_wrong_call_is_422_with_its_path(gateway: World, body: Any, path: str) -> None:
+    problem = await gateway.json("POST", "/api/v1/calls", 422, json=body)
+    assert [error["path"] for error in problem["errors"]] == [path]
+    assert gateway.engine.commands == []
+
+
+async def test_an_unknown_trunk_is_the_bodys_fault(gateway: World) -> None:
+    problem = await gateway.json("POST", "/api/v1/calls", 422, json={"to": "123", "trunk": "nowhere"})
+    assert problem["code"] == "trunk_not_found"
+
+
+async def test_the_same_key_makes_one_call(gateway: World) -> None:
+    headers = {"Idempotency-Key": "order-7"}
+    first = await gateway.json("POST", "/api/v1/calls", 201, json=NEW, headers=headers)
+    again = await gateway.json("POST", "/api/v1/calls", 201, json=NEW, headers=headers)
+    assert again["id"] == first["id"]
+    assert gateway.engine.names() == ["dial"]
+    other = NEW | {"timeout": 10}
+    problem = await gateway.json("POST", "/api/v1/calls", 409, json=other, headers=headers)
+    assert problem["code"] == "idempotency_conflict"
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "two words"])
+async def test_a_wrong_key_is_422(gateway: World, key: str) -> None:
+    problem = await gateway.json("POST", "/api/v1/calls", 422, json=NEW, headers={"Idempotency-Key": key})
+    assert problem["errors"][0]["path"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("call_id", [UNKNOWN, "nonsense", "0", "%00", "..%2f..", "{" + UNKNOWN + "}"])
+async def test_an_unknown_call_is_404_everywhere(gateway: World, call_id: str) -> None:
+    for method, tail, body in [
+        ("GET", "", None),
+        ("GET", "/events", None),
+        ("PATCH", "/status", {"status": "completed"}),
+        ("POST", "/end", None),
+        ("POST", "/sessions", {}),
+    ]:
+        path = f"/api/v1/calls/{call_id}{tail}"
+        async with gateway.http.request(method, path, json=body) as response:
+            assert response.status == 404, path
+            assert (await response.json(content_type=None))["code"] in {"call_not_found", "not_found"}
+
+
+async def test_a_call_can_be_canceled_and_then_is_over(gateway: World) -> None:
+    path = f"/api/v1/calls/{(await dial(gateway))['id']}"
+    call = await gateway.json("PATCH", f"{path}/status", 200, json={"status": "canceled"})
+    assert call["status"] == "canceled"
+    problem = await gateway.json("PATCH", f"{path}/status", 409, json={"status": "canceled"})
+    assert problem["code"] == "wrong_state"
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "asleep"}, {"status": 3}, {"status": "completed", "x": 1}])
+async def test_a_wrong_status_is_422(gateway: World, body: dict[str, Any]) -> None:
+    path = f"/api/v1/calls/{(await dial(gateway))['id']}/status"
+    await gateway.json("PATCH", path, 422, json=body)
+
+
+async def test_end_takes_a_reason_or_nothing(gateway: World) -> None:
+    first, second = await dial(gateway), await dial(gateway)
+    ended = await gateway.json("POST", f"/api/v1/calls/{first['id']}/end", 200)
+    assert ended["ended_at"]
+    body = {"reason": "the customer wrote instead"}
+    ended = await gateway.json("POST", f"/api/v1/calls/{second['id']}/end", 200, json=body)
+    assert ended["reason"] == body["reason"]
+    path = f"/api/v1/calls/{second['id']}/end"
+    await gateway.json("POST", path, 422, json={"reason": "two\r\nlines"})
+
+
+async def test_a_session_is_a_ticket_shown_once(gateway: World) -> None:
+    call = await dial(gateway)
+    path = f"/api/v1/calls/{call['id']}/sessions"
+    ticket = await gateway.json("POST", path, 201, json={"role": "agent"})
+    assert set(ticket) == {"id", "call_id", "role", "token", "ws_url", "ice_servers", "created_at"}
+    assert (ticket["call_id"], ticket["role"], ticket["ice_servers"]) == (call["id"], "agent", [])
+    assert ticket["ws_url"].endswith("/ws")
+    assert len(ticket["token"]) >= 32
+    await gateway.json("POST", path, 201)
+    await gateway.json("POST", path, 422, json={"role": "king"})
+    async with gateway.socket() as browser:
+        joined = await browser.ask("joined-call", type="join-call", call_id=call["id"], token=ticket["token"])
+        assert joined["session_id"] == ticket["id"]
+        await browser.ask("answer", type="offer", call_id=call["id"], sdp=OFFER)
+
+
+async def test_a_store_that_is_down_is_503_not_500(gateway: World) -> None:
+    gateway.store.fault = StoreUnavailable("the database does not answer", retry_after=2)
+    async with gateway.http.get(f"/api/v1/calls/{UNKNOWN}") as response:
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "2"
+        assert (await response.json(content_type=None))["code"] == "store_unavailable"
+    await gateway.json("POST", "/api/v1/calls", 503, json=NEW)
