@@ -4,19 +4,34 @@
 //! to an endpoint, then drain what it wants sent, told and woken for. A body is opaque bytes; SDP is `media`'s.
 
 pub mod build;
+mod dialog;
+pub mod endpoint;
+pub mod error;
+pub mod event;
+pub mod flow;
 pub mod framer;
 pub mod header;
+mod ident;
 pub mod limits;
 pub mod message;
 pub mod method;
 pub mod parse;
+pub mod stats;
+pub mod timer;
+mod transaction;
 pub mod uri;
 
 pub use build::{BuildError, Builder};
+pub use endpoint::{Config, Endpoint};
+pub use error::Error;
+pub use event::{Body, Cause, Dial, Ended, Event, LegId, Side};
+pub use flow::{Flow, Transmit, Transport};
 pub use framer::{Frame, Framer};
 pub use header::{Cseq, Malformed, Name, NameAddr, Params, Via};
 pub use limits::Limits;
 pub use message::Message;
 pub use method::{Method, StatusCode};
 pub use parse::{ParseError, Rule};
+pub use stats::{Drops, Stats};
+pub use timer::TimerValues;
 pub use uri::{Host, Scheme, Uri};

@@ -1,0 +1,248 @@
+//! Dialogs (RFC 3261 12): who we are to a peer, how its requests are ordered, and the road ours take.
+
+use std::sync::Arc;
+
+use slotmap::{SlotMap, new_key_type};
+
+use crate::endpoint::LegKey;
+use crate::header::NameAddr;
+use crate::transaction::key::{Fingerprint, Fingerprints, Index};
+use crate::{Builder, Flow, Message, Method, Name, Uri};
+
+new_key_type! {
+    /// One dialog.
+    pub(crate) struct DialogKey;
+}
+
+/// How far a dialog has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Made by a provisional response, or not answered yet.
+    Early,
+    /// Made or confirmed by a 2xx.
+    Confirmed,
+    /// Our BYE is under way; a crossing BYE is still answered.
+    Closing,
+}
+
+/// One dialog.
+#[derive(Debug)]
+pub(crate) struct Dialog {
+    pub(crate) state: State,
+    pub(crate) leg: LegKey,
+    pub(crate) flow: Flow,
+    /// `host:port` of our Contact and Via.
+    pub(crate) contact: Arc<str>,
+    call_id: Box<str>,
+    local_tag: Box<str>,
+    remote_tag: Box<str>,
+    /// From of our requests, To of theirs, tag included.
+    local: Box<str>,
+    /// To of our requests, tag included.
+    remote: Box<str>,
+    target: Box<str>,
+    /// Route values in the order our requests carry them.
+    routes: Vec<Box<str>>,
+    local_cseq: u32,
+    remote_cseq: Option<u32>,
+}
+
+/// Where a request of a dialog goes (12.2.1.1).
+struct Road<'a> {
+    request_uri: &'a str,
+    routes: Vec<std::borrow::Cow<'a, str>>,
+    next_hop: Option<Uri<'a>>,
+}
+
+impl Dialog {
+    /// The dialog an INVITE asks us for (12.1.1). `None` without a usable Contact.
+    pub(crate) fn uas(invite: &Message, tag: &str, flow: Flow, contact: Arc<str>) -> Option<Self> {
+        let local = invite.header(Name::To)?;
+        Some(Self {
+            state: State::Early,
+            leg: LegKey::default(),
+            flow,
+            contact,
+            call_id: invite.call_id().into(),
+            local_tag: tag.into(),
+            remote_tag: invite.from_tag().unwrap_or_default().into(),
+            local: format!("{local};tag={tag}").into(),
+            remote: invite.header(Name::From)?.into(),
+            target: target_of(invite)?.into(),
+            routes: invite.values(Name::RecordRoute).map(Into::into).collect(),
+            local_cseq: 0,
+            remote_cseq: invite.cseq().ok().map(|cseq| cseq.number),
+        })
+    }
+
+    /// The dialog a response to our INVITE makes (12.1.2).
+    pub(crate) fn uac(invite: &Message, response: &Message, flow: Flow) -> Option<Self> {
+        let via = invite.top_via().ok()?;
+        let port = via.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let mut dialog = Self {
+            state: State::Early,
+            leg: LegKey::default(),
+            flow,
+            contact: format!("{}{port}", via.host).into(),
+            call_id: invite.call_id().into(),
+            local_tag: invite.from_tag()?.into(),
+            remote_tag: response.to_tag().unwrap_or_default().into(),
+            local: invite.header(Name::From)?.into(),
+            remote: response.header(Name::To)?.into(),
+            target: invite.request_uri()?.into(),
+            routes: Vec::new(),
+            local_cseq: invite.cseq().ok()?.number,
+            remote_cseq: None,
+        };
+        dialog.learn(response);
+        Some(dialog)
+    }
+
+    /// Takes target and route set from a response to our INVITE; a 2xx recomputes them (12.1.2, 13.2.2.4).
+    pub(crate) fn learn(&mut self, response: &Message) {
+        self.refresh_target(target_of(response));
+        self.routes = response.values(Name::RecordRoute).map(Into::into).collect();
+        self.routes.reverse();
+    }
+
+    /// Replaces the remote target (12.2.1.2, 12.2.2).
+    pub(crate) fn refresh_target(&mut self, target: Option<&str>) {
+        if let Some(target) = target {
+            self.target = target.into();
+        }
+    }
+
+    pub(crate) fn local_tag(&self) -> &str {
+        &self.local_tag
+    }
+
+    pub(crate) fn remote_tag(&self) -> &str {
+        &self.remote_tag
+    }
+
+    /// Notes the CSeq of the peer's request; false if it comes out of order (12.2.2).
+    pub(crate) fn in_order(&mut self, number: u32) -> bool {
+        let fresh = self.remote_cseq.is_none_or(|last| number >= last);
+        if fresh {
+            self.remote_cseq = Some(number);
+        }
+        fresh
+    }
+
+    /// Begins the next request of ours (12.2.1.1).
+    pub(crate) fn request(&mut self, method: Method, branch: &str) -> (Builder, Flow) {
+        self.local_cseq = self.local_cseq.wrapping_add(1) & 0x7fff_ffff;
+        self.numbered(method, self.local_cseq, branch)
+    }
+
+    /// Begins the ACK of a 2xx: it goes the dialog's way under the INVITE's number (13.2.2.4).
+    pub(crate) fn ack(&self, number: u32, branch: &str) -> (Builder, Flow) {
+        self.numbered(Method::Ack, number, branch)
+    }
+
+    fn numbered(&self, method: Method, number: u32, branch: &str) -> (Builder, Flow) {
+        let road = self.road();
+        let flow = road.next_hop.map_or(self.flow, |hop| self.flow.towards(&hop));
+        let via = format!("{} {};rport;branch={branch}", flow.transport.via(), self.contact);
+        let mut builder =
+            Builder::request(method, road.request_uri).header(Name::Via, via).header(Name::MaxForwards, "70");
+        for route in road.routes {
+            builder = builder.header(Name::Route, route);
+        }
+        let builder = builder
+            .header(Name::From, &*self.local)
+            .header(Name::To, &*self.remote)
+            .header(Name::CallId, &*self.call_id)
+            .header(Name::Cseq, format!("{number} {method}"));
+        (builder, flow)
+    }
+
+    /// Loose routing, or strict routing towards a first hop of RFC 2543 (12.2.1.1).
+    fn road(&self) -> Road<'_> {
+        let all = || self.routes.iter().map(|route| (&**route).into());
+        let first = self.routes.first().and_then(|route| NameAddr::parse(route).ok());
+        match first {
+            None => Road {
+                request_uri: &self.target,
+                routes: all().collect(),
+                next_hop: Uri::parse(&self.target).ok(),
+            },
+            Some(first) if first.uri.is_loose_router() => {
+                Road { request_uri: &self.target, routes: all().collect(), next_hop: Some(first.uri) }
+            }
+            Some(first) => {
+                let last = format!("<{}>", self.target).into();
+                let routes = all().skip(1).chain([last]).collect();
+                Road { request_uri: without_headers(first.uri.as_str()), routes, next_hop: Some(first.uri) }
+            }
+        }
+    }
+}
+
+/// The URI a message's Contact offers as remote target.
+pub(crate) fn target_of(message: &Message) -> Option<&str> {
+    message.contact().map(|contact| without_headers(contact.uri.as_str()))
+}
+
+/// A Request-URI has no headers part (19.1.1, table 1).
+fn without_headers(uri: &str) -> &str {
+    uri.split_once('?').map_or(uri, |(uri, _)| uri)
+}
+
+/// All dialogs.
+#[derive(Debug)]
+pub(crate) struct Dialogs {
+    all: SlotMap<DialogKey, Dialog>,
+    index: Index<DialogKey>,
+    prints: Fingerprints,
+}
+
+impl Dialogs {
+    pub(crate) fn new(prints: Fingerprints) -> Self {
+        Self { all: SlotMap::with_key(), index: Index::default(), prints }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn insert(&mut self, leg: LegKey, dialog: Dialog) -> DialogKey {
+        let print = self.print(&dialog);
+        let key = self.all.insert(Dialog { leg, ..dialog });
+        self.index.insert(print, key);
+        key
+    }
+
+    pub(crate) fn remove(&mut self, key: DialogKey) {
+        if let Some(dialog) = self.all.remove(key) {
+            let print = self.print(&dialog);
+            self.index.remove(&print);
+        }
+    }
+
+    pub(crate) fn get(&self, key: DialogKey) -> Option<&Dialog> {
+        self.all.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: DialogKey) -> Option<&mut Dialog> {
+        self.all.get_mut(key)
+    }
+
+    /// The dialog of a peer's request: its To tag is ours, its From tag the peer's (12.2.2).
+    pub(crate) fn of_request(&self, request: &Message) -> Option<DialogKey> {
+        self.find(request.call_id(), request.to_tag()?, request.from_tag().unwrap_or_default())
+    }
+
+    /// The dialog of a response to our request.
+    pub(crate) fn of_response(&self, response: &Message) -> Option<DialogKey> {
+        self.find(response.call_id(), response.from_tag()?, response.to_tag().unwrap_or_default())
+    }
+
+    fn find(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> Option<DialogKey> {
+        self.index.get(&self.prints.dialog(call_id, local_tag, remote_tag)).copied()
+    }
+
+    fn print(&self, dialog: &Dialog) -> Fingerprint {
+        self.prints.dialog(&dialog.call_id, &dialog.local_tag, &dialog.remote_tag)
+    }
+}

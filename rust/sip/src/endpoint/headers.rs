@@ -1,0 +1,99 @@
+//! The headers this endpoint writes itself, and those it takes from its owner.
+
+use super::Endpoint;
+use crate::{Body, BuildError, Builder, Error, Flow, Message, Name};
+
+/// The methods answered here (RFC 3261 20.5).
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+/// The bodies understood here (RFC 3261 20.1).
+pub(super) const ACCEPT: &str = "application/sdp";
+
+/// Headers that place a message in its transaction and dialog, or frame it: never the owner's to write.
+const RESERVED: &[Name] = &[
+    Name::Via,
+    Name::From,
+    Name::To,
+    Name::CallId,
+    Name::Cseq,
+    Name::RecordRoute,
+    Name::ContentLength,
+    Name::ContentType,
+];
+
+/// Refuses headers the endpoint owns.
+pub(super) fn check_headers(headers: &[(String, String)], also: &[Name]) -> Result<(), Error> {
+    let reserved = |name| RESERVED.contains(&name) || also.contains(&name);
+    match headers.iter().find(|(name, _)| reserved(Name::from_token(name.as_bytes()))) {
+        Some((name, _)) => Err(Error::ReservedHeader(name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Whether the owner wrote `name` already.
+pub(super) fn wrote(headers: &[(String, String)], name: Name) -> bool {
+    headers.iter().any(|(given, _)| Name::from_token(given.as_bytes()) == name)
+}
+
+/// Refuses a header value that would break the message.
+pub(super) fn check_value(name: Name, value: &str) -> Result<(), Error> {
+    if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(BuildError::Control(name.to_string()).into());
+    }
+    Ok(())
+}
+
+/// Small additions to a message under construction.
+pub(super) trait BuilderExt: Sized {
+    fn headers(self, headers: &[(String, String)]) -> Self;
+    fn maybe_body(self, body: Option<&Body>) -> Self;
+    fn maybe(self, name: Name, value: Option<&str>) -> Self;
+}
+
+impl BuilderExt for Builder {
+    fn headers(self, headers: &[(String, String)]) -> Self {
+        headers.iter().fold(self, |builder, (name, value)| builder.header_named(name, value))
+    }
+
+    fn maybe_body(self, body: Option<&Body>) -> Self {
+        match body {
+            Some(body) => self.body(&body.content_type, &body.bytes),
+            None => self,
+        }
+    }
+
+    fn maybe(self, name: Name, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.header(name, value),
+            None => self,
+        }
+    }
+}
+
+/// `<sip:host:port>`, the Contact of a leg (8.1.1.8).
+pub(super) fn contact(host_port: &str) -> String {
+    format!("<sip:{host_port}>")
+}
+
+impl Endpoint {
+    /// Sends a response without state; retransmissions of the request get the same again (8.2.7).
+    pub(super) fn respond_stateless(
+        &mut self,
+        request: &Message,
+        flow: Flow,
+        status: u16,
+        reason: &str,
+        add: impl FnOnce(Builder) -> Builder,
+    ) {
+        let Ok(via) = request.top_via() else { return };
+        let tag = self.prints.tag(request);
+        let builder = Builder::response_to(request, flow.remote, status, reason)
+            .to_tag(&tag)
+            .header(Name::Server, &self.user_agent);
+        match add(builder).build() {
+            Ok(bytes) => {
+                self.io.send_stateless(Flow { remote: via.reply_address(flow.remote), ..flow }, bytes)
+            }
+            Err(_) => self.io.stats.dropped.unbuildable += 1,
+        }
+    }
+}

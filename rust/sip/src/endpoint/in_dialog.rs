@@ -1,0 +1,265 @@
+//! Requests inside a dialog: BYE, re-INVITE, UPDATE, INFO, OPTIONS (RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311; RFC 6086).
+
+use std::time::Instant;
+
+use super::headers::{ALLOW, BuilderExt, check_headers, contact};
+use super::legs::{Leg, Reoffer, Unacked};
+use super::options::capabilities;
+use super::refuse::{Refusal, check_body, check_extensions, check_method};
+use super::session::{Input, State};
+use super::{Endpoint, LegKey};
+use crate::dialog::{self, DialogKey, target_of};
+use crate::timer::TimerKind;
+use crate::transaction::ServerKey;
+use crate::{Body, Builder, Cause, Error, Event, Flow, LegId, Message, Method, Name};
+
+/// What becomes of an offer that arrives now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The application decides.
+    Ask,
+    /// 500 with Retry-After: the peer's own earlier request is still open (14.2).
+    Busy,
+    /// 491: ours is (14.2).
+    Glare,
+}
+
+impl Endpoint {
+    /// A request with a To tag that is no retransmission.
+    pub(super) fn in_dialog(&mut self, now: Instant, request: &Message, flow: Flow) {
+        if let Err(refusal) = check_method(request).and_then(|()| check_extensions(request)) {
+            return self.refuse(request, flow, &refusal);
+        }
+        let Some(key) = self.dialogs.of_request(request) else {
+            return self.refuse(request, flow, &Refusal::plain(481, ""));
+        };
+        // A peer in a dialog is never shed, but it cannot fill the memory either.
+        if self.servers.len() >= self.max_transactions.saturating_mul(2) {
+            return self.overloaded(request, flow);
+        }
+        self.known_dialog(now, key, request, flow);
+    }
+
+    fn known_dialog(&mut self, now: Instant, key: DialogKey, request: &Message, flow: Flow) {
+        let number = request.cseq().map_or(0, |cseq| cseq.number);
+        let Some(dialog) = self.dialogs.get_mut(key) else { return };
+        let (leg, closing) = (dialog.leg, dialog.state == dialog::State::Closing);
+        let in_order = dialog.in_order(number);
+        let Some(server) = self.servers.accept(&mut self.io, now, request, flow, Some(leg)) else { return };
+        match request.method() {
+            // 12.2.2: the CSeq has gone backwards.
+            _ if !in_order => self.reply(now, server, 500, |builder| builder),
+            Some(Method::Bye) => self.bye(now, key, leg, server, request),
+            _ if closing => self.reply(now, server, 481, |builder| builder),
+            Some(Method::Invite) => self.reinvite(now, leg, server, request),
+            Some(Method::Update) => self.update(now, key, leg, server, request),
+            Some(Method::Info) => {
+                self.reply(now, server, 200, |builder| builder);
+                self.tell(leg, Some(request), |leg, request| Event::Info { leg, request });
+            }
+            Some(Method::Options) => self.reply(now, server, 200, capabilities),
+            _ => self.reply(now, server, 405, |builder| builder.header(Name::Allow, ALLOW)),
+        }
+    }
+
+    /// Answers a request in a dialog; the To tag is the request's own.
+    fn reply(&mut self, now: Instant, server: ServerKey, status: u16, add: impl FnOnce(Builder) -> Builder) {
+        let Some(builder) = self.servers.reply(server, status, "") else { return };
+        match add(builder.header(Name::Server, &self.user_agent)).build() {
+            Ok(bytes) => self.servers.respond(&mut self.io, now, server, status, bytes),
+            Err(_) => {
+                self.io.stats.dropped.unbuildable += 1;
+                self.servers.abandon(&mut self.io, server);
+            }
+        }
+    }
+
+    /// BYE: 200, also when ours crosses it (15.1.2).
+    fn bye(&mut self, now: Instant, dialog: DialogKey, key: LegKey, server: ServerKey, request: &Message) {
+        self.reply(now, server, 200, |builder| builder);
+        let Some(leg) = self.legs.get_mut(key) else { return };
+        if !leg.dialogs.contains(&dialog) {
+            return;
+        }
+        // One early dialog of several is one fork that left; the others ring on.
+        if matches!(leg.state, State::Proceeding | State::Cancelling) && leg.dialogs.len() > 1 {
+            leg.dialogs.retain(|other| *other != dialog);
+            return self.dialogs.remove(dialog);
+        }
+        self.end_by_peer(now, key, Input::Bye, Cause::Bye, request);
+    }
+
+    /// A re-INVITE is never a new call (14.2).
+    fn reinvite(&mut self, now: Instant, key: LegKey, server: ServerKey, request: &Message) {
+        if check_body(request).is_err() {
+            return self
+                .reply(now, server, 415, |builder| builder.header(Name::Accept, super::headers::ACCEPT));
+        }
+        match self.legs.get(key).map(judge_invite) {
+            None => self.reply(now, server, 481, |builder| builder),
+            Some(Verdict::Busy) => self.retry_later(now, server),
+            Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
+            Some(Verdict::Ask) => {
+                self.send_trying(now, server);
+                self.ask(now, key, server, request);
+            }
+        }
+    }
+
+    /// UPDATE with an offer is the application's, without one it only refreshes the target (RFC 3311 5.2).
+    fn update(&mut self, now: Instant, dialog: DialogKey, key: LegKey, server: ServerKey, request: &Message) {
+        if check_body(request).is_err() {
+            return self
+                .reply(now, server, 415, |builder| builder.header(Name::Accept, super::headers::ACCEPT));
+        }
+        if request.body().is_empty() {
+            self.refresh_target(dialog, target_of(request));
+            return self.accept_update(now, dialog, server, None);
+        }
+        match self.legs.get(key).map(judge_update) {
+            None => self.reply(now, server, 481, |builder| builder),
+            Some(Verdict::Busy) => self.retry_later(now, server),
+            Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
+            Some(Verdict::Ask) => self.ask(now, key, server, request),
+        }
+    }
+
+    /// 500 with a random Retry-After of up to ten seconds (14.2).
+    fn retry_later(&mut self, now: Instant, server: ServerKey) {
+        let seconds = self.ident.within(&(0..=10)).to_string();
+        self.reply(now, server, 500, |builder| builder.header(Name::RetryAfter, seconds));
+    }
+
+    /// Hands a re-INVITE or UPDATE to the application, which has [`TimerKind::Reoffer`] to answer.
+    fn ask(&mut self, now: Instant, key: LegKey, server: ServerKey, request: &Message) {
+        let Some(leg) = self.legs.get_mut(key) else { return };
+        leg.reoffer = Some(Reoffer {
+            server,
+            method: request.method().unwrap_or(Method::Invite),
+            cseq: request.cseq().map_or(0, |cseq| cseq.number),
+            late_offer: request.body().is_empty(),
+            target: target_of(request).map(Into::into),
+        });
+        self.start_timer(now, key, TimerKind::Reoffer);
+        self.tell(key, Some(request), |leg, request| Event::Reoffer { leg, request });
+    }
+
+    /// Accepts the pending re-INVITE or UPDATE with 200.
+    ///
+    /// # Errors
+    /// When there is none, or the response cannot be written; it then stays pending.
+    pub fn answer_reoffer(&mut self, now: Instant, leg: LegId, body: Option<Body>) -> Result<(), Error> {
+        let (key, server, method) = self.pending(leg, "answer a reoffer")?;
+        let builder = self.dialog_response(key, server, 200, "").ok_or(Error::UnknownLeg(leg))?;
+        let bytes = builder.maybe_body(body.as_ref()).build()?;
+        let Some(reoffer) = self.take_reoffer(now, key) else { return Ok(()) };
+        if let Some(dialog) = self.legs.get(key).and_then(Leg::dialog) {
+            self.refresh_target(dialog, reoffer.target.as_deref());
+        }
+        self.servers.respond(&mut self.io, now, server, 200, bytes);
+        if method == Method::Invite {
+            let unacked = Unacked { server, cseq: reoffer.cseq, late_offer: reoffer.late_offer };
+            if let Some(leg) = self.legs.get_mut(key) {
+                leg.unacked = Some(unacked);
+            }
+            self.await_ack(now, key);
+        }
+        Ok(())
+    }
+
+    /// Refuses the pending re-INVITE or UPDATE, 300 to 699; the session stays as it was (14.1).
+    ///
+    /// # Errors
+    /// When there is none, or the response cannot be written; it then stays pending.
+    pub fn reject_reoffer(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+        headers: &[(String, String)],
+    ) -> Result<(), Error> {
+        if !(300..700).contains(&status) {
+            return Err(Error::Status(status));
+        }
+        check_headers(headers, &[])?;
+        let (key, server, _) = self.pending(leg, "reject a reoffer")?;
+        let builder = self.final_response(key, server, status, "").ok_or(Error::UnknownLeg(leg))?;
+        let bytes = builder.headers(headers).build()?;
+        self.take_reoffer(now, key);
+        self.servers.respond(&mut self.io, now, server, status, bytes);
+        Ok(())
+    }
+
+    fn pending(&self, id: LegId, command: &'static str) -> Result<(LegKey, ServerKey, Method), Error> {
+        let key = self.legs.find(id)?;
+        let leg = self.legs.get(key).ok_or(Error::UnknownLeg(id))?;
+        match &leg.reoffer {
+            Some(reoffer) => Ok((key, reoffer.server, reoffer.method)),
+            None => Err(Error::WrongState { command, state: leg.state.words() }),
+        }
+    }
+
+    fn take_reoffer(&mut self, now: Instant, key: LegKey) -> Option<Reoffer> {
+        self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::Reoffer));
+        self.legs.get_mut(key)?.reoffer.take()
+    }
+
+    /// The application said nothing: 504 to UPDATE (RFC 3311 5.2), 500 to a re-INVITE.
+    pub(super) fn reoffer_unanswered(&mut self, now: Instant, key: LegKey) {
+        if let Some(reoffer) = self.take_reoffer(now, key) {
+            let status = if reoffer.method == Method::Update { 504 } else { 500 };
+            self.reply(now, reoffer.server, status, |builder| builder);
+        }
+    }
+
+    /// 15.1.2: what is pending when the dialog ends is answered 487.
+    pub(super) fn drop_reoffer(&mut self, now: Instant, key: LegKey) {
+        if let Some(reoffer) = self.take_reoffer(now, key) {
+            self.reply(now, reoffer.server, 487, |builder| builder);
+        }
+    }
+
+    /// CANCEL of a re-INVITE: only that ends (9.2).
+    pub(super) fn cancel_reoffer(&mut self, now: Instant, key: LegKey, aim: ServerKey) {
+        let pending = self.legs.get(key).and_then(|leg| leg.reoffer.as_ref());
+        if pending.is_some_and(|reoffer| reoffer.server == aim) {
+            self.drop_reoffer(now, key);
+        }
+    }
+
+    fn refresh_target(&mut self, dialog: DialogKey, target: Option<&str>) {
+        if let Some(dialog) = self.dialogs.get_mut(dialog) {
+            dialog.refresh_target(target);
+        }
+    }
+
+    fn accept_update(&mut self, now: Instant, dialog: DialogKey, server: ServerKey, body: Option<&Body>) {
+        let Some(contact) = self.dialogs.get(dialog).map(|dialog| contact(&dialog.contact)) else { return };
+        self.reply(now, server, 200, |builder| {
+            builder.header(Name::Contact, contact).header(Name::Allow, ALLOW).maybe_body(body)
+        });
+    }
+}
+
+/// May this leg take a re-INVITE now (14.2)?
+fn judge_invite(leg: &Leg) -> Verdict {
+    match leg.state {
+        State::Incoming => Verdict::Busy,
+        State::Confirmed if leg.reoffer.is_some() => Verdict::Busy,
+        // The peer has our 2xx, since it goes on, but its ACK is still under way (RFC 5407 3.1.4).
+        State::Confirmed if leg.unacked.is_some() => Verdict::Glare,
+        State::Confirmed => Verdict::Ask,
+        _ => Verdict::Glare,
+    }
+}
+
+/// May this leg take an UPDATE with an offer now (RFC 3311 5.2)?
+fn judge_update(leg: &Leg) -> Verdict {
+    let our_offer_open = leg.unacked.is_some_and(|unacked| unacked.late_offer);
+    match leg.state {
+        State::Incoming => Verdict::Busy,
+        _ if leg.reoffer.is_some() => Verdict::Busy,
+        State::Confirmed | State::Accepted if !our_offer_open => Verdict::Ask,
+        _ => Verdict::Glare,
+    }
+}

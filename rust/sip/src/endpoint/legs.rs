@@ -1,0 +1,152 @@
+//! The table of legs.
+
+use std::collections::HashMap;
+
+use slotmap::{SlotMap, new_key_type};
+use smallvec::SmallVec;
+
+use super::session::State;
+use crate::dialog::DialogKey;
+use crate::timer::TimerSet;
+use crate::transaction::{ClientKey, ServerKey};
+use crate::{Error, LegId, Method};
+
+new_key_type! {
+    /// One leg; stale keys find nothing.
+    pub(crate) struct LegKey;
+}
+
+/// The transaction that set a leg up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Invite {
+    Sent(ClientKey),
+    Received(ServerKey),
+}
+
+/// A 2xx of ours that waits for its ACK (13.3.1.4).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unacked {
+    pub(crate) server: ServerKey,
+    /// The INVITE's CSeq number, which the ACK repeats.
+    pub(crate) cseq: u32,
+    /// The INVITE made no offer, so the 2xx does and the ACK answers.
+    pub(crate) late_offer: bool,
+}
+
+/// A re-INVITE or UPDATE the application has to answer.
+#[derive(Debug)]
+pub(crate) struct Reoffer {
+    pub(crate) server: ServerKey,
+    pub(crate) method: Method,
+    pub(crate) cseq: u32,
+    /// No offer was made (late offer).
+    pub(crate) late_offer: bool,
+    /// The peer's new Contact, which counts once we accept (RFC 6141 4).
+    pub(crate) target: Option<Box<str>>,
+}
+
+/// One leg.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    pub(crate) id: LegId,
+    pub(crate) state: State,
+    pub(crate) invite: Invite,
+    /// The dialogs of this leg: early ones while it is called out, one for good once it stands.
+    pub(crate) dialogs: SmallVec<[DialogKey; 2]>,
+    pub(crate) unacked: Option<Unacked>,
+    pub(crate) reoffer: Option<Reoffer>,
+    pub(crate) timers: TimerSet,
+    /// The Reason header of a CANCEL or BYE that had to wait.
+    pub(crate) reason: Option<Box<str>>,
+    /// Ended has been told; the leg is silent from here on.
+    pub(crate) reported: bool,
+}
+
+impl Leg {
+    pub(crate) fn new(id: LegId, state: State, invite: Invite) -> Self {
+        Self {
+            id,
+            state,
+            invite,
+            dialogs: SmallVec::new(),
+            unacked: None,
+            reoffer: None,
+            timers: TimerSet::default(),
+            reason: None,
+            reported: false,
+        }
+    }
+
+    /// The dialog of a leg that is being called, or that stands.
+    pub(crate) fn dialog(&self) -> Option<DialogKey> {
+        self.dialogs.first().copied()
+    }
+
+    pub(crate) fn sent(&self) -> Option<ClientKey> {
+        match self.invite {
+            Invite::Sent(key) => Some(key),
+            Invite::Received(_) => None,
+        }
+    }
+
+    pub(crate) fn received(&self) -> Option<ServerKey> {
+        match self.invite {
+            Invite::Received(key) => Some(key),
+            Invite::Sent(_) => None,
+        }
+    }
+}
+
+/// All legs, by key and by the owner's name for them.
+#[derive(Debug, Default)]
+pub(crate) struct Legs {
+    all: SlotMap<LegKey, Leg>,
+    /// Legs whose end has not been told; ids are the owner's own, not a peer's.
+    by_id: HashMap<LegId, LegKey>,
+}
+
+impl Legs {
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn insert(&mut self, leg: Leg) -> LegKey {
+        let id = leg.id;
+        let key = self.all.insert(leg);
+        self.by_id.insert(id, key);
+        key
+    }
+
+    pub(crate) fn contains(&self, id: LegId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// The leg a command names.
+    pub(crate) fn find(&self, id: LegId) -> Result<LegKey, Error> {
+        self.by_id.get(&id).copied().ok_or(Error::UnknownLeg(id))
+    }
+
+    pub(crate) fn get(&self, key: LegKey) -> Option<&Leg> {
+        self.all.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: LegKey) -> Option<&mut Leg> {
+        self.all.get_mut(key)
+    }
+
+    /// Marks the end as told; true the first time.
+    pub(crate) fn report(&mut self, key: LegKey) -> Option<LegId> {
+        let leg = self.all.get_mut(key).filter(|leg| !leg.reported)?;
+        leg.reported = true;
+        self.by_id.remove(&leg.id);
+        Some(leg.id)
+    }
+
+    pub(crate) fn remove(&mut self, key: LegKey) -> Option<Leg> {
+        let leg = self.all.remove(key)?;
+        if !leg.reported {
+            self.by_id.remove(&leg.id);
+        }
+        Some(leg)
+    }
+}

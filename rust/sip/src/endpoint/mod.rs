@@ -1,0 +1,227 @@
+//! The endpoint: the user agent core that turns datagrams and commands into calls (RFC 3261 8 to 15).
+//!
+//! Feed it with `handle_*` and the commands, then drain `poll_transmit` and `poll_event`, and come back at
+//! `poll_timeout`. It never looks at a clock and owns no socket.
+//!
+//! Requests without a call are answered without state ([`refuse`], [`options`]); calls live in [`uac`], [`uas`] and
+//! [`in_dialog`]; what a leg does when is the table in [`session`], carried out by [`carry_out`].
+
+mod carry_out;
+mod headers;
+mod in_dialog;
+mod legs;
+mod options;
+mod receive;
+mod refuse;
+mod session;
+mod uac;
+mod uas;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::dialog::Dialogs;
+use crate::ident::Ident;
+use crate::stats::Stats;
+use crate::timer::{TimerKind, TimerValues};
+use crate::transaction::key::Fingerprints;
+use crate::transaction::{Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
+use crate::{Cause, Ended, Event, Flow, LegId, Limits, Side, Transmit};
+use carry_out::Turn;
+pub(crate) use legs::LegKey;
+use legs::Legs;
+use session::Input;
+
+/// What an endpoint is made with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The text of User-Agent and Server.
+    pub user_agent: String,
+    /// The base timers.
+    pub timers: TimerValues,
+    /// What is read of a peer's message.
+    pub limits: Limits,
+    /// How many transactions there may be before new calls are refused.
+    pub max_transactions: usize,
+    /// How many dialogs there may be before new calls are refused.
+    pub max_dialogs: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            user_agent: "telephony-gateway".to_owned(),
+            timers: TimerValues::default(),
+            limits: Limits::default(),
+            max_transactions: 262_144,
+            max_dialogs: 65_536,
+        }
+    }
+}
+
+/// A SIP user agent for many calls.
+pub struct Endpoint {
+    user_agent: String,
+    max_transactions: usize,
+    max_dialogs: usize,
+    io: Io,
+    clients: Clients,
+    servers: Servers,
+    dialogs: Dialogs,
+    legs: Legs,
+    ident: Ident,
+    prints: Fingerprints,
+    next_leg: Box<dyn FnMut() -> LegId + Send>,
+    events: VecDeque<Event>,
+    refusing: Option<RangeInclusive<u32>>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// A timer of no length would fire for ever at the same instant.
+fn sane(values: TimerValues) -> TimerValues {
+    let t1 = values.t1.max(Duration::from_millis(1));
+    TimerValues { t1, t2: values.t2.max(t1), t4: values.t4 }
+}
+
+impl Endpoint {
+    /// A new endpoint. Everything unguessable it makes comes from `seed`; `next_leg` names incoming calls.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32], next_leg: Box<dyn FnMut() -> LegId + Send>) -> Self {
+        let mut ident = Ident::new(seed);
+        let prints = Fingerprints::new(ident.key());
+        Self {
+            user_agent: config.user_agent,
+            max_transactions: config.max_transactions,
+            max_dialogs: config.max_dialogs,
+            io: Io::new(sane(config.timers), config.limits),
+            clients: Clients::new(prints.clone()),
+            servers: Servers::new(prints.clone()),
+            dialogs: Dialogs::new(prints.clone()),
+            legs: Legs::default(),
+            ident,
+            prints,
+            next_leg,
+            events: VecDeque::new(),
+            refusing: None,
+        }
+    }
+
+    /// One datagram from the network.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: Bytes, flow: Flow) {
+        self.receive(now, datagram, flow);
+    }
+
+    /// The network refuses what is sent to `flow.remote` (ICMP): its transactions end (RFC 3261 17.1.4, 17.2.4).
+    pub fn handle_transport_error(&mut self, now: Instant, flow: Flow) {
+        for key in self.clients.towards(flow) {
+            if let Some(outcome) = self.clients.transport_error(&mut self.io, now, key) {
+                self.client_outcome(now, key, outcome, None);
+            }
+        }
+        for key in self.servers.towards(flow) {
+            let user = self.servers.user(key);
+            let signal = self.servers.transport_error(&mut self.io, now, key);
+            if let (Some(leg), Some(ServerSignal::TransportError)) = (user, signal) {
+                self.response_undeliverable(now, leg, key);
+            }
+        }
+    }
+
+    /// Time has passed: fires what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(Timer { owner, kind }) = self.io.timers.pop_expired(now) {
+            match owner {
+                Owner::Client(key) => {
+                    if let Some(outcome) = self.clients.timer(&mut self.io, now, key, kind) {
+                        self.client_outcome(now, key, outcome, None);
+                    }
+                }
+                Owner::Server(key) => self.servers.timer(&mut self.io, now, key, kind),
+                Owner::Leg(key) => self.leg_timer(now, key, kind),
+            }
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.io.timers.next_deadline()
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.io.transmits.pop_front()
+    }
+
+    /// The next thing to know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// `Some` refuses new calls with 503 and a Retry-After drawn from the range of seconds; requests of running
+    /// calls are never refused. `None` takes calls again.
+    pub fn refuse_new(&mut self, retry_after: Option<RangeInclusive<u32>>) {
+        self.refusing = retry_after;
+    }
+
+    /// Counters, and what is alive.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            client_transactions: self.clients.len(),
+            server_transactions: self.servers.len(),
+            dialogs: self.dialogs.len(),
+            legs: self.legs.len(),
+            timers: self.io.timers.len(),
+            ..self.io.stats
+        }
+    }
+
+    fn leg_timer(&mut self, now: Instant, key: LegKey, kind: TimerKind) {
+        let Some(leg) = self.legs.get_mut(key) else { return };
+        let last = leg.timers.expire(kind);
+        match kind {
+            TimerKind::Resend2xx => self.resend_success(now, key, last),
+            TimerKind::Refresh => self.resend_provisional(now, key),
+            TimerKind::Reoffer => self.reoffer_unanswered(now, key),
+            TimerKind::NoAnswer => self.drive(now, key, Input::NoAnswer, Turn::ended(timeout(None))),
+            TimerKind::Expires => self.expired(now, key),
+            TimerKind::CancelWait => self.drive(now, key, Input::CancelWait, Turn::default()),
+            TimerKind::AckWait => self.drive(now, key, Input::AckWait, Turn::ended(no_ack())),
+            _ => {}
+        }
+    }
+
+    /// Runs `act` with the timers of a leg.
+    fn with_timers(&mut self, now: Instant, key: LegKey, act: impl FnOnce(&mut Running<'_>, &mut Io)) {
+        let Some(leg) = self.legs.get_mut(key) else { return };
+        let owner = Owner::Leg(key);
+        act(&mut Running { set: &mut leg.timers, owner, reliable: false, now }, &mut self.io);
+    }
+}
+
+fn timeout(status: Option<u16>) -> Ended {
+    Ended { by: Side::System, cause: Cause::Timeout, status, reason: "No answer".to_owned() }
+}
+
+fn no_ack() -> Ended {
+    Ended { by: Side::System, cause: Cause::NoAck, status: None, reason: "No ACK".to_owned() }
+}
+
+fn undeliverable() -> Ended {
+    Ended {
+        by: Side::System,
+        cause: Cause::TransportError,
+        status: None,
+        reason: "Transport error".to_owned(),
+    }
+}

@@ -1,0 +1,25 @@
+//! OPTIONS: what we can do (RFC 3261 11.2). Answered here, in and out of dialogs, whatever the application does.
+
+use super::Endpoint;
+use super::headers::{ACCEPT, ALLOW};
+use crate::{Builder, Flow, Message, Name};
+
+/// The headers of a 200 to OPTIONS.
+pub(super) fn capabilities(builder: Builder) -> Builder {
+    builder
+        .header(Name::Allow, ALLOW)
+        .header(Name::Accept, ACCEPT)
+        .header(Name::AcceptEncoding, "identity")
+        .header(Name::AcceptLanguage, "en")
+        .header(Name::Supported, "")
+}
+
+impl Endpoint {
+    /// Outside a dialog; a node that takes no calls says so, as it would to an INVITE (11.2).
+    pub(super) fn options(&mut self, request: &Message, flow: Flow) {
+        if self.refusing.is_some() {
+            return self.overloaded(request, flow);
+        }
+        self.respond_stateless(request, flow, 200, "", capabilities);
+    }
+}

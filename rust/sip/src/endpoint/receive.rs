@@ -1,0 +1,107 @@
+//! From the wire to whoever it concerns: transaction, dialog, or nobody yet.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Endpoint;
+use super::carry_out::Turn;
+use super::session::Input;
+use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
+use crate::{Cause, Ended, Flow, Message, Method, Name, ParseError, Side};
+
+impl Endpoint {
+    pub(super) fn receive(&mut self, now: Instant, datagram: Bytes, flow: Flow) {
+        if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            self.io.stats.dropped.keep_alive += 1;
+            return;
+        }
+        match Message::parse(datagram, &self.io.limits) {
+            Ok(message) => {
+                self.io.stats.messages_in += 1;
+                match message.is_request() {
+                    true => self.request(now, &message, flow),
+                    false => self.response(now, &message),
+                }
+            }
+            Err(error) => self.unreadable(&error, flow),
+        }
+    }
+
+    /// A broken request is answered if it is sound enough, so that its sender can be mended (21.4.1); a broken
+    /// response is not (8.1.3, 18.1.2).
+    fn unreadable(&mut self, error: &ParseError, flow: Flow) {
+        match error.answerable() {
+            Some(request) => {
+                self.io.stats.refused += 1;
+                self.respond_stateless(request, flow, error.status(), &error.reason(), |builder| builder);
+            }
+            None => self.io.stats.dropped.malformed += 1,
+        }
+    }
+
+    fn request(&mut self, now: Instant, request: &Message, flow: Flow) {
+        if let Some(key) = self.servers.matching(request) {
+            return self.known_request(now, request, key);
+        }
+        match request.method() {
+            Some(Method::Ack) => self.success_ack(now, request),
+            Some(Method::Cancel) => self.cancel(now, request, flow),
+            _ if request.to_tag().is_some() => self.in_dialog(now, request, flow),
+            _ => self.out_of_dialog(now, request, flow),
+        }
+    }
+
+    /// A retransmission, or the ACK of an INVITE transaction.
+    fn known_request(&mut self, now: Instant, request: &Message, key: ServerKey) {
+        if request.method() != Some(Method::Ack) {
+            return self.servers.retransmitted(&mut self.io, now, key);
+        }
+        // RFC 6026 7.1: an ACK that reaches an accepted INVITE's transaction is the user's.
+        if self.servers.acknowledged(&mut self.io, now, key) == Some(ServerSignal::Ack) {
+            self.success_ack(now, request);
+        }
+    }
+
+    fn response(&mut self, now: Instant, response: &Message) {
+        // 8.1.3.3: a response with a second Via is not for us.
+        let ours = response.values(Name::Via).nth(1).is_none();
+        let Some(key) = self.clients.matching(response).filter(|_| ours) else {
+            self.io.stats.dropped.stray_response += 1;
+            return;
+        };
+        if let Some(outcome) = self.clients.response(&mut self.io, now, key, response) {
+            self.client_outcome(now, key, outcome, Some(response));
+        }
+    }
+
+    /// What a client transaction has come to, told to whoever sent the request.
+    pub(super) fn client_outcome(
+        &mut self,
+        now: Instant,
+        key: ClientKey,
+        outcome: ClientOutcome,
+        response: Option<&Message>,
+    ) {
+        match (outcome.user, outcome.signal) {
+            (User::Invite(leg), Some(ClientSignal::Response)) => {
+                if let Some(response) = response {
+                    self.invite_response(now, leg, key, response);
+                }
+            }
+            (User::Invite(leg), Some(ClientSignal::Timeout)) => {
+                self.drive(now, leg, Input::Unreachable, Turn::ended(unreachable()));
+            }
+            (User::Invite(leg), Some(ClientSignal::TransportError)) => {
+                self.drive(now, leg, Input::TransportError, Turn::ended(super::undeliverable()));
+            }
+            // Whatever the answer to a BYE, the dialog is over (15.1.1); it stays for a crossing BYE until timer K.
+            (User::Bye(dialog), _) if outcome.gone => self.dialogs.remove(dialog),
+            (User::Invite(_) | User::Bye(_) | User::Cancel, _) => {}
+        }
+    }
+}
+
+fn unreachable() -> Ended {
+    Ended { by: Side::System, cause: Cause::Unreachable, status: None, reason: "No response".to_owned() }
+}

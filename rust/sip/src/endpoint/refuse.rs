@@ -1,0 +1,138 @@
+//! Requests that end before they begin: the checks of RFC 3261 8.2, answered without state.
+
+use std::time::Instant;
+
+use super::Endpoint;
+use super::headers::{ACCEPT, ALLOW};
+use crate::{Flow, Message, Method, Name, Scheme};
+
+/// Retry-After of a refusal because tables are full, in seconds.
+const FULL_RETRY_AFTER: std::ops::RangeInclusive<u32> = 5..=15;
+
+/// A refusal: status, reason phrase, and the header that says more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    status: u16,
+    reason: &'static str,
+    header: Option<(Name, String)>,
+}
+
+impl Refusal {
+    pub(super) fn plain(status: u16, reason: &'static str) -> Self {
+        Self { status, reason, header: None }
+    }
+
+    pub(super) fn with(status: u16, name: Name, value: impl Into<String>) -> Self {
+        Self { status, reason: "", header: Some((name, value.into())) }
+    }
+}
+
+impl Endpoint {
+    /// A request outside any dialog: refused, answered, or a new call.
+    pub(super) fn out_of_dialog(&mut self, now: Instant, request: &Message, flow: Flow) {
+        if let Err(refusal) = self.check(request) {
+            return self.refuse(request, flow, &refusal);
+        }
+        match request.method() {
+            Some(Method::Invite) => self.new_call(now, request, flow),
+            Some(Method::Options) => self.options(request, flow),
+            _ => self.refuse(request, flow, &Refusal::plain(481, "")),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, request: &Message, flow: Flow, refusal: &Refusal) {
+        self.io.stats.refused += 1;
+        self.respond_stateless(request, flow, refusal.status, refusal.reason, |builder| {
+            match &refusal.header {
+                Some((name, value)) => builder.header(*name, value),
+                None => builder,
+            }
+        });
+    }
+
+    /// 503 with a Retry-After that spreads the callers out (21.5.4).
+    pub(super) fn overloaded(&mut self, request: &Message, flow: Flow) {
+        let range = self.refusing.clone().unwrap_or(FULL_RETRY_AFTER);
+        let seconds = self.ident.within(&range).to_string();
+        self.io.stats.overloaded += 1;
+        self.respond_stateless(request, flow, 503, "", |builder| builder.header(Name::RetryAfter, seconds));
+    }
+
+    /// Whether there is no room for another call.
+    pub(super) fn is_full(&self) -> bool {
+        self.servers.len() + self.clients.len() >= self.max_transactions
+            || self.dialogs.len() >= self.max_dialogs
+    }
+
+    /// The inspections in the order of 8.2.
+    fn check(&self, request: &Message) -> Result<(), Refusal> {
+        check_method(request)?;
+        check_scheme(request)?;
+        check_hops(request)?;
+        if self.servers.is_merged(request) {
+            return Err(Refusal::plain(482, ""));
+        }
+        check_extensions(request)?;
+        check_body(request)
+    }
+}
+
+/// 8.2.1: an unknown method gets 405 and the known ones.
+pub(super) fn check_method(request: &Message) -> Result<(), Refusal> {
+    use Method::{Ack, Bye, Cancel, Info, Invite, Options, Update};
+    match request.method() {
+        Some(Invite | Ack | Cancel | Bye | Options | Info | Update) => Ok(()),
+        _ => Err(Refusal::with(405, Name::Allow, ALLOW)),
+    }
+}
+
+/// 8.2.2.1: a scheme that is not ours to understand.
+fn check_scheme(request: &Message) -> Result<(), Refusal> {
+    match request.uri().map(|uri| uri.scheme()) {
+        Some(Scheme::Other(_)) => Err(Refusal::plain(416, "")),
+        Some(_) => Ok(()),
+        None => Err(Refusal::plain(400, "Malformed Request-URI")),
+    }
+}
+
+/// A gateway calls on, so a call that has used up its hops stops here (16.3, RFC 7332); OPTIONS ends here anyway (11).
+fn check_hops(request: &Message) -> Result<(), Refusal> {
+    if request.max_forwards() == Some(0) && request.method() == Some(Method::Invite) {
+        return Err(Refusal::plain(483, ""));
+    }
+    Ok(())
+}
+
+/// 8.2.2.3: every required extension must be understood, and none is.
+pub(super) fn check_extensions(request: &Message) -> Result<(), Refusal> {
+    let unsupported = request.require().collect::<Vec<_>>().join(", ");
+    if unsupported.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::with(420, Name::Unsupported, unsupported))
+}
+
+/// 8.2.3: a body that must be understood and is not; INFO may carry anything.
+pub(super) fn check_body(request: &Message) -> Result<(), Refusal> {
+    let describes_session = matches!(request.method(), Some(Method::Invite | Method::Update));
+    if request.body().is_empty() || !describes_session || is_optional(request) {
+        return Ok(());
+    }
+    if request.values(Name::ContentEncoding).any(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(Refusal::with(415, Name::AcceptEncoding, "identity"));
+    }
+    let media_type =
+        request.content_type().and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let known = media_type.eq_ignore_ascii_case(ACCEPT)
+        || media_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
+    if known { Ok(()) } else { Err(Refusal::with(415, Name::Accept, ACCEPT)) }
+}
+
+/// 20.11: `handling=optional` lets a body be ignored.
+fn is_optional(request: &Message) -> bool {
+    let disposition = request.header(Name::ContentDisposition).unwrap_or_default().to_ascii_lowercase();
+    disposition
+        .split(';')
+        .skip(1)
+        .any(|param| param.split_whitespace().collect::<String>() == "handling=optional")
+}

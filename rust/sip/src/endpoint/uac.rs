@@ -1,0 +1,272 @@
+//! Calling out: INVITE, its responses and forks, CANCEL, BYE (RFC 3261 13.2, 9.1, 15.1.1).
+
+use std::time::Instant;
+
+use super::carry_out::Turn;
+use super::headers::{ALLOW, BuilderExt, check_headers, check_value, contact, wrote};
+use super::legs::{Invite, Leg};
+use super::session::{Input, State};
+use super::{Endpoint, LegKey};
+use crate::dialog::{self, Dialog, DialogKey};
+use crate::header::NameAddr;
+use crate::timer::TimerKind;
+use crate::transaction::{ClientKey, Request, User, follow_up};
+use crate::{Builder, Cause, Dial, Ended, Error, Event, LegId, Message, Method, Name, Side, Transmit, Uri};
+
+/// How many forks of one INVITE are followed; a proxy that forks more widely than this is no proxy.
+const MAX_FORKS: usize = 16;
+
+impl Endpoint {
+    /// Calls somebody: INVITE leaves, and the leg's events follow.
+    ///
+    /// # Errors
+    /// When the leg exists, the tables are full, or the INVITE cannot be written.
+    pub fn dial(&mut self, now: Instant, leg: LegId, dial: Dial) -> Result<(), Error> {
+        if self.legs.contains(leg) {
+            return Err(Error::DuplicateLeg(leg));
+        }
+        if self.is_full() {
+            return Err(Error::Full);
+        }
+        let branch = self.ident.branch();
+        let bytes = self.write_invite(&dial, &branch)?.build()?;
+        // The leg is filed first, since the transaction names it; the real key of the INVITE follows at once.
+        let key = self.legs.insert(Leg::new(leg, State::Calling, Invite::Sent(ClientKey::default())));
+        let request =
+            Request { method: Method::Invite, branch, bytes, flow: dial.flow, user: User::Invite(key) };
+        let client = self.clients.send(&mut self.io, now, request);
+        if let Some(leg) = self.legs.get_mut(key) {
+            leg.invite = Invite::Sent(client);
+        }
+        self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::NoAnswer, dial.timeout));
+        Ok(())
+    }
+
+    fn write_invite(&mut self, dial: &Dial, branch: &str) -> Result<Builder, Error> {
+        check_headers(&dial.headers, &[Name::Contact])?;
+        Uri::parse(&dial.request_uri)?;
+        NameAddr::parse(&dial.from)?;
+        NameAddr::parse(&dial.to)?;
+        let via = format!("{} {};rport;branch={branch}", dial.flow.transport.via(), dial.contact);
+        let tag = self.ident.tag();
+        let own = |name, value| (!wrote(&dial.headers, name)).then_some(value);
+        Ok(Builder::request(Method::Invite, &dial.request_uri)
+            .header(Name::Via, via)
+            .maybe(Name::MaxForwards, own(Name::MaxForwards, "70"))
+            .header(Name::From, format!("{};tag={tag}", dial.from))
+            .header(Name::To, &dial.to)
+            .header(Name::CallId, self.ident.call_id())
+            .header(Name::Cseq, "1 INVITE")
+            .header(Name::Contact, contact(&dial.contact))
+            .maybe(Name::Allow, own(Name::Allow, ALLOW))
+            .maybe(Name::UserAgent, own(Name::UserAgent, &self.user_agent))
+            .headers(&dial.headers)
+            .maybe_body(dial.body.as_ref()))
+    }
+
+    /// Ends a leg, whatever its state: CANCEL, BYE or a final response. `reason` is the value of a Reason header
+    /// (RFC 3326). [`Event::Ended`] follows at once; what the protocol still has to do goes on behind it. A leg that
+    /// has ended already is left alone.
+    ///
+    /// # Errors
+    /// When `reason` holds control characters.
+    pub fn hangup(&mut self, now: Instant, leg: LegId, reason: Option<&str>) -> Result<(), Error> {
+        check_value(Name::Reason, reason.unwrap_or_default())?;
+        let Ok(key) = self.legs.find(leg) else { return Ok(()) };
+        let Some(leg) = self.legs.get_mut(key) else { return Ok(()) };
+        leg.reason = reason.map(Into::into);
+        let ended = hung_up(leg.state, reason);
+        let response = match leg.state {
+            State::Incoming => self.temporarily_unavailable(key),
+            _ => None,
+        };
+        self.drive(now, key, Input::Hangup, Turn { response, ended: Some(ended), message: None });
+        Ok(())
+    }
+
+    /// A response to the INVITE of a leg, which may be gone.
+    pub(super) fn invite_response(&mut self, now: Instant, leg: LegKey, key: ClientKey, response: &Message) {
+        let Some(status) = response.status() else { return };
+        let turn = Turn { message: Some(response), ..Turn::default() };
+        if status.is_provisional() {
+            self.drive(now, leg, Input::Provisional, turn);
+        } else if status.is_success() {
+            self.invite_success(now, leg, key, response);
+        } else {
+            self.drive(now, leg, Input::Failure, Turn { ended: Some(rejected(status.0, response)), ..turn });
+        }
+    }
+
+    /// 13.2.2.4: every 2xx gets its ACK, a retransmitted one the same again; the first one wins.
+    fn invite_success(&mut self, now: Instant, leg: LegKey, key: ClientKey, response: &Message) {
+        let tag = response.to_tag().unwrap_or_default();
+        if self.clients.acknowledge_again(&mut self.io, key, tag) {
+            self.io.stats.retransmissions_in += 1;
+        } else if self.clients.forks(key) >= MAX_FORKS {
+            self.io.stats.dropped.too_many_forks += 1;
+        } else if self.legs.get(leg).is_some() {
+            let turn = Turn { message: Some(response), ..Turn::default() };
+            self.drive(now, leg, Input::Success, turn);
+        } else {
+            self.acknowledge_and_leave(now, leg, key, response);
+        }
+    }
+
+    /// A provisional response other than 100, with the early dialog it makes (12.1.2).
+    pub(super) fn progress(&mut self, key: LegKey, response: Option<&Message>) {
+        let Some(response) =
+            response.filter(|response| response.status().is_some_and(|status| status.0 > 100))
+        else {
+            return;
+        };
+        let client = self.legs.get(key).and_then(Leg::sent);
+        if let (Some(client), Some(_)) = (client, response.to_tag()) {
+            self.leg_dialog(key, client, response);
+        }
+        self.tell(key, Some(response), |leg, response| Event::Progress { leg, response });
+    }
+
+    /// The first 2xx: its dialog is the leg's, the early ones of other forks are forgotten.
+    pub(super) fn confirm(&mut self, now: Instant, key: LegKey, response: Option<&Message>) {
+        let Some((client, response)) = self.legs.get(key).and_then(Leg::sent).zip(response) else { return };
+        self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::NoAnswer));
+        let Some(dialog) = self.leg_dialog(key, client, response) else { return };
+        if let Some(leg) = self.legs.get_mut(key) {
+            let others = std::mem::take(&mut leg.dialogs);
+            leg.dialogs.push(dialog);
+            others.into_iter().filter(|other| *other != dialog).for_each(|other| self.dialogs.remove(other));
+        }
+        self.send_ack(client, dialog, response);
+    }
+
+    /// A 2xx that came too late, for a leg that still exists.
+    pub(super) fn unwanted_success(&mut self, now: Instant, key: LegKey, response: Option<&Message>) {
+        if let Some((client, response)) = self.legs.get(key).and_then(Leg::sent).zip(response) {
+            self.acknowledge_and_leave(now, key, client, response);
+        }
+    }
+
+    fn acknowledge_and_leave(&mut self, now: Instant, leg: LegKey, client: ClientKey, response: &Message) {
+        let Some(dialog) = self.response_dialog(leg, client, response) else { return };
+        self.send_ack(client, dialog, response);
+        let reason = self.legs.get(leg).and_then(|leg| leg.reason.clone());
+        self.send_bye(now, dialog, reason.as_deref());
+    }
+
+    /// The dialog of a response, filed with its leg. `None` when the leg has as many as it may.
+    fn leg_dialog(&mut self, key: LegKey, client: ClientKey, response: &Message) -> Option<DialogKey> {
+        let known = self.dialogs.of_response(response);
+        let full = self.legs.get(key)?.dialogs.len() >= MAX_FORKS;
+        let provisional = response.status().is_some_and(|status| status.is_provisional());
+        if known.is_none() && full && provisional {
+            self.io.stats.dropped.too_many_forks += 1;
+            return None;
+        }
+        let dialog = self.response_dialog(key, client, response)?;
+        let leg = self.legs.get_mut(key)?;
+        if !leg.dialogs.contains(&dialog) {
+            leg.dialogs.push(dialog);
+        }
+        Some(dialog)
+    }
+
+    /// The dialog of a response to an INVITE of ours, made if it is new, brought up to date if it is not.
+    fn response_dialog(&mut self, leg: LegKey, client: ClientKey, response: &Message) -> Option<DialogKey> {
+        let key = match self.dialogs.of_response(response) {
+            Some(key) => key,
+            None => {
+                let (invite, flow) = self.clients.sent(&self.io, client)?;
+                self.dialogs.insert(leg, Dialog::uac(&invite, response, flow)?)
+            }
+        };
+        let dialog = self.dialogs.get_mut(key)?;
+        dialog.learn(response);
+        if response.status().is_some_and(|status| status.is_success()) && dialog.state == dialog::State::Early
+        {
+            dialog.state = dialog::State::Confirmed;
+        }
+        Some(key)
+    }
+
+    /// The ACK of a 2xx, along the dialog (13.2.2.4).
+    fn send_ack(&mut self, client: ClientKey, dialog: DialogKey, response: &Message) {
+        let (branch, number) = (self.ident.branch(), response.cseq().map_or(1, |cseq| cseq.number));
+        let Some(dialog) = self.dialogs.get(dialog) else { return };
+        let (builder, flow) = dialog.ack(number, &branch);
+        match builder.header(Name::UserAgent, &self.user_agent).build() {
+            Ok(payload) => {
+                let tag = dialog.remote_tag();
+                self.clients.acknowledge(&mut self.io, client, tag, Transmit { flow, payload });
+            }
+            Err(_) => self.io.stats.dropped.unbuildable += 1,
+        }
+    }
+
+    /// CANCEL of the leg's INVITE: the same Request-URI, To, From, Call-ID, branch and Route (9.1).
+    pub(super) fn send_cancel(&mut self, now: Instant, key: LegKey) {
+        let Some(leg) = self.legs.get(key) else { return };
+        let Some((invite, flow)) = leg.sent().and_then(|client| self.clients.sent(&self.io, client)) else {
+            return;
+        };
+        let built = follow_up(&invite, Method::Cancel, None)
+            .maybe(Name::Reason, leg.reason.as_deref())
+            .header(Name::UserAgent, &self.user_agent)
+            .build();
+        let (Ok(bytes), Some(branch)) = (built, invite.branch().map(str::to_owned)) else {
+            self.io.stats.dropped.unbuildable += 1;
+            return;
+        };
+        let request = Request { method: Method::Cancel, branch, bytes, flow, user: User::Cancel };
+        self.clients.send(&mut self.io, now, request);
+        self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::NoAnswer));
+        self.start_timer(now, key, TimerKind::CancelWait);
+    }
+
+    /// BYE in the leg's dialog.
+    pub(super) fn leave(&mut self, now: Instant, key: LegKey) {
+        let Some((dialog, reason)) =
+            self.legs.get(key).and_then(|leg| Some((leg.dialog()?, leg.reason.clone())))
+        else {
+            return;
+        };
+        self.send_bye(now, dialog, reason.as_deref());
+    }
+
+    /// BYE in a dialog (15.1.1), which then only waits for the answer.
+    fn send_bye(&mut self, now: Instant, key: DialogKey, reason: Option<&str>) {
+        let branch = self.ident.branch();
+        let Some(dialog) = self.dialogs.get_mut(key) else { return };
+        dialog.state = dialog::State::Closing;
+        let (builder, flow) = dialog.request(Method::Bye, &branch);
+        match builder.header(Name::UserAgent, &self.user_agent).maybe(Name::Reason, reason).build() {
+            Ok(bytes) => {
+                let request = Request { method: Method::Bye, branch, bytes, flow, user: User::Bye(key) };
+                self.clients.send(&mut self.io, now, request);
+            }
+            Err(_) => {
+                self.io.stats.dropped.unbuildable += 1;
+                self.dialogs.remove(key);
+            }
+        }
+    }
+}
+
+/// How a leg ends that is hung up here.
+fn hung_up(state: State, reason: Option<&str>) -> Ended {
+    let (cause, status) = match state {
+        State::Calling | State::Proceeding => (Cause::Cancel, None),
+        State::Incoming => (Cause::Rejected, Some(480)),
+        _ => (Cause::Bye, None),
+    };
+    Ended { by: Side::Local, cause, status, reason: reason.unwrap_or_default().to_owned() }
+}
+
+/// How a leg ends that the peer turned down.
+fn rejected(status: u16, response: &Message) -> Ended {
+    Ended {
+        by: Side::Remote,
+        cause: Cause::Rejected,
+        status: Some(status),
+        reason: response.reason().to_owned(),
+    }
+}

@@ -1,0 +1,304 @@
+//! Being called: the INVITE, our responses to it, its CANCEL and its ACK (RFC 3261 13.3, 9.2).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::carry_out::Turn;
+use super::headers::{ALLOW, BuilderExt, check_headers, contact};
+use super::legs::{Invite, Leg, Unacked};
+use super::refuse::Refusal;
+use super::session::{Input, State};
+use super::{Endpoint, LegKey};
+use crate::dialog::{self, Dialog};
+use crate::timer::TimerKind;
+use crate::transaction::ServerKey;
+use crate::{Body, Builder, Cause, Ended, Error, Event, Flow, LegId, Message, Method, Name, Side};
+
+impl Endpoint {
+    /// An INVITE for a new call: 100 at once (17.2.1), the early dialog, the event.
+    pub(super) fn new_call(&mut self, now: Instant, invite: &Message, flow: Flow) {
+        if self.refusing.is_some() || self.is_full() {
+            return self.overloaded(invite, flow);
+        }
+        let tag = self.ident.tag();
+        let Some(dialog) = Dialog::uas(invite, &tag, flow, flow.local.to_string().into()) else {
+            return self.refuse(invite, flow, &Refusal::plain(400, "Missing Contact header field"));
+        };
+        let id = (self.next_leg)();
+        if self.legs.contains(id) {
+            return self.overloaded(invite, flow);
+        }
+        let Some(server) = self.servers.accept(&mut self.io, now, invite, flow, None) else { return };
+        let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server)));
+        self.servers.set_user(server, key);
+        let dialog = self.dialogs.insert(key, dialog);
+        if let Some(leg) = self.legs.get_mut(key) {
+            leg.dialogs.push(dialog);
+        }
+        self.send_trying(now, server);
+        if let Some(seconds) = invite.expires() {
+            let after = Duration::from_secs(seconds.into());
+            self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::Expires, after));
+        }
+        self.events.push_back(Event::Incoming { leg: id, invite: invite.clone(), flow });
+    }
+
+    pub(super) fn send_trying(&mut self, now: Instant, server: ServerKey) {
+        if let Some(Ok(trying)) = self.servers.reply(server, 100, "").map(Builder::build) {
+            self.servers.respond(&mut self.io, now, server, 100, trying);
+        }
+    }
+
+    /// What we advertise as Contact for an incoming leg, instead of the address its INVITE arrived at.
+    pub fn set_contact(&mut self, leg: LegId, contact: String) {
+        let dialog = self.legs.find(leg).ok().and_then(|key| self.legs.get(key)?.dialog());
+        if let Some(dialog) = dialog.and_then(|key| self.dialogs.get_mut(key)) {
+            dialog.contact = contact.into();
+        }
+    }
+
+    /// Sends a provisional response, 101 to 199, and repeats it every minute (13.3.1.1).
+    ///
+    /// # Errors
+    /// When the leg is not one that waits for our answer, or the response cannot be written.
+    pub fn provisional(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+        body: Option<Body>,
+    ) -> Result<(), Error> {
+        if !(101..200).contains(&status) {
+            return Err(Error::Status(status));
+        }
+        let (key, server) = self.incoming(leg, "send a provisional response")?;
+        let builder = self.dialog_response(key, server, status, "").ok_or(Error::UnknownLeg(leg))?;
+        let bytes = builder.maybe_body(body.as_ref()).build()?;
+        self.servers.respond(&mut self.io, now, server, status, bytes);
+        self.start_timer(now, key, TimerKind::Refresh);
+        Ok(())
+    }
+
+    /// Answers an incoming leg with 200, sent again until its ACK arrives.
+    ///
+    /// # Errors
+    /// When the leg is not one that waits for our answer, or the response cannot be written.
+    pub fn answer(&mut self, now: Instant, leg: LegId, body: Option<Body>) -> Result<(), Error> {
+        let (key, server) = self.incoming(leg, "answer")?;
+        let builder = self.dialog_response(key, server, 200, "").ok_or(Error::UnknownLeg(leg))?;
+        let bytes = builder.maybe_body(body.as_ref()).build()?;
+        let unacked = self.servers.request(server).map(|invite| unacked(server, invite));
+        if let Some(leg) = self.legs.get_mut(key) {
+            leg.unacked = unacked;
+        }
+        self.drive(now, key, Input::Answer, Turn { response: Some((200, bytes)), ..Turn::default() });
+        Ok(())
+    }
+
+    /// Turns an incoming leg down with a final response, 300 to 699.
+    ///
+    /// # Errors
+    /// When the leg is not one that waits for our answer, or the response cannot be written.
+    pub fn reject(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+        reason: Option<&str>,
+        headers: &[(String, String)],
+    ) -> Result<(), Error> {
+        if !(300..700).contains(&status) {
+            return Err(Error::Status(status));
+        }
+        check_headers(headers, &[])?;
+        let (key, server) = self.incoming(leg, "reject")?;
+        let phrase = reason.unwrap_or_default();
+        let builder = self.final_response(key, server, status, phrase).ok_or(Error::UnknownLeg(leg))?;
+        let bytes = builder.headers(headers).build()?;
+        let phrase = reason.map_or_else(|| crate::StatusCode(status).reason().to_owned(), str::to_owned);
+        let ended = Ended { by: Side::Local, cause: Cause::Rejected, status: Some(status), reason: phrase };
+        self.drive(
+            now,
+            key,
+            Input::Reject,
+            Turn { response: Some((status, bytes)), ended: Some(ended), message: None },
+        );
+        Ok(())
+    }
+
+    /// A leg whose INVITE waits for us, with its transaction.
+    fn incoming(&self, id: LegId, command: &'static str) -> Result<(LegKey, ServerKey), Error> {
+        let key = self.legs.find(id)?;
+        let leg = self.legs.get(key).ok_or(Error::UnknownLeg(id))?;
+        match (leg.state, leg.invite) {
+            (State::Incoming, Invite::Received(server)) => Ok((key, server)),
+            _ => Err(Error::WrongState { command, state: leg.state.words() }),
+        }
+    }
+
+    /// Begins a response that makes, or belongs to, the leg's dialog: tag, Record-Route and Contact (12.1.1).
+    pub(super) fn dialog_response(
+        &self,
+        key: LegKey,
+        server: ServerKey,
+        status: u16,
+        reason: &str,
+    ) -> Option<Builder> {
+        let dialog = self.dialogs.get(self.legs.get(key)?.dialog()?)?;
+        Some(
+            self.final_response(key, server, status, reason)?
+                .copy(Name::RecordRoute, self.servers.request(server)?)
+                .header(Name::Contact, contact(&dialog.contact))
+                .header(Name::Allow, ALLOW),
+        )
+    }
+
+    /// Begins a response of the leg that makes no dialog.
+    pub(super) fn final_response(
+        &self,
+        key: LegKey,
+        server: ServerKey,
+        status: u16,
+        reason: &str,
+    ) -> Option<Builder> {
+        let dialog = self.dialogs.get(self.legs.get(key)?.dialog()?)?;
+        let builder = self.servers.reply(server, status, reason)?.to_tag(dialog.local_tag());
+        Some(builder.header(Name::Server, &self.user_agent))
+    }
+
+    /// The refusal of a leg hung up before it was answered, with the Reason given.
+    pub(super) fn temporarily_unavailable(&self, key: LegKey) -> Option<(u16, Bytes)> {
+        let leg = self.legs.get(key)?;
+        let builder = self.final_response(key, leg.received()?, 480, "")?;
+        Some((480, builder.maybe(Name::Reason, leg.reason.as_deref()).build().ok()?))
+    }
+
+    fn request_terminated(&self, key: LegKey) -> Option<(u16, Bytes)> {
+        let server = self.legs.get(key)?.received()?;
+        Some((487, self.final_response(key, server, 487, "")?.build().ok()?))
+    }
+
+    /// CANCEL: answered itself, and the INVITE it aims at answered 487 unless that has been answered (9.2).
+    pub(super) fn cancel(&mut self, now: Instant, cancel: &Message, flow: Flow) {
+        let Some(aim) = self.servers.cancelled_by(cancel) else {
+            return self.refuse(cancel, flow, &Refusal::plain(481, ""));
+        };
+        let leg = self.servers.user(aim);
+        self.answer_cancel(now, cancel, flow, leg);
+        let Some(key) = leg else { return };
+        if self.legs.get(key).is_some_and(|leg| leg.invite == Invite::Received(aim)) {
+            self.end_by_peer(now, key, Input::Cancel, Cause::Cancel, cancel);
+        } else {
+            self.cancel_reoffer(now, key, aim);
+        }
+    }
+
+    /// 200 to a CANCEL, with the To tag the INVITE's responses have (9.2).
+    fn answer_cancel(&mut self, now: Instant, cancel: &Message, flow: Flow, leg: Option<LegKey>) {
+        let dialog = leg.and_then(|key| self.dialogs.get(self.legs.get(key)?.dialog()?));
+        let tag = dialog.map_or_else(|| self.prints.tag(cancel), |dialog| dialog.local_tag().to_owned());
+        let Some(server) = self.servers.accept(&mut self.io, now, cancel, flow, None) else { return };
+        let reply = self.servers.reply(server, 200, "").map(|builder| builder.to_tag(&tag).build());
+        if let Some(Ok(bytes)) = reply {
+            self.servers.respond(&mut self.io, now, server, 200, bytes);
+        }
+    }
+
+    /// CANCEL or BYE of the peer: a pending INVITE is answered 487 (9.2, 15.1.2), the leg ends.
+    pub(super) fn end_by_peer(
+        &mut self,
+        now: Instant,
+        key: LegKey,
+        input: Input,
+        cause: Cause,
+        request: &Message,
+    ) {
+        let reason = request.header(Name::Reason).unwrap_or_default().to_owned();
+        let response = match self.legs.get(key).map(|leg| leg.state) {
+            Some(State::Incoming) => self.request_terminated(key),
+            _ => None,
+        };
+        let status = response.as_ref().map(|(status, _)| *status);
+        let ended = Ended { by: Side::Remote, cause, status, reason };
+        self.drive(now, key, input, Turn { response, ended: Some(ended), message: Some(request) });
+    }
+
+    /// Expires of the INVITE has run out (13.3.1).
+    pub(super) fn expired(&mut self, now: Instant, key: LegKey) {
+        let response = self.request_terminated(key);
+        let turn = Turn { response, ..Turn::ended(super::timeout(Some(487))) };
+        self.drive(now, key, Input::Expired, turn);
+    }
+
+    /// The 2xx has just left: repeat it until the ACK, give up after 64*T1 (13.3.1.4).
+    pub(super) fn await_ack(&mut self, now: Instant, key: LegKey) {
+        let dialog = self.legs.get(key).and_then(Leg::dialog);
+        if let Some(dialog) = dialog.and_then(|key| self.dialogs.get_mut(key)) {
+            dialog.state = dialog::State::Confirmed;
+        }
+        self.with_timers(now, key, |timers, io| {
+            timers.stop(io, TimerKind::Refresh);
+            timers.stop(io, TimerKind::Expires);
+            timers.start(io, TimerKind::Resend2xx);
+            timers.start(io, TimerKind::AckWait);
+        });
+    }
+
+    pub(super) fn resend_success(&mut self, now: Instant, key: LegKey, last: Option<Duration>) {
+        let Some(unacked) = self.legs.get(key).and_then(|leg| leg.unacked) else { return };
+        self.servers.repeat(&mut self.io, now, unacked.server, 200);
+        self.with_timers(now, key, |timers, io| timers.escalate(io, TimerKind::Resend2xx, last));
+    }
+
+    pub(super) fn resend_provisional(&mut self, now: Instant, key: LegKey) {
+        let leg = self.legs.get(key).filter(|leg| leg.state == State::Incoming);
+        let Some(server) = leg.and_then(Leg::received) else { return };
+        self.servers.repeat(&mut self.io, now, server, 180);
+        self.start_timer(now, key, TimerKind::Refresh);
+    }
+
+    /// The ACK of a 2xx, found by its dialog (13.3.1.4); one for a 2xx acknowledged already is a repetition.
+    pub(super) fn success_ack(&mut self, now: Instant, ack: &Message) {
+        let dialog = self.dialogs.of_request(ack).and_then(|key| self.dialogs.get(key));
+        let Some(key) = dialog.map(|dialog| dialog.leg).filter(|key| self.legs.get(*key).is_some()) else {
+            self.io.stats.dropped.stray_ack += 1;
+            return;
+        };
+        let number = ack.cseq().ok().map(|cseq| cseq.number);
+        let Some(leg) = self.legs.get_mut(key) else { return };
+        if leg.unacked.map(|unacked| unacked.cseq) != number {
+            self.io.stats.retransmissions_in += 1;
+            return;
+        }
+        let first = leg.state != State::Confirmed;
+        leg.unacked = None;
+        self.with_timers(now, key, |timers, io| {
+            timers.stop(io, TimerKind::Resend2xx);
+            timers.stop(io, TimerKind::AckWait);
+        });
+        let message = (first || !ack.body().is_empty()).then_some(ack);
+        self.drive(now, key, Input::Ack, Turn { message, ..Turn::default() });
+    }
+
+    /// Our responses do not get through.
+    pub(super) fn response_undeliverable(&mut self, now: Instant, key: LegKey, server: ServerKey) {
+        let Some(leg) = self.legs.get_mut(key) else { return };
+        if leg.reoffer.as_ref().is_some_and(|reoffer| reoffer.server == server) {
+            leg.reoffer = None;
+            self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::Reoffer));
+        } else {
+            self.drive(now, key, Input::TransportError, Turn::ended(super::undeliverable()));
+        }
+    }
+}
+
+/// What is remembered of an INVITE while its 2xx waits for the ACK.
+pub(super) fn unacked(server: ServerKey, invite: &Message) -> Unacked {
+    debug_assert_eq!(invite.method(), Some(Method::Invite));
+    Unacked {
+        server,
+        cseq: invite.cseq().map_or(0, |cseq| cseq.number),
+        late_offer: invite.body().is_empty(),
+    }
+}

@@ -1,0 +1,158 @@
+//! What an endpoint tells its owner, and what it is told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Flow, Message};
+
+/// One leg of a call, named by the owner of the endpoint. Opaque here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegId(pub u64);
+
+/// Something happened to a leg.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// An INVITE asks for a new call; 100 Trying has left already.
+    Incoming {
+        /// The new leg.
+        leg: LegId,
+        /// The request.
+        invite: Message,
+        /// Where it came from and arrived at.
+        flow: Flow,
+    },
+    /// A provisional response to our INVITE, any but 100.
+    Progress {
+        /// The leg.
+        leg: LegId,
+        /// The response.
+        response: Message,
+    },
+    /// A 2xx to our INVITE. Its ACK has been sent.
+    Answered {
+        /// The leg.
+        leg: LegId,
+        /// The response.
+        response: Message,
+    },
+    /// The ACK to our 2xx; for a re-INVITE it is reported only when it carries a body (an answer to our offer).
+    Confirmed {
+        /// The leg.
+        leg: LegId,
+        /// The request.
+        ack: Message,
+    },
+    /// A re-INVITE, or an UPDATE with a body. Answer with `answer_reoffer` or `reject_reoffer`.
+    Reoffer {
+        /// The leg.
+        leg: LegId,
+        /// The request.
+        request: Message,
+    },
+    /// An INFO; answered 200 already.
+    Info {
+        /// The leg.
+        leg: LegId,
+        /// The request.
+        request: Message,
+    },
+    /// The leg is over, or being torn down by its own machinery. Exactly once per leg, and nothing follows.
+    Ended {
+        /// The leg.
+        leg: LegId,
+        /// How.
+        ended: Ended,
+    },
+}
+
+impl Event {
+    /// The leg concerned.
+    #[must_use]
+    pub fn leg(&self) -> LegId {
+        match self {
+            Self::Incoming { leg, .. }
+            | Self::Progress { leg, .. }
+            | Self::Answered { leg, .. }
+            | Self::Confirmed { leg, .. }
+            | Self::Reoffer { leg, .. }
+            | Self::Info { leg, .. }
+            | Self::Ended { leg, .. } => *leg,
+        }
+    }
+}
+
+/// How a leg ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Who ended it.
+    pub by: Side,
+    /// By what.
+    pub cause: Cause,
+    /// The final status sent or received instead of a 2xx, if there was one.
+    pub status: Option<u16>,
+    /// The reason phrase of that response, or the text of the Reason header of BYE or CANCEL (RFC 3326).
+    pub reason: String,
+}
+
+/// Who ended a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The owner of this endpoint, by command.
+    Local,
+    /// The peer.
+    Remote,
+    /// Neither: a timer or the network.
+    System,
+}
+
+/// What ended a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// BYE, either way.
+    Bye,
+    /// CANCEL, either way.
+    Cancel,
+    /// A final response other than 2xx, either way.
+    Rejected,
+    /// Nobody answered in time: the timeout of the dial command, or Expires of a received INVITE.
+    Timeout,
+    /// Our 2xx was never acknowledged (RFC 3261 13.3.1.4).
+    NoAck,
+    /// The network refused our messages.
+    TransportError,
+    /// The peer never said anything (timer B).
+    Unreachable,
+}
+
+/// A body with its type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Content-Type, such as `application/sdp`.
+    pub content_type: String,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// An outgoing call.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    /// From which of our addresses to which next hop.
+    pub flow: Flow,
+    /// `host:port` for Contact and the sent-by of Via.
+    pub contact: String,
+    /// Whom to call.
+    pub request_uri: String,
+    /// From, a name-addr without tag.
+    pub from: String,
+    /// To, a name-addr without tag.
+    pub to: String,
+    /// Further headers; those the endpoint itself owns are refused.
+    pub headers: Vec<(String, String)>,
+    /// The offer, usually.
+    pub body: Option<Body>,
+    /// How long to wait for a final response before CANCEL.
+    pub timeout: Duration,
+}

@@ -1,0 +1,84 @@
+//! Where messages come from and go to.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+use crate::Uri;
+
+/// How messages travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Datagrams: the transactions retransmit.
+    Udp,
+}
+
+impl Transport {
+    /// Whether the transport itself delivers or reports: timers A, E and G then rest (RFC 3261 17).
+    pub(crate) fn is_reliable(self) -> bool {
+        match self {
+            Self::Udp => false,
+        }
+    }
+
+    /// The sent-protocol of a Via (RFC 3261 20.42).
+    pub(crate) fn via(self) -> &'static str {
+        match self {
+            Self::Udp => "SIP/2.0/UDP",
+        }
+    }
+}
+
+/// One way between here and a peer: transport, our address, its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// How.
+    pub transport: Transport,
+    /// The local address a message arrived at or leaves from.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+}
+
+impl Flow {
+    /// The flow for a request to `next_hop`, the first route or the remote target of a dialog that was set up over
+    /// `self` (RFC 3261 12.2.1.1, 8.1.2). An IP address is followed; a name is not resolved here and stays on the
+    /// flow that carried the dialog so far. So does a private address announced from a public one: it lies behind
+    /// a NAT, and only the flow's own binding leads there.
+    pub(crate) fn towards(self, next_hop: &Uri<'_>) -> Self {
+        let Some(ip) = next_hop.host().and_then(|host| host.ip()) else { return self };
+        let followed = ip.is_ipv4() == self.local.is_ipv4()
+            && !ip.is_unspecified()
+            && (is_global(ip) || !is_global(self.remote.ip()));
+        if !followed {
+            return self;
+        }
+        Self { remote: SocketAddr::new(ip, next_hop.port().unwrap_or(5060)), ..self }
+    }
+}
+
+/// Whether an address can be reached from anywhere: neither loopback nor link-local nor private (RFC 1918, RFC 6598,
+/// RFC 4193).
+fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared)
+        }
+        IpAddr::V6(v6) => {
+            let [first, ..] = v6.segments();
+            !(v6.is_loopback() || first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80)
+        }
+    }
+}
+
+/// A message on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Which way.
+    pub flow: Flow,
+    /// One whole message.
+    pub payload: Bytes,
+}

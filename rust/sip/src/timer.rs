@@ -1,0 +1,335 @@
+//! Timers are data: which there are, how long they run, and the one queue that holds them all.
+//!
+//! Names and values follow RFC 3261 table 4 (appendix A) and RFC 6026; the timers of the transaction user (2xx
+//! retransmission, waiting for ACK and so on) sit in the same queue under words instead of letters.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+use slotmap::{SlotMap, new_key_type};
+use smallvec::SmallVec;
+
+/// The base values all timers are made of (RFC 3261 17.1.1.1, 17.1.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimerValues {
+    /// Round-trip time estimate.
+    pub t1: Duration,
+    /// Longest retransmission interval of non-INVITE requests and INVITE responses.
+    pub t2: Duration,
+    /// Longest time a message remains in the network.
+    pub t4: Duration,
+}
+
+impl Default for TimerValues {
+    fn default() -> Self {
+        Self { t1: Duration::from_millis(500), t2: Duration::from_secs(4), t4: Duration::from_secs(5) }
+    }
+}
+
+/// Why a timer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum TimerKind {
+    /// INVITE request retransmission (17.1.1.2).
+    A,
+    /// INVITE transaction timeout (17.1.1.2).
+    B,
+    /// Wait for response retransmissions after a failure (17.1.1.2).
+    D,
+    /// Non-INVITE request retransmission (17.1.2.2).
+    E,
+    /// Non-INVITE transaction timeout (17.1.2.2).
+    F,
+    /// INVITE failure response retransmission (17.2.1).
+    G,
+    /// Wait for the ACK of a failure response (17.2.1).
+    H,
+    /// Wait for ACK retransmissions (17.2.1).
+    I,
+    /// Wait for non-INVITE request retransmissions (17.2.2).
+    J,
+    /// Wait for response retransmissions (17.1.2.2).
+    K,
+    /// Wait for INVITE retransmissions and 2xx of the user (RFC 6026 8.7).
+    L,
+    /// Wait for 2xx retransmissions and forks (RFC 6026 8.4).
+    M,
+    /// When a 100 may be sent to a non-INVITE request (RFC 4320 4.1).
+    Late100,
+    /// 2xx retransmission by the user agent core (13.3.1.4).
+    Resend2xx,
+    /// Longest wait for the ACK of a 2xx (13.3.1.4).
+    AckWait,
+    /// The caller's patience, given with the dial command.
+    NoAnswer,
+    /// Longest wait for the final response after CANCEL (9.1).
+    CancelWait,
+    /// Repetition of the last provisional response, for proxies' timer C (13.3.1.1).
+    Refresh,
+    /// The Expires header of a received INVITE (13.3.1).
+    Expires,
+    /// Longest wait for the application's answer to a re-INVITE or UPDATE.
+    Reoffer,
+}
+
+/// How long nothing may be heard of an invitation before its last provisional response is repeated (13.3.1.1).
+const REFRESH: Duration = Duration::from_secs(60);
+/// Appendix A: timer D is at least 32 s on unreliable transports.
+const D_MINIMUM: Duration = Duration::from_secs(32);
+/// No timer runs longer; keeps deadline arithmetic far from overflow.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl TimerKind {
+    /// The first interval; `None` where the timer is not used on such a transport (RFC 3261 table 4).
+    pub(crate) fn interval(self, values: &TimerValues, reliable: bool) -> Option<Duration> {
+        let whole = values.t1.saturating_mul(64);
+        let unless_reliable = |wait| if reliable { Duration::ZERO } else { wait };
+        match self {
+            Self::A | Self::E | Self::G => (!reliable).then_some(values.t1),
+            // 13.3.1.4: retransmitted even over reliable transports, an unreliable hop may follow.
+            Self::Resend2xx => Some(values.t1),
+            Self::B | Self::F | Self::H | Self::L | Self::M => Some(whole),
+            Self::AckWait | Self::CancelWait => Some(whole),
+            Self::D => Some(unless_reliable(whole.max(D_MINIMUM))),
+            Self::I | Self::K => Some(unless_reliable(values.t4)),
+            Self::J => Some(unless_reliable(whole)),
+            // RFC 4320 4.1: not before the client's timer E has been set to T2.
+            Self::Late100 => Some(if reliable { Duration::ZERO } else { until_t2(values) }),
+            Self::Refresh => Some(REFRESH),
+            // RFC 3311 5.2 and RFC 3261 14.2 want an answer at once; this leaves a stalled application half of timer F.
+            Self::Reoffer => Some(values.t1.saturating_mul(32)),
+            Self::NoAnswer | Self::Expires => Some(LONGEST),
+        }
+    }
+
+    /// The interval after one of `last`: A doubles freely, E, G and the 2xx up to T2, the rest stays.
+    pub(crate) fn next_interval(self, last: Duration, values: &TimerValues) -> Duration {
+        match self {
+            Self::A => last.saturating_mul(2),
+            Self::E | Self::G | Self::Resend2xx => last.saturating_mul(2).min(values.t2),
+            _ => last,
+        }
+    }
+}
+
+/// When a client's timer E, doubling from T1, is set to T2.
+fn until_t2(values: &TimerValues) -> Duration {
+    let (mut elapsed, mut interval) = (values.t1, values.t1);
+    while !interval.is_zero() && interval.saturating_mul(2) < values.t2 {
+        interval = interval.saturating_mul(2);
+        elapsed = elapsed.saturating_add(interval);
+    }
+    elapsed
+}
+
+new_key_type! {
+    /// One running timer.
+    pub(crate) struct TimerId;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    deadline: Instant,
+    /// Order of starting, so that equal deadlines fire first come, first served.
+    sequence: u64,
+    id: TimerId,
+}
+
+/// All running timers, earliest first. Cancelling is lazy: the heap entry stays until it surfaces or outnumbers the
+/// living; the entry at the top is always alive, so the next deadline is one look.
+#[derive(Debug)]
+pub(crate) struct TimerQueue<T> {
+    running: SlotMap<TimerId, T>,
+    heap: BinaryHeap<Reverse<Entry>>,
+    sequence: u64,
+}
+
+impl<T> Default for TimerQueue<T> {
+    fn default() -> Self {
+        Self { running: SlotMap::with_key(), heap: BinaryHeap::new(), sequence: 0 }
+    }
+}
+
+impl<T> TimerQueue<T> {
+    pub(crate) fn start(&mut self, now: Instant, after: Duration, what: T) -> TimerId {
+        let id = self.running.insert(what);
+        let deadline = now.checked_add(after.min(LONGEST)).unwrap_or(now);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.heap.push(Reverse(Entry { deadline, sequence: self.sequence, id }));
+        id
+    }
+
+    pub(crate) fn cancel(&mut self, id: TimerId) {
+        self.running.remove(id);
+        self.surface();
+        self.compact();
+    }
+
+    /// The next expired timer, removed.
+    pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<T> {
+        if self.next_deadline()? > now {
+            return None;
+        }
+        let Reverse(entry) = self.heap.pop()?;
+        let what = self.running.remove(entry.id);
+        self.surface();
+        what
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse(entry)| entry.deadline)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Drops cancelled entries from the top.
+    fn surface(&mut self) {
+        while let Some(Reverse(top)) = self.heap.peek() {
+            if self.running.contains_key(top.id) {
+                return;
+            }
+            self.heap.pop();
+        }
+    }
+
+    /// Forgets cancelled entries once they are most of the heap, so that memory follows the living.
+    fn compact(&mut self) {
+        if self.heap.len() > 1024 && self.heap.len() / 4 > self.running.len() {
+            let running = &self.running;
+            self.heap.retain(|Reverse(entry)| running.contains_key(entry.id));
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    kind: TimerKind,
+    id: TimerId,
+    interval: Duration,
+}
+
+/// The few timers one owner has running.
+#[derive(Debug, Default)]
+pub(crate) struct TimerSet(SmallVec<[Armed; 2]>);
+
+impl TimerSet {
+    /// Starts `kind`, replacing one that runs.
+    pub(crate) fn start<T>(
+        &mut self,
+        queue: &mut TimerQueue<T>,
+        now: Instant,
+        kind: TimerKind,
+        interval: Duration,
+        what: T,
+    ) {
+        self.stop(queue, kind);
+        let id = queue.start(now, interval, what);
+        self.0.push(Armed { kind, id, interval });
+    }
+
+    pub(crate) fn stop<T>(&mut self, queue: &mut TimerQueue<T>, kind: TimerKind) {
+        if let Some(armed) = self.fired(kind) {
+            queue.cancel(armed.id);
+        }
+    }
+
+    pub(crate) fn stop_all<T>(&mut self, queue: &mut TimerQueue<T>) {
+        for armed in self.0.drain(..) {
+            queue.cancel(armed.id);
+        }
+    }
+
+    /// Forgets `kind`, which has just left the queue, and gives the interval it ran.
+    pub(crate) fn expire(&mut self, kind: TimerKind) -> Option<Duration> {
+        self.fired(kind).map(|armed| armed.interval)
+    }
+
+    fn fired(&mut self, kind: TimerKind) -> Option<Armed> {
+        let at = self.0.iter().position(|armed| armed.kind == kind)?;
+        Some(self.0.swap_remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUES: TimerValues = TimerValues {
+        t1: Duration::from_millis(500),
+        t2: Duration::from_secs(4),
+        t4: Duration::from_secs(5),
+    };
+
+    #[test]
+    fn table_4_of_rfc_3261() {
+        use TimerKind::{A, B, D, E, F, G, H, I, J, K, L, M};
+        let (t1, whole, t4, zero) = (VALUES.t1, Duration::from_secs(32), VALUES.t4, Some(Duration::ZERO));
+        for (kind, unreliable, reliable) in [
+            (A, Some(t1), None),
+            (B, Some(whole), Some(whole)),
+            (D, Some(whole), zero),
+            (E, Some(t1), None),
+            (F, Some(whole), Some(whole)),
+            (G, Some(t1), None),
+            (H, Some(whole), Some(whole)),
+            (I, Some(t4), zero),
+            (J, Some(whole), zero),
+            (K, Some(t4), zero),
+            (L, Some(whole), Some(whole)),
+            (M, Some(whole), Some(whole)),
+        ] {
+            assert_eq!(kind.interval(&VALUES, false), unreliable, "{kind:?} unreliable");
+            assert_eq!(kind.interval(&VALUES, true), reliable, "{kind:?} reliable");
+        }
+    }
+
+    #[test]
+    fn doubling_is_free_for_a_and_capped_for_e_and_g() {
+        let three_seconds = Duration::from_secs(3);
+        assert_eq!(TimerKind::A.next_interval(three_seconds, &VALUES), Duration::from_secs(6));
+        for kind in [TimerKind::E, TimerKind::G, TimerKind::Resend2xx] {
+            assert_eq!(kind.next_interval(three_seconds, &VALUES), VALUES.t2);
+        }
+    }
+
+    #[test]
+    fn a_late_100_waits_until_timer_e_is_t2() {
+        // E fires after 0.5, 1.5 and 3.5 s; the last firing sets it to 4 s (RFC 4320 4.1).
+        assert_eq!(TimerKind::Late100.interval(&VALUES, false), Some(Duration::from_millis(3500)));
+    }
+
+    #[test]
+    fn timers_fire_in_order_and_cancelled_ones_never() {
+        let (mut queue, now) = (TimerQueue::default(), start());
+        let second = Duration::from_secs(1);
+        queue.start(now, second * 3, 'c');
+        let cancelled = queue.start(now, second, 'a');
+        queue.start(now, second * 2, 'b');
+        queue.start(now, second * 2, 'B');
+        queue.cancel(cancelled);
+        assert_eq!(queue.next_deadline(), Some(now + second * 2));
+        assert_eq!(queue.pop_expired(now + second), None);
+        let fired: String = std::iter::from_fn(|| queue.pop_expired(now + second * 3)).collect();
+        assert_eq!(fired, "bBc");
+        assert_eq!((queue.len(), queue.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn cancelled_entries_do_not_pile_up() {
+        let (mut queue, now) = (TimerQueue::default(), start());
+        queue.start(now, Duration::from_millis(1), 0);
+        for _ in 0..100_000 {
+            let id = queue.start(now, Duration::from_secs(32), 1);
+            queue.cancel(id);
+        }
+        assert!(queue.heap.len() < 3000, "{}", queue.heap.len());
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+}

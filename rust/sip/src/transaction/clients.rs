@@ -1,0 +1,367 @@
+//! The client transactions: filing, matching of responses (RFC 3261 17.1.3), and the ACKs that belong to an INVITE.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use slotmap::{SlotMap, new_key_type};
+use smallvec::SmallVec;
+
+use super::key::{Fingerprint, Fingerprints, Index};
+use super::{Action, Io, Owner, Running, client, client_invite};
+use crate::dialog::DialogKey;
+use crate::endpoint::LegKey;
+use crate::timer::{TimerKind, TimerSet};
+use crate::{Builder, Flow, Message, Method, Name, Transmit};
+
+new_key_type! {
+    /// One client transaction.
+    pub(crate) struct ClientKey;
+}
+
+/// For whom a request was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    /// The INVITE of a leg, which may be gone by the time a response arrives.
+    Invite(LegKey),
+    /// The BYE that ends a dialog.
+    Bye(DialogKey),
+    /// A CANCEL: only the INVITE's own response counts (9.1).
+    Cancel,
+}
+
+/// A request to be sent, and by whom.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) branch: String,
+    pub(crate) bytes: Bytes,
+    pub(crate) flow: Flow,
+    pub(crate) user: User,
+}
+
+/// What a transaction tells its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientSignal {
+    /// The response at hand is for the user.
+    Response,
+    /// Nobody answered (timer B or F): as if 408 had come (8.1.3.1).
+    Timeout,
+    /// The network refused: as if 503 had come (8.1.3.1).
+    TransportError,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientOutcome {
+    pub(crate) user: User,
+    pub(crate) signal: Option<ClientSignal>,
+    /// The transaction is over and forgotten.
+    pub(crate) gone: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Machine {
+    Invite(client_invite::State),
+    Other(client::State),
+}
+
+#[derive(Debug)]
+struct Client {
+    machine: Machine,
+    print: Fingerprint,
+    request: Bytes,
+    flow: Flow,
+    user: User,
+    timers: TimerSet,
+    /// The ACK of a failure, kept for its retransmissions (17.1.1.3).
+    failure_ack: Option<Bytes>,
+    /// The ACKs of 2xx by To tag, one per fork (13.2.2.4).
+    success_acks: SmallVec<[(Box<str>, Transmit); 1]>,
+}
+
+/// What happens to a transaction.
+#[derive(Debug, Clone, Copy)]
+enum Input<'a> {
+    Response(&'a Message),
+    Timer(TimerKind),
+    TransportError,
+}
+
+/// All client transactions.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    all: SlotMap<ClientKey, Client>,
+    index: Index<ClientKey>,
+    prints: Fingerprints,
+}
+
+impl Clients {
+    pub(crate) fn new(prints: Fingerprints) -> Self {
+        Self { all: SlotMap::with_key(), index: Index::default(), prints }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Sends a request by a transaction of its own (17.1).
+    pub(crate) fn send(&mut self, io: &mut Io, now: Instant, request: Request) -> ClientKey {
+        let (machine, opening) = match request.method {
+            Method::Invite => (Machine::Invite(client_invite::State::Calling), client_invite::OPENING),
+            _ => (Machine::Other(client::State::Trying), client::OPENING),
+        };
+        let print = self.prints.client(&request.branch, request.method.as_str());
+        let Request { bytes, flow, user, .. } = request;
+        let client = Client {
+            machine,
+            print,
+            request: bytes,
+            flow,
+            user,
+            timers: TimerSet::default(),
+            failure_ack: None,
+            success_acks: SmallVec::new(),
+        };
+        let key = self.all.insert(client);
+        self.index.insert(print, key);
+        self.carry_out(io, now, key, opening, None);
+        key
+    }
+
+    /// The transaction a response answers: same branch, same method in CSeq (17.1.3).
+    pub(crate) fn matching(&self, response: &Message) -> Option<ClientKey> {
+        let cseq = response.cseq().ok()?;
+        self.index.get(&self.prints.client(response.branch()?, cseq.method_text)).copied()
+    }
+
+    pub(crate) fn response(
+        &mut self,
+        io: &mut Io,
+        now: Instant,
+        key: ClientKey,
+        response: &Message,
+    ) -> Option<ClientOutcome> {
+        if self.is_answered(key) {
+            io.stats.retransmissions_in += 1;
+        }
+        self.step(io, now, key, Input::Response(response))
+    }
+
+    pub(crate) fn timer(
+        &mut self,
+        io: &mut Io,
+        now: Instant,
+        key: ClientKey,
+        kind: TimerKind,
+    ) -> Option<ClientOutcome> {
+        self.step(io, now, key, Input::Timer(kind))
+    }
+
+    pub(crate) fn transport_error(
+        &mut self,
+        io: &mut Io,
+        now: Instant,
+        key: ClientKey,
+    ) -> Option<ClientOutcome> {
+        self.step(io, now, key, Input::TransportError)
+    }
+
+    /// The transactions whose requests go to a peer.
+    pub(crate) fn towards(&self, flow: Flow) -> Vec<ClientKey> {
+        let bound =
+            |client: &Client| client.flow.remote == flow.remote && client.flow.transport == flow.transport;
+        self.all.iter().filter(|(_, client)| bound(client)).map(|(key, _)| key).collect()
+    }
+
+    /// The request a transaction sent, for what is derived from it (CANCEL, ACK, the dialog), and its flow.
+    pub(crate) fn sent(&self, io: &Io, key: ClientKey) -> Option<(Message, Flow)> {
+        let client = self.all.get(key)?;
+        let request = Message::parse(client.request.clone(), &io.limits).ok()?;
+        Some((request, client.flow))
+    }
+
+    /// Forgets a transaction whose answer nobody waits for any more (9.1).
+    pub(crate) fn abandon(&mut self, io: &mut Io, key: ClientKey) {
+        if let Some(mut client) = self.all.remove(key) {
+            client.timers.stop_all(&mut io.timers);
+            self.index.remove(&client.print);
+        }
+    }
+
+    /// Sends the ACK of a 2xx and keeps it for the retransmissions of that 2xx (13.2.2.4).
+    pub(crate) fn acknowledge(&mut self, io: &mut Io, key: ClientKey, tag: &str, ack: Transmit) {
+        io.send(ack.flow, ack.payload.clone());
+        if let Some(client) = self.all.get_mut(key) {
+            client.success_acks.push((tag.into(), ack));
+        }
+    }
+
+    /// Acknowledges a 2xx seen before; false if it is new (13.2.2.4).
+    pub(crate) fn acknowledge_again(&mut self, io: &mut Io, key: ClientKey, tag: &str) -> bool {
+        let Some(client) = self.all.get(key) else { return false };
+        let Some((_, ack)) = client.success_acks.iter().find(|(known, _)| **known == *tag) else {
+            return false;
+        };
+        io.stats.retransmissions_out += 1;
+        io.send(ack.flow, ack.payload.clone());
+        true
+    }
+
+    /// How many forks have answered 2xx.
+    pub(crate) fn forks(&self, key: ClientKey) -> usize {
+        self.all.get(key).map_or(0, |client| client.success_acks.len())
+    }
+
+    fn is_answered(&self, key: ClientKey) -> bool {
+        use client_invite::State::{Accepted, Completed};
+        match self.all.get(key).map(|client| client.machine) {
+            Some(Machine::Invite(state)) => matches!(state, Completed | Accepted),
+            Some(Machine::Other(state)) => state == client::State::Completed,
+            None => false,
+        }
+    }
+
+    fn step(&mut self, io: &mut Io, now: Instant, key: ClientKey, input: Input<'_>) -> Option<ClientOutcome> {
+        let client = self.all.get_mut(key)?;
+        let user = client.user;
+        let last = match input {
+            Input::Timer(kind) => client.timers.expire(kind),
+            _ => None,
+        };
+        let (gone, actions) = client.machine.advance(input);
+        if let (Input::Response(response), Some(Action::Acknowledge)) = (input, find_ack(actions)) {
+            client.prepare_ack(io, response);
+        }
+        let asked = self.carry_out(io, now, key, actions, last);
+        if gone {
+            self.abandon(io, key);
+        }
+        Some(ClientOutcome { user, signal: asked.and_then(|action| signal(action, input)), gone })
+    }
+
+    /// Carries out what the table says and returns the one action that concerns the user.
+    fn carry_out(
+        &mut self,
+        io: &mut Io,
+        now: Instant,
+        key: ClientKey,
+        actions: &[Action],
+        last: Option<std::time::Duration>,
+    ) -> Option<Action> {
+        let client = self.all.get_mut(key)?;
+        let reliable = client.flow.transport.is_reliable();
+        let mut timers = Running { set: &mut client.timers, owner: Owner::Client(key), reliable, now };
+        let mut for_user = None;
+        for action in actions {
+            if timers.carry_out(io, *action, last) {
+                continue;
+            }
+            match action {
+                Action::Transmit => {
+                    io.stats.retransmissions_out += u64::from(last.is_some());
+                    io.send(client.flow, client.request.clone());
+                }
+                Action::Acknowledge => {
+                    if let Some(ack) = &client.failure_ack {
+                        io.send(client.flow, ack.clone());
+                    }
+                }
+                _ => for_user = Some(*action),
+            }
+        }
+        for_user
+    }
+}
+
+fn find_ack(actions: &[Action]) -> Option<Action> {
+    actions.iter().copied().find(|action| *action == Action::Acknowledge)
+}
+
+fn signal(action: Action, input: Input<'_>) -> Option<ClientSignal> {
+    match (action, input) {
+        (Action::Deliver, _) => Some(ClientSignal::Response),
+        (Action::Fail, Input::TransportError) => Some(ClientSignal::TransportError),
+        (Action::Fail, _) => Some(ClientSignal::Timeout),
+        _ => None,
+    }
+}
+
+impl Client {
+    /// Makes the ACK of a failure: the INVITE's Request-URI, Call-ID, From, Route and top Via, the response's To
+    /// (17.1.1.3). A retransmitted response finds it made.
+    fn prepare_ack(&mut self, io: &mut Io, response: &Message) {
+        if self.failure_ack.is_some() {
+            return;
+        }
+        let Ok(invite) = Message::parse(self.request.clone(), &io.limits) else { return };
+        match follow_up(&invite, Method::Ack, response.header(Name::To)).build() {
+            Ok(ack) => self.failure_ack = Some(ack),
+            Err(_) => io.stats.dropped.unbuildable += 1,
+        }
+    }
+}
+
+/// The skeleton that ACK of a failure (17.1.1.3) and CANCEL (9.1) share: all of it the INVITE's but the method.
+pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> Builder {
+    let own = |name| invite.header(name).unwrap_or_default();
+    let via = invite.values(Name::Via).next().unwrap_or_default();
+    let number = invite.cseq().map_or(0, |cseq| cseq.number);
+    Builder::request(method, invite.request_uri().unwrap_or_default())
+        .header(Name::Via, via)
+        .header(Name::MaxForwards, "70")
+        .copy(Name::Route, invite)
+        .header(Name::From, own(Name::From))
+        .header(Name::To, to.unwrap_or(own(Name::To)))
+        .header(Name::CallId, invite.call_id())
+        .header(Name::Cseq, format!("{number} {method}"))
+}
+
+impl Machine {
+    /// One step by the machine's table; tells whether it was the last.
+    fn advance(&mut self, input: Input<'_>) -> (bool, &'static [Action]) {
+        match self {
+            Self::Invite(state) => {
+                let Some(input) = invite_input(input) else { return (false, &[]) };
+                let (next, actions) = client_invite::step(*state, input);
+                *state = next;
+                (next == client_invite::State::Terminated, actions)
+            }
+            Self::Other(state) => {
+                let Some(input) = other_input(input) else { return (false, &[]) };
+                let (next, actions) = client::step(*state, input);
+                *state = next;
+                (next == client::State::Terminated, actions)
+            }
+        }
+    }
+}
+
+fn invite_input(input: Input<'_>) -> Option<client_invite::Input> {
+    use client_invite::Input as I;
+    Some(match input {
+        Input::Response(response) => match response.status()? {
+            status if status.is_provisional() => I::Provisional,
+            status if status.is_success() => I::Success,
+            _ => I::Failure,
+        },
+        Input::Timer(TimerKind::A) => I::TimerA,
+        Input::Timer(TimerKind::B) => I::TimerB,
+        Input::Timer(TimerKind::D) => I::TimerD,
+        Input::Timer(TimerKind::M) => I::TimerM,
+        Input::Timer(_) => return None,
+        Input::TransportError => I::TransportError,
+    })
+}
+
+fn other_input(input: Input<'_>) -> Option<client::Input> {
+    use client::Input as I;
+    Some(match input {
+        Input::Response(response) if response.status()?.is_provisional() => I::Provisional,
+        Input::Response(_) => I::Final,
+        Input::Timer(TimerKind::E) => I::TimerE,
+        Input::Timer(TimerKind::F) => I::TimerF,
+        Input::Timer(TimerKind::K) => I::TimerK,
+        Input::Timer(_) => return None,
+        Input::TransportError => I::TransportError,
+    })
+}

@@ -1,0 +1,171 @@
+//! What transactions and dialogs are found by.
+//!
+//! Keys are 128-bit SipHash fingerprints under a secret key: nothing is copied to store or look up, and nobody
+//! without the key can make two requests collide or a table degenerate.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::header::Via;
+use crate::ident::letters;
+use crate::{Host, Message, Method, Name};
+
+/// The identity of a transaction or dialog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint(u64, u64);
+
+/// A table keyed by fingerprints, which are hashes already.
+pub(crate) type Index<V> = HashMap<Fingerprint, V, BuildHasherDefault<Finished>>;
+
+/// Takes half of a fingerprint for the hash it already is.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Finished(u64);
+
+impl Hasher for Finished {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 ^= value;
+    }
+}
+
+/// Makes fingerprints.
+#[derive(Debug, Clone)]
+pub(crate) struct Fingerprints {
+    key: [u8; 16],
+}
+
+/// What kind of thing a fingerprint stands for; kinds never meet.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Client,
+    Server,
+    Server2543,
+    Merged,
+    Dialog,
+    Tag,
+}
+
+struct Print(SipHasher13);
+
+impl Print {
+    /// Adds one part; its length keeps neighbours apart.
+    fn part(mut self, bytes: &[u8]) -> Self {
+        self.0.write(bytes);
+        self.0.write_usize(bytes.len());
+        self
+    }
+
+    fn number(mut self, number: u32) -> Self {
+        self.0.write_u32(number);
+        self
+    }
+
+    /// A host compares without regard to case (RFC 3261 19.1.4).
+    fn host(self, host: Host<'_>) -> Self {
+        match host {
+            Host::Name(name) => self.part(name.to_ascii_lowercase().as_bytes()),
+            Host::V4(address) => self.part(&address.octets()),
+            Host::V6(address) => self.part(&address.octets()),
+        }
+    }
+
+    fn finish(self) -> Fingerprint {
+        let hash = self.0.finish128();
+        Fingerprint(hash.h1, hash.h2)
+    }
+}
+
+impl Fingerprints {
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        Self { key }
+    }
+
+    fn start(&self, kind: Kind) -> Print {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write_u8(kind as u8);
+        Print(hasher)
+    }
+
+    /// A client transaction: the branch we made and the method of CSeq, since CANCEL shares its INVITE's branch
+    /// (RFC 3261 17.1.3).
+    pub(crate) fn client(&self, branch: &str, method: &str) -> Fingerprint {
+        self.start(Kind::Client).part(branch.as_bytes()).part(method.as_bytes()).finish()
+    }
+
+    /// The server transaction of a request: branch, sent-by and method (17.2.3). ACK and CANCEL look for `method`
+    /// INVITE.
+    pub(crate) fn server(&self, request: &Message, via: &Via<'_>, method: &str) -> Fingerprint {
+        match via.branch() {
+            Some(branch) if via.has_unique_branch() => self
+                .start(Kind::Server)
+                .part(branch.as_bytes())
+                .host(via.host)
+                .number(via.port.map_or(0, u32::from))
+                .part(method.as_bytes())
+                .finish(),
+            _ => self.server_2543(request, via, method),
+        }
+    }
+
+    /// The same for peers of RFC 2543: Request-URI, From tag, Call-ID, CSeq number and top Via (17.2.3). The To tag
+    /// is left out, so that an ACK finds its INVITE whichever of our responses it answers.
+    fn server_2543(&self, request: &Message, via: &Via<'_>, method: &str) -> Fingerprint {
+        self.start(Kind::Server2543)
+            .part(request.request_uri().unwrap_or_default().as_bytes())
+            .part(request.from_tag().unwrap_or_default().as_bytes())
+            .part(request.call_id().as_bytes())
+            .number(request.cseq().map_or(0, |cseq| cseq.number))
+            .host(via.host)
+            .part(via.params.as_str().as_bytes())
+            .part(method.as_bytes())
+            .finish()
+    }
+
+    /// What a request has in common with its copies that came by other ways: From tag, Call-ID, CSeq (8.2.2.2).
+    pub(crate) fn merged(&self, request: &Message) -> Fingerprint {
+        self.start(Kind::Merged)
+            .part(request.from_tag().unwrap_or_default().as_bytes())
+            .part(request.call_id().as_bytes())
+            .part(request.header(Name::Cseq).unwrap_or_default().as_bytes())
+            .finish()
+    }
+
+    /// A dialog: Call-ID, our tag, the peer's tag (12).
+    pub(crate) fn dialog(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> Fingerprint {
+        self.start(Kind::Dialog)
+            .part(call_id.as_bytes())
+            .part(local_tag.as_bytes())
+            .part(remote_tag.as_bytes())
+            .finish()
+    }
+
+    /// A To tag for an answer without state: the same for every retransmission of the request (8.2.7).
+    pub(crate) fn tag(&self, request: &Message) -> String {
+        let Fingerprint(bits, _) = self
+            .start(Kind::Tag)
+            .part(request.branch().unwrap_or_default().as_bytes())
+            .part(request.from_tag().unwrap_or_default().as_bytes())
+            .part(request.call_id().as_bytes())
+            .finish();
+        letters(String::with_capacity(13), bits, 13)
+    }
+}
+
+/// The method under which a request's own transaction is filed: an ACK belongs to its INVITE.
+pub(crate) fn filed_under(request: &Message) -> &str {
+    match request.method() {
+        Some(Method::Ack) => Method::Invite.as_str(),
+        _ => request.method_str(),
+    }
+}
