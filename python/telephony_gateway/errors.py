@@ -124,6 +124,12 @@ class StoreUnavailable(GatewayError):
     code = "store_unavailable"
 
 
+class CacheUnavailable(GatewayError):
+    """The shared cache does not answer."""
+
+    code = "cache_unavailable"
+
+
 class EngineFailure(GatewayError):
     """The engine refused a command; `reason` keeps its word (for example `unknown_leg`)."""
 

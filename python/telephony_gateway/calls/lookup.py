@@ -1,7 +1,5 @@
 """Finding calls: those at hand first, then the cache, then the store."""
 
-import asyncio
-from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -13,9 +11,6 @@ from telephony_gateway.calls.ports import Cache, CallPage, CallQuery, Store
 from telephony_gateway.errors import CallNotFound, WrongState
 
 log = structlog.get_logger(__name__)
-
-SETTLE = 0.25
-"""How long a reader of the record waits for what is queued to be written."""
 
 
 class Lookup:
@@ -55,22 +50,14 @@ class Lookup:
 
     async def page(self, query: CallQuery) -> CallPage:
         """A page of calls."""
-        await self._settle()
         return await self._store.list_calls(query)
 
     async def events(self, call_id: UUID) -> list[CallEvent]:
         """A call's history."""
         await self.call(call_id)
-        await self._settle()
         return await self._store.call_events(call_id)
 
     async def _cached(self, call_id: UUID) -> Call | None:
         with contained(lambda error: log.warning("cache not read", error=repr(error))):
             return await self._cache.find_call(call_id)
         return None
-
-    async def _settle(self) -> None:
-        # A reader should see what it just did; under load it may be a moment behind instead of waiting.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE):
-                await self._store.flush()

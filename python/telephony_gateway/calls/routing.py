@@ -122,6 +122,11 @@ class Routing:
         except msgspec.ValidationError as error:
             raise ConfigError("GATEWAY_CONFIG", _in_words(str(error), tables)) from None
 
+    @property
+    def route_names(self) -> list[str]:
+        """The routes in their order."""
+        return [compiled.route.name for compiled in self._routes]
+
     def trunk(self, name: str) -> Trunk:
         """A trunk by name."""
         trunk = self.trunks.get(name)
