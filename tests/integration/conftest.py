@@ -1,4 +1,6 @@
-"""Real services for the tests that need them: one PostgreSQL per session, a fresh database per test, one Redis."""
+"""Real services for the tests that need them: one PostgreSQL per session, a fresh database per test, one
+Redis.
+"""
 
 import asyncio
 import contextlib
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+
 from telephony_gateway.store import EmbeddedPostgres, PostgresStore
 from telephony_gateway.store.migrate import migrate
 
@@ -42,7 +45,7 @@ def postgres_server() -> Iterator[str]:
     folder.chmod(0o755)
     # A loop that only the server's watcher uses: the tests each have their own.
     with asyncio.Runner() as runner:
-        server = EmbeddedPostgres(folder)
+        server = EmbeddedPostgres(folder, settings={"fsync": "off"})
         dsn = runner.run(server.start())
         try:
             runner.run(_make_template(dsn))
@@ -141,3 +144,12 @@ def redis_url(redis_server: RedisServer) -> str:
         connection.sendall(b"FLUSHALL\r\n")
         connection.recv(64)
     return redis_server.url
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that the test may stop, freeze and start again."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
