@@ -152,13 +152,15 @@ impl Message {
         &self.bytes
     }
 
-    /// The top Via, typed. Checked while parsing; fails on a message without one (built by hand, partial) only.
+    /// The top Via, typed. In a partial message whose top Via has broken parameters it is read without them: protocol
+    /// and sent-by are enough to send a refusal (RFC 4475 3.1.2.1).
     ///
     /// # Errors
-    /// When there is none or it is malformed.
+    /// When there is none or it is malformed (partial messages only).
     pub fn top_via(&self) -> Result<Via<'_>, Malformed> {
-        let missing = Malformed::new("missing", "8.1.1.7");
-        Via::parse(self.values(Name::Via).next().ok_or(missing)?)
+        const MISSING: Malformed = Malformed::new("missing", "RFC 3261 8.1.1.7");
+        let value = self.values(Name::Via).next().ok_or(MISSING)?;
+        Via::parse(value).or_else(|_| Via::parse(value.split(';').next().unwrap_or_default()))
     }
 
     /// The branch of the top Via, found while parsing.
@@ -172,7 +174,7 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn from(&self) -> Result<NameAddr<'_>, Malformed> {
-        NameAddr::parse(self.header(Name::From).ok_or(Malformed::new("missing", "8.1.1.3"))?)
+        NameAddr::parse(self.header(Name::From).ok_or(Malformed::new("missing", "RFC 3261 8.1.1.3"))?)
     }
 
     /// To.
@@ -180,7 +182,7 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn to(&self) -> Result<NameAddr<'_>, Malformed> {
-        NameAddr::parse(self.header(Name::To).ok_or(Malformed::new("missing", "8.1.1.2"))?)
+        NameAddr::parse(self.header(Name::To).ok_or(Malformed::new("missing", "RFC 3261 8.1.1.2"))?)
     }
 
     /// The tag of From, found while parsing.
@@ -218,7 +220,7 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn cseq(&self) -> Result<Cseq<'_>, Malformed> {
-        Cseq::parse(self.header(Name::Cseq).ok_or(Malformed::new("missing", "8.1.1.5"))?)
+        Cseq::parse(self.header(Name::Cseq).ok_or(Malformed::new("missing", "RFC 3261 8.1.1.5"))?)
     }
 
     /// Max-Forwards; `None` when absent (RFC 3261 16.3 then treats it as unlimited).

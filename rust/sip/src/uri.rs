@@ -41,7 +41,7 @@ impl<'a> Host<'a> {
     /// # Errors
     /// When it is none of them.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        const FAULT: Malformed = Malformed::new("malformed host", "25.1");
+        const FAULT: Malformed = Malformed::new("malformed host", "RFC 3261 25.1");
         let bytes = text.as_bytes();
         match bytes.first() {
             Some(b'[') => {
@@ -78,7 +78,7 @@ impl<'a> Host<'a> {
         }
         let port = rest.strip_prefix(':').map(trim).and_then(|digits| decimal(digits.as_bytes()));
         let port = port.and_then(|port| u16::try_from(port).ok());
-        port.map(|port| (host, Some(port))).ok_or(Malformed::new("malformed port", "25.1"))
+        port.map(|port| (host, Some(port))).ok_or(Malformed::new("malformed port", "RFC 3261 25.1"))
     }
 
     /// The address, if it is one.
@@ -132,7 +132,7 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// When it breaks the grammar of its scheme.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        const FAULT: Malformed = Malformed::new("URI without a scheme", "19.1.1");
+        const FAULT: Malformed = Malformed::new("URI without a scheme", "RFC 3261 19.1.1");
         let colon = memchr(b':', text.as_bytes()).ok_or(FAULT)?;
         let (scheme, rest) =
             (text.get(..colon).unwrap_or_default(), text.get(colon + 1..).unwrap_or_default());
@@ -177,7 +177,7 @@ impl<'a> Uri<'a> {
         let digits = number.strip_prefix('+').unwrap_or(number);
         let fits = |byte: u8| byte.is_ascii_hexdigit() || b"*#-.()".contains(&byte);
         if digits.is_empty() || !digits.bytes().all(fits) {
-            return Err(Malformed::new("malformed telephone number", "19.1.6"));
+            return Err(Malformed::new("malformed telephone number", "RFC 3261 19.1.6"));
         }
         let mut uri = Self { user: Some(number), ..Self::bare(text, Scheme::Tel) };
         (uri.params, _) = tail_parts(rest.get(end..).unwrap_or_default())?;
@@ -188,7 +188,7 @@ impl<'a> Uri<'a> {
     fn opaque(text: &'a str, scheme: &'a str, rest: &str) -> Result<Self, Malformed> {
         let visible = |byte: u8| (0x21..0x7f).contains(&byte) && !matches!(byte, b'<' | b'>' | b'"');
         if rest.is_empty() || !rest.bytes().all(visible) {
-            return Err(Malformed::new("malformed URI", "25.1"));
+            return Err(Malformed::new("malformed URI", "RFC 3261 25.1"));
         }
         Ok(Self::bare(text, Scheme::Other(scheme)))
     }
@@ -256,7 +256,7 @@ impl<'a> Uri<'a> {
 
 /// User and password of `user[:password]`.
 fn user_info(text: &str) -> Result<(Option<&str>, Option<&str>), Malformed> {
-    const FAULT: Malformed = Malformed::new("malformed user part", "19.1.1");
+    const FAULT: Malformed = Malformed::new("malformed user part", "RFC 3261 19.1.1");
     let (user, password) = match memchr(b':', text.as_bytes()) {
         Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
         None => (text, None),
@@ -275,7 +275,7 @@ fn tail_parts(tail: &str) -> Result<(Params<'_>, &str), Malformed> {
     }
     let shared = common(tail.as_bytes());
     if shared & URI_TAIL == 0 || (shared & PLAIN == 0 && !escapes_hold(tail.as_bytes())) {
-        return Err(Malformed::new("malformed URI parameters", "19.1.1"));
+        return Err(Malformed::new("malformed URI parameters", "RFC 3261 19.1.1"));
     }
     let (params, headers) = tail.split_once('?').unwrap_or((tail, ""));
     Ok((Params::parse(params)?, headers))

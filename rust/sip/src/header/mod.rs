@@ -16,11 +16,11 @@ pub use via::Via;
 
 /// A header value (or URI) that breaks its grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what} (RFC 3261 {section})")]
+#[error("{what} ({section})")]
 pub struct Malformed {
     /// What is wrong, in a few words fit for a reason phrase.
     pub what: &'static str,
-    /// The section of RFC 3261 that rules it.
+    /// The section of the RFC that rules it.
     pub section: &'static str,
 }
 

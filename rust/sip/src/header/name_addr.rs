@@ -26,7 +26,8 @@ impl<'a> NameAddr<'a> {
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         let bytes = text.as_bytes();
         if bytes.first() == Some(&b'"') {
-            const FAULT: Malformed = Malformed::new("display name without its closing quote", "25.1");
+            const FAULT: Malformed =
+                Malformed::new("display name without its closing quote", "RFC 3261 25.1");
             let end = quoted_end(bytes, 0).ok_or(FAULT)?;
             return Self::bracketed(text, end, skip_space(bytes, end));
         }
@@ -40,12 +41,12 @@ impl<'a> NameAddr<'a> {
     fn bracketed(text: &'a str, display: usize, open: usize) -> Result<Self, Malformed> {
         let display = trim(text.get(..display).unwrap_or_default());
         if !display.starts_with('"') && !display.bytes().all(is_display) {
-            return Err(Malformed::new("display name needs quotes", "25.1"));
+            return Err(Malformed::new("display name needs quotes", "RFC 3261 25.1"));
         }
         let inner = text.get(open..).and_then(|rest| rest.strip_prefix('<'));
-        let inner = inner.ok_or(Malformed::new("no address behind the display name", "20.10"))?;
-        let close =
-            memchr(b'>', inner.as_bytes()).ok_or(Malformed::new("angle bracket without its end", "25.1"))?;
+        let inner = inner.ok_or(Malformed::new("no address behind the display name", "RFC 3261 20.10"))?;
+        let close = memchr(b'>', inner.as_bytes())
+            .ok_or(Malformed::new("angle bracket without its end", "RFC 3261 25.1"))?;
         let uri = Uri::parse(inner.get(..close).unwrap_or_default())?;
         let params = Params::parse(inner.get(close + 1..).unwrap_or_default())?;
         Ok(Self { display, uri, params })
@@ -57,7 +58,7 @@ impl<'a> NameAddr<'a> {
         let uri = Uri::parse(text.get(..end).unwrap_or_default())?;
         let params = text.get(end..).unwrap_or_default();
         if params.starts_with([',', '?']) {
-            return Err(Malformed::new("address needs angle brackets", "20.10"));
+            return Err(Malformed::new("address needs angle brackets", "RFC 3261 20.10"));
         }
         Ok(Self { display: "", uri, params: Params::parse(params)? })
     }

@@ -3,7 +3,7 @@
 use super::Malformed;
 use super::scan::{NAME, VALUE, quoted_end, run, skip_space};
 
-const FAULT: Malformed = Malformed::new("malformed parameter", "25.1");
+const FAULT: Malformed = Malformed::new("malformed parameter", "RFC 3261 25.1");
 
 /// Parameters as they stand in a header value or URI: the text from the first `;` on, already checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

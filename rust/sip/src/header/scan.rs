@@ -23,7 +23,11 @@ pub(crate) const NAME: u8 = 1 << 7;
 
 static CLASSES: [u8; 256] = classes();
 
-#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "evaluated by the compiler only"
+)]
 const fn classes() -> [u8; 256] {
     let mut table = [PLAIN; 256];
     let mut byte = 0x21;

@@ -31,7 +31,7 @@ impl<'a> Via<'a> {
     /// # Errors
     /// When it breaks the grammar of via-parm.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        const FAULT: Malformed = Malformed::new("no sent-protocol", "20.42");
+        const FAULT: Malformed = Malformed::new("no sent-protocol", "RFC 3261 20.42");
         let bytes = text.as_bytes();
         let at = if text.starts_with("SIP/2.0/") { 8 } else { protocol_end(bytes).ok_or(FAULT)? };
         let end = run(bytes, at, TOKEN);

@@ -60,19 +60,19 @@ impl Keys {
                 Values::new(value).try_for_each(|value| NameAddr::parse(value).map(drop))
             }
             Name::CallId if is_all(value.as_bytes(), WORD) => Ok(()),
-            Name::CallId => Err(Malformed::new("not a word", "20.8")),
+            Name::CallId => Err(Malformed::new("not a word", "RFC 3261 20.8")),
             Name::Cseq => Cseq::parse(value).map(|cseq| {
                 self.cseq = cseq.number;
                 self.cseq_method = Some(cseq.method);
             }),
             Name::MaxForwards => match decimal(value.as_bytes()) {
                 Some(0..=255) => Ok(()),
-                _ => Err(Malformed::new("not a number up to 255", "20.22")),
+                _ => Err(Malformed::new("not a number up to 255", "RFC 3261 20.22")),
             },
             Name::ContentLength => {
                 let length = decimal(value.as_bytes()).and_then(|length| usize::try_from(length).ok());
                 self.content_length = length;
-                length.map(drop).ok_or(Malformed::new("not a number", "20.14"))
+                length.map(drop).ok_or(Malformed::new("not a number", "RFC 3261 20.14"))
             }
             _ => Ok(()),
         }

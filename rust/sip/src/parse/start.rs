@@ -73,6 +73,6 @@ fn request_uri(text: &str, limits: &Limits) -> Result<(), Rule> {
     let uri = Uri::parse(text).map_err(Rule::RequestUri)?;
     match uri.headers() {
         "" => Ok(()),
-        _ => Err(Rule::RequestUri(Malformed::new("headers not allowed", "19.1.1"))),
+        _ => Err(Rule::RequestUri(Malformed::new("headers not allowed", "RFC 3261 19.1.1"))),
     }
 }

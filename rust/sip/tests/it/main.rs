@@ -1,1 +1,15 @@
 //! Integration tests of the crate, one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking; clippy.toml's allowances end at the test functions themselves"
+)]
+
+mod calls;
+mod corpus;
+mod parse;
+mod property;
+mod uri;
+mod wire;
