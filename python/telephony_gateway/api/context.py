@@ -95,3 +95,9 @@ class Context:
 
 
 CONTEXT = web.AppKey("context", Context)
+
+REQUEST_ID = web.RequestKey("request_id", str)
+"""Names the request in the log and in the answer."""
+
+RATE_HEADERS = web.RequestKey("rate_headers", dict[str, str])
+"""What the rate limiter has to say about the request."""

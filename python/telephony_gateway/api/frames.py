@@ -63,7 +63,8 @@ class JoinCall(ClientFrame, frozen=True, kw_only=True, tag="join-call"):
 
     call_id: CallId
     token: Annotated[
-        str | None, Meta(max_length=256, description="The `token` of a session, where no API key was shown.")
+        Annotated[str, Meta(max_length=256)] | None,
+        Meta(description="The `token` of a session, where no API key was shown."),
     ] = None
     offer: Annotated[
         bool, Meta(description="Have the gateway offer: an `offer` follows, to be met by an `answer`.")

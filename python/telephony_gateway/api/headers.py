@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from telephony_gateway.api.context import RATE_HEADERS, REQUEST_ID
 from telephony_gateway.api.middleware.origins import Origins
 
 # The page's own modules and sockets, its microphone and the sound it plays; nothing else, from nowhere else.
@@ -57,7 +58,7 @@ class ResponseHeaders:
         headers.setdefault("Cache-Control", "no-store")
         if self._production:
             headers.setdefault("Strict-Transport-Security", STRICT_TRANSPORT)
-        if request_id := request.get("request_id"):
+        if request_id := request.get(REQUEST_ID):
             headers["X-Request-ID"] = request_id
-        headers.update(request.get("rate_headers", {}))
+        headers.update(request.get(RATE_HEADERS) or {})
         self._origins.stamp(request, response)

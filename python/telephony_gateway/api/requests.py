@@ -95,6 +95,9 @@ def field_error(error: msgspec.ValidationError) -> FieldError:
     match = _PLACE.match(str(error))
     what, place = (match["what"], match["place"] or "$") if match else (str(error), "$")
     path = place.removeprefix("$").removeprefix(".")
+    if "matching regex" in what:
+        # The pattern itself is in the OpenAPI document, for those who read patterns.
+        what = "has characters or a form that this field cannot have"
     if field := _FIELD.search(what):
         path = f"{path}.{field['field']}" if path else field["field"]
     return path or "$", what

@@ -18,7 +18,7 @@ from telephony_gateway.errors import Invalid
 # `$` alone would let a trailing newline through in Python, and with it a second header line into SIP.
 END = r"$(?!\n)"
 NUMBER = r"[A-Za-z0-9+*#._-]{1,64}"
-SIP_URI = r"[Ss][Ii][Pp][Ss]?:[!-~]{1,250}"
+SIP_URI = r"[Ss][Ii][Pp]:[!-~]{1,250}"
 ADDRESS = rf"^({NUMBER}|{SIP_URI}){END}"
 
 CLIENT_STATE_LIMIT = 4096

@@ -12,7 +12,9 @@ from tests.unit.api.world import KEY, World, world
 @pytest.fixture(autouse=True)
 def quiet_log() -> Iterator[None]:
     """Logs of the face go nowhere, unless a test captures them."""
-    structlog.configure(processors=[structlog.processors.KeyValueRenderer()], logger_factory=structlog.ReturnLoggerFactory())
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer()], logger_factory=structlog.ReturnLoggerFactory()
+    )
     yield
     structlog.reset_defaults()
 
@@ -23,7 +25,11 @@ async def no_leak() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
     for _ in range(50):
-        left = [task for task in asyncio.all_tasks() - before if not task.done()]
+        left = [
+            task
+            for task in asyncio.all_tasks() - before
+            if not (task.done() or task is asyncio.current_task())
+        ]
         if not left:
             return
         await asyncio.sleep(0.02)

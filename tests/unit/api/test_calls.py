@@ -157,7 +157,7 @@ async def test_a_call_can_be_canceled_and_then_is_over(gateway: World) -> None:
     path = f"/api/v1/calls/{(await dial(gateway))['id']}"
     call = await gateway.json("PATCH", f"{path}/status", 200, json={"status": "canceled"})
     assert call["status"] == "canceled"
-    problem = await gateway.json("PATCH", f"{path}/status", 409, json={"status": "canceled"})
+    problem = await gateway.json("PATCH", f"{path}/status", 409, json={"status": "completed"})
     assert problem["code"] == "wrong_state"
 
 

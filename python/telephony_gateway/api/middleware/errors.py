@@ -5,6 +5,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from telephony_gateway import errors
+from telephony_gateway.api.context import REQUEST_ID
 from telephony_gateway.api.problems import RequestError, problem
 
 log = structlog.get_logger(__name__)
@@ -69,7 +70,7 @@ def _refusal(request: web.Request, error: errors.GatewayError) -> web.Response:
         error.word if isinstance(error, RequestError) else error.code,
         error.message,
         instance=request.rel_url.raw_path,
-        request_id=request.get("request_id"),
+        request_id=request.get(REQUEST_ID),
         errors=error.errors if isinstance(error, errors.Invalid) else None,
         retry_after=error.retry_after,
     )
@@ -105,5 +106,5 @@ def _detail(request: web.Request, error: web.HTTPException) -> str:
 
 def _problem(request: web.Request, status: int, code: str, detail: str) -> web.Response:
     return problem(
-        status, code, detail, instance=request.rel_url.raw_path, request_id=request.get("request_id")
+        status, code, detail, instance=request.rel_url.raw_path, request_id=request.get(REQUEST_ID)
     )

@@ -8,11 +8,11 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from telephony_gateway.api.context import Telemetry
+from telephony_gateway.api.context import REQUEST_ID, Telemetry
 
 log = structlog.get_logger(__name__)
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: logged at debug."""
@@ -23,9 +23,9 @@ def observe(telemetry: Telemetry) -> Middleware:
 
     @web.middleware
     async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request["request_id"] = request_id(request)
+        request[REQUEST_ID] = request_id(request)
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request["request_id"]):
+        with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
             status = 499  # what stays when the client leaves before an answer
             try:
                 response = await handler(request)
@@ -40,7 +40,7 @@ def observe(telemetry: Telemetry) -> Middleware:
 def request_id(request: web.Request) -> str:
     """Keep the caller's id if it is harmless in a log, else make one."""
     given = request.headers.get("X-Request-ID", "")
-    return given if REQUEST_ID.fullmatch(given) else str(uuid4())
+    return given if HARMLESS_ID.fullmatch(given) else str(uuid4())
 
 
 def route_of(request: web.Request) -> str:

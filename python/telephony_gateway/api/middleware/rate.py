@@ -12,6 +12,7 @@ from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
+from telephony_gateway.api.context import RATE_HEADERS
 from telephony_gateway.errors import RateLimited
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def limit_rate(rate: RateLimit) -> Middleware:
             return await handler(request)
         passed, window = await rate.hit(client_of(request))
         wait = max(0.0, window.reset_time - time.time())
-        request["rate_headers"] = _headers(rate.item, window.remaining, wait)
+        request[RATE_HEADERS] = _headers(rate.item, window.remaining, wait)
         if not passed:
             raise RateLimited(f"more than {rate.item} from one address", retry_after=max(1.0, wait))
         return await handler(request)
