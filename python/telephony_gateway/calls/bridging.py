@@ -45,29 +45,27 @@ class Bridging:
 
     async def _answer_with(self, live: LiveCall, participant: Participant, leg: LegId) -> None:
         participant.bridged = True
-        await self._bridge(live, leg)
-        self._check(live, participant)
+        await self._bridge(live, participant, leg)
         await self._answer(live)
         if live.participant is not participant:
             # The browser went while the 200 was on its way: nobody is there to talk to.
             self._closing.finish(live, browser_left(live))
-        self._check(live, participant)
+        live.require(participant)
 
     async def _bridge_answered(self, live: LiveCall, participant: Participant, leg: LegId) -> None:
         participant.bridged = True
-        await self._bridge(live, leg)
-        self._check(live, participant)
+        await self._bridge(live, participant, leg)
         live.clear_timer()
         self._journal.apply(live, "bridge")
 
-    async def _bridge(self, live: LiveCall, leg: LegId) -> None:
+    async def _bridge(self, live: LiveCall, participant: Participant, leg: LegId) -> None:
         try:
             await self._engine.bridge(live.anchor, leg)
         except EngineFailure:
-            # The SIP leg's end may have overtaken us: then this is no fault.
-            if not live.call.over:
-                raise
-            raise WrongState("the call is over") from None
+            # One of the legs may have ended meanwhile: then this is no fault of the engine.
+            live.require(participant)
+            raise
+        live.require(participant)
 
     async def _answer(self, live: LiveCall) -> None:
         live.answering = True
@@ -83,12 +81,6 @@ class Bridging:
         self._legs.update(live, live.anchor, "answered")
         self._journal.apply(live, "answer")
         self._journal.apply(live, "bridge")
-
-    def _check(self, live: LiveCall, participant: Participant) -> None:
-        if live.call.over:
-            raise WrongState("the call is over")
-        if live.participant is not participant:
-            raise WrongState("the browser left the call")
 
 
 def browser_left(live: LiveCall) -> Ending:

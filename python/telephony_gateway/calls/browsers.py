@@ -28,6 +28,9 @@ class Browsers:
         for live in self._calls.all_running():
             live.watchers.pop(browser.id, None)
 
+    def __contains__(self, browser: Browser) -> bool:
+        return browser.id in self._connected
+
     def any_for(self, live: LiveCall) -> bool:
         """Whether anyone would ring for the call."""
         return any(_rings(live, browser) for browser in self._connected.values())

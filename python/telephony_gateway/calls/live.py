@@ -8,7 +8,7 @@ from telephony_gateway.calls.events import LegId
 from telephony_gateway.calls.model import Call, Leg, Session
 from telephony_gateway.calls.ports import Browser
 from telephony_gateway.calls.routing import Target
-from telephony_gateway.errors import Overloaded
+from telephony_gateway.errors import Overloaded, WrongState
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +44,13 @@ class LiveCall:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     timer: asyncio.TimerHandle | None = None
+
+    def require(self, participant: Participant) -> None:
+        """`WrongState` unless the call goes on with this participant: asked after every wait."""
+        if self.call.over:
+            raise WrongState(f"the call is over: {self.call.status}")
+        if self.participant is not participant:
+            raise WrongState("the browser left the call")
 
     def set_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back after so long, in place of the timer before."""

@@ -72,10 +72,10 @@ class Manager:
         tasks = Tasks(closing)
         bridging = Bridging(engine=engine, journal=journal, legs=legs, closing=closing)
         self._tickets = tickets = Tickets(cache=cache, journal=journal, ids=ids, policy=policy)
-        self._browsers = Browsers(journal=journal, calls=calls)
+        self._browsers = browsers = Browsers(journal=journal, calls=calls)
         self._participants = Participants(
             engine=engine, journal=journal, legs=legs, closing=closing, bridging=bridging, tickets=tickets,
-            policy=policy,
+            browsers=browsers, policy=policy,
         )  # fmt: skip
         forwarding = Forwarding(
             engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks,
@@ -87,7 +87,7 @@ class Manager:
         )  # fmt: skip
         self._inbound = Inbound(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
-            browsers=self._browsers, forwarding=forwarding, routing=routing, ids=ids, policy=policy,
+            browsers=browsers, forwarding=forwarding, routing=routing, ids=ids, policy=policy,
         )  # fmt: skip
         self._progress = Progress(
             journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,

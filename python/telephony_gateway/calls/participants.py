@@ -1,11 +1,13 @@
 """Browsers in calls: join, negotiate, leave. At most one browser is in a call; the first to join has it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
 from telephony_gateway.calls.bridging import Bridging, browser_left
+from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import ending_of
 from telephony_gateway.calls.events import Ended, LegId
@@ -16,7 +18,7 @@ from telephony_gateway.calls.model import Call, Session
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Browser, Engine
 from telephony_gateway.calls.tickets import Tickets
-from telephony_gateway.errors import Invalid, WrongState
+from telephony_gateway.errors import EngineFailure, Invalid, WrongState
 
 _DIGITS = re.compile(r"[0-9A-D*#]{1,32}")
 
@@ -40,6 +42,7 @@ class Participants:
         closing: Closing,
         bridging: Bridging,
         tickets: Tickets,
+        browsers: Browsers,
         policy: Policy,
     ) -> None:
         self._engine = engine
@@ -48,6 +51,7 @@ class Participants:
         self._closing = closing
         self._bridging = bridging
         self._tickets = tickets
+        self._browsers = browsers
         self._policy = policy
 
     async def join(self, live: LiveCall, browser: Browser, token: str | None) -> Joined:
@@ -56,6 +60,8 @@ class Participants:
         # Looking the token up took a moment: only now is it known whose the call is.
         if (mine := live.participant) is not None and mine.browser is browser:
             return Joined(session=mine.session, call=live.call)
+        if browser not in self._browsers:
+            raise WrongState("the browser is gone")
         _check_joinable(live)
         session = msgspec.structs.replace(session, joined_at=self._journal.clock.now(), left_at=None)
         live.participant = Participant(browser, session)
@@ -68,11 +74,8 @@ class Participants:
         """Take the browser's offer; returns the answer."""
         participant = _participant(live, browser)
         number = self._leg(live, participant)
-        try:
+        with self._negotiating(live, participant, number):
             answer = await self._engine.accept_offer(number, sdp, self._codecs(live))
-        except BaseException:
-            self._take_back(live, participant, number)
-            raise
         await self._negotiated(live, participant)
         return answer
 
@@ -80,18 +83,16 @@ class Participants:
         """An offer for a browser that would rather answer one; `answer` completes it."""
         participant = _participant(live, browser)
         number = self._leg(live, participant)
-        try:
+        with self._negotiating(live, participant, number):
             return await self._engine.create_offer(number, self._codecs(live))
-        except BaseException:
-            self._take_back(live, participant, number)
-            raise
 
     async def answer(self, live: LiveCall, browser: Browser, sdp: str) -> None:
         """Take the browser's answer to our offer."""
         participant = _participant(live, browser)
         if participant.leg is None:
             raise WrongState("there is no offer to answer")
-        await self._engine.accept_answer(participant.leg, sdp)
+        with self._negotiating(live, participant, participant.leg):
+            await self._engine.accept_answer(participant.leg, sdp)
         await self._negotiated(live, participant)
 
     def candidate(self, live: LiveCall, browser: Browser, candidate: str | None) -> None:
@@ -133,10 +134,7 @@ class Participants:
             self._closing.finish(live, ending_of(event, browser_side(live), answered=True))
 
     async def _negotiated(self, live: LiveCall, participant: Participant) -> None:
-        if live.call.over:
-            raise WrongState("the call is over")
-        if live.participant is not participant:
-            raise WrongState("the browser left the call")
+        live.require(participant)
         participant.ready = True
         await self._bridging.join(live)
 
@@ -145,11 +143,19 @@ class Participants:
             participant.leg = self._legs.webrtc(live, participant.session)
         return participant.leg
 
-    def _take_back(self, live: LiveCall, participant: Participant, number: LegId) -> None:
-        """A first negotiation failed: its leg goes, and the browser may try again."""
-        if not participant.ready and participant.leg == number:
-            participant.leg = None
-            self._legs.drop(live, number)
+    @contextmanager
+    def _negotiating(self, live: LiveCall, participant: Participant, number: LegId) -> Iterator[None]:
+        """When a first negotiation fails, its leg goes and the browser may try again."""
+        try:
+            yield
+        except BaseException as error:
+            if not participant.ready and participant.leg == number:
+                participant.leg = None
+                self._legs.drop(live, number)
+            if isinstance(error, EngineFailure):
+                # The leg may have ended meanwhile, with its call or its browser: no fault of the engine.
+                live.require(participant)
+            raise
 
     def _codecs(self, live: LiveCall) -> Sequence[str]:
         """What the SIP side speaks first: then the media is relayed, not transcoded."""
