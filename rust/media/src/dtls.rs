@@ -29,6 +29,10 @@ use x509_cert::time::{Time, Validity};
 /// How long a handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// When a flight is resent first; each further time takes twice as long. RFC 9147 section 5.8.2 lets real-time
+/// applications begin below its one second: a caller is listening to silence meanwhile.
+const FIRST_RESEND: Duration = Duration::from_millis(250);
+
 /// Longer datagrams are dropped unread; handshakes are cut to the path's MTU.
 const MAX_DATAGRAM: usize = 4_096;
 
@@ -73,6 +77,8 @@ impl Certificate {
         let private_key = key.to_pkcs8_der().map_err(|error| DtlsError::new("private key", error))?;
         let config = Config::builder()
             .handshake_timeout(HANDSHAKE_TIMEOUT)
+            .flight_start_rto(FIRST_RESEND)
+            .flight_retries(8)
             .use_server_cookie(false)
             .require_client_certificate(true)
             .build()
@@ -183,6 +189,8 @@ pub struct Dtls {
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
     timeout: Option<Instant>,
+    /// The end of our patience; the engine has none while it waits for a first answer. None once connected.
+    deadline: Option<Instant>,
 }
 
 impl fmt::Debug for Dtls {
@@ -217,6 +225,7 @@ impl Dtls {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             timeout: None,
+            deadline: Some(now + HANDSHAKE_TIMEOUT),
         };
         dtls.handle_timeout(now);
         Ok(dtls)
@@ -236,7 +245,8 @@ impl Dtls {
             return;
         }
         let Some(engine) = &mut self.engine else { return };
-        match engine.handle_packet(datagram) {
+        // A new flight's timer is armed only when time passes, be it by nothing.
+        match engine.handle_packet(datagram).and_then(|()| engine.handle_timeout(now)) {
             Ok(()) => self.drain(),
             Err(error) => self.fail(error.to_string()),
         }
@@ -252,6 +262,9 @@ impl Dtls {
 
     /// Time passes.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.fail("the handshake timed out".to_owned());
+        }
         let Some(engine) = &mut self.engine else { return };
         match engine.handle_timeout(now) {
             Ok(()) => self.drain(),
@@ -267,7 +280,7 @@ impl Dtls {
             self.drain();
         }
         self.engine = None;
-        self.timeout = None;
+        (self.timeout, self.deadline) = (None, None);
         self.events.clear();
     }
 
@@ -313,6 +326,7 @@ impl Dtls {
         match material {
             Some(material) => {
                 self.keyed = true;
+                self.deadline = None;
                 self.events.push_back(Event::Connected(material));
             }
             None => self.fail(format!("unusable SRTP profile {profile}")),
@@ -325,7 +339,7 @@ impl Dtls {
 
     fn finish(&mut self, event: Event) {
         self.engine = None;
-        self.timeout = None;
+        (self.timeout, self.deadline) = (None, None);
         self.events.push_back(event);
     }
 
@@ -337,7 +351,7 @@ impl Dtls {
     /// When to call [`Dtls::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timeout
+        self.timeout.into_iter().chain(self.deadline).min()
     }
 
     /// The next event.
