@@ -109,7 +109,7 @@ class IceCandidate(ClientFrame, frozen=True, kw_only=True, tag="ice-candidate"):
     """One trickled candidate (RFC 8838); null ends them."""
 
     call_id: CallId
-    candidate: Candidate | None
+    candidate: Annotated[Candidate | None, Meta(description="The candidate, or null: there are no more.")]
 
 
 class Dtmf(ClientFrame, frozen=True, kw_only=True, tag="dtmf"):

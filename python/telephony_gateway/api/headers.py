@@ -33,8 +33,10 @@ ALWAYS = {
     # A softphone without a microphone is a picture: allowed for this origin, everything else is off.
     "Permissions-Policy": "microphone=(self), autoplay=(self), camera=(), display-capture=(), "
     "geolocation=(), midi=(), payment=(), serial=(), usb=()",
-    "Server": "telephony-gateway",
 }
+
+SERVER = "telephony-gateway"
+"""Instead of the versions of Python and aiohttp, which help only those who look for holes."""
 
 STRICT_TRANSPORT = "max-age=31536000"
 """Production only: TLS ends at a proxy, and over plain HTTP browsers ignore it (RFC 6797, 8.1)."""
@@ -50,6 +52,7 @@ class ResponseHeaders:
     async def stamp(self, request: web.Request, response: web.StreamResponse) -> None:
         """Complete the headers of one answer; what a handler set itself stays."""
         headers = response.headers
+        headers["Server"] = SERVER
         for name, value in ALWAYS.items():
             headers.setdefault(name, value)
         headers.setdefault(

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from telephony_gateway.api.context import CONTEXT
+from telephony_gateway.api.headers import ALWAYS, SERVER
 from telephony_gateway.api.problems import problem
 
 KEEPALIVE_TIMEOUT = 20.0
@@ -90,6 +91,12 @@ class _Protocol(web.RequestHandler):
 
 def _unparsable(exc: BaseException | None) -> web.Response:
     # The parser's own message repeats the peer's bytes: not for the answer.
+    refusal = _refusal(exc)
+    refusal.headers.update(ALWAYS | {"Server": SERVER})
+    return refusal
+
+
+def _refusal(exc: BaseException | None) -> web.Response:
     if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
         return problem(431, "headers_too_large", "the request line or a header is too large", instance="/")
     return problem(400, "bad_request", "this is no HTTP request that can be read", instance="/")

@@ -24,7 +24,7 @@ async def no_leak() -> AsyncIterator[None]:
     """Every task of the gateway ends with it."""
     before = asyncio.all_tasks()
     yield
-    for _ in range(50):
+    for _ in range(150):
         left = [
             task
             for task in asyncio.all_tasks() - before

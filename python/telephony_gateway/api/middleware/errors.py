@@ -22,6 +22,7 @@ STATUSES: dict[type[errors.GatewayError], int] = {
     errors.RateLimited: 429,
     errors.Overloaded: 503,
     errors.StoreUnavailable: 503,
+    errors.CacheUnavailable: 503,
 }
 """What is not listed, itself or by a parent, is our fault: 500."""
 

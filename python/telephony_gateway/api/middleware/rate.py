@@ -77,7 +77,7 @@ def _shared(pool: "ConnectionPool") -> SlidingWindowCounterRateLimiter:
 
     # The address is the pool's; the URL here only tells which kind of server it is.
     storage = RedisStorage(
-        "async+redis://localhost",
+        "async+redis://localhost:6379",
         implementation="redispy",
         key_prefix="telephony-gateway:rate",
         connection_pool=pool,  # type: ignore[arg-type]
