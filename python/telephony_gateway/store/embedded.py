@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 import structlog
@@ -62,7 +64,15 @@ class EmbeddedPostgres:
     loop.
     """
 
-    def __init__(self, data_dir: Path, *, bin_dir: Path | None = None, stop_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        bin_dir: Path | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        stop_timeout: float = 10.0,
+    ) -> None:
+        self._settings = {**_SETTINGS, **settings}
         self._data_dir = data_dir.absolute()
         self._bin_dir = bin_dir
         self._stop_timeout = stop_timeout
@@ -251,7 +261,7 @@ class EmbeddedPostgres:
         return await self._becomes_ready(self._process)
 
     def _command(self) -> list[str]:
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets)}
+        settings = {**self._settings, "unix_socket_directories": str(self._sockets)}
         if self._binaries.major >= 18:  # asynchronous reads are for large tables on idle cores
             settings["io_method"] = "sync"
         options = [f"--{name}={value}" for name, value in settings.items()]

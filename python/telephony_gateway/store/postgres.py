@@ -17,7 +17,7 @@ from telephony_gateway.calls.ports import CallPage, CallQuery
 from telephony_gateway.errors import ConfigError, GatewayError, StoreUnavailable
 from telephony_gateway.store import queries
 from telephony_gateway.store.migrate import migrate
-from telephony_gateway.store.writer import DEFAULT_LIMITS, Record, Writer, WriterLimits
+from telephony_gateway.store.writer import DEFAULT_LIMITS, OnWritten, Record, Writer, WriterLimits
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +42,12 @@ class PostgresStore:
     go.
     """
 
-    def __init__(self, dsn: str, *, limits: WriterLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, dsn: str, *, limits: WriterLimits = DEFAULT_LIMITS, on_written: OnWritten | None = None
+    ) -> None:
         self._dsn = dsn
         self._pool: asyncpg.Pool | None = None
-        self._writer = Writer(self._connect, limits)
+        self._writer = Writer(self._connect, limits, on_written)
 
     @property
     def writer(self) -> Writer:
@@ -137,6 +139,7 @@ class PostgresStore:
 
         Before the first call of this process: the calls of other nodes, and its own, are left alone.
         """
+        await self._catch_up()
         async with self._reading() as connection:
             rows = await connection.fetch(queries.FIND_OPEN, _OPEN)
         moment = at or datetime.now(UTC)

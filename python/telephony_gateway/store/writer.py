@@ -10,8 +10,9 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import asyncpg
@@ -25,6 +26,8 @@ from telephony_gateway.store.queries import WRITE, encode_rows
 log = structlog.get_logger(__name__)
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
+OnWritten = Callable[[Collection[Call], datetime, datetime], None]
+"""Told which calls' events a transaction made durable, and when it began and ended."""
 
 # The values themselves are at fault (SQLSTATE classes: data, constraint, program limit): no repetition will
 # help.
@@ -77,10 +80,13 @@ class _Waiter:
 class Writer:
     """One task, one connection, one queue. `put` is called from the loop that `start` ran on."""
 
-    def __init__(self, connect: Connect, limits: WriterLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, connect: Connect, limits: WriterLimits = DEFAULT_LIMITS, on_written: OnWritten | None = None
+    ) -> None:
         self.stats = WriterStats()
         self._connect = connect
         self._limits = limits
+        self._on_written = on_written
         self._queue: deque[Record] = deque()
         self._taken = 0
         self._wake = asyncio.Event()
@@ -214,7 +220,7 @@ class Writer:
                     return error
                 self._gone(error, pause)
             else:
-                self._written(len(batch))
+                self._written(batch)
                 return None
             # Jitter: the nodes of a fleet shall not come back in one moment.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
@@ -240,12 +246,22 @@ class Writer:
                 retry_in=pause,
             )
 
-    def _written(self, count: int) -> None:
+    def _written(self, batch: Sequence[Record]) -> None:
         self.stats.batches += 1
-        self.stats.written += count
+        self.stats.written += len(batch)
+        if self._on_written is not None:
+            self._tell_observer(self._on_written, batch)
         if self._away:
             self._away = False
             log.info("database back", records=self.depth, retries=self.stats.retries)
+
+    def _tell_observer(self, on_written: OnWritten, batch: Sequence[Record]) -> None:
+        told = {record.call.id: record.call for record in batch if record.call is not None and record.events}
+        ended = datetime.now(UTC)
+        try:
+            on_written(told.values(), ended - timedelta(seconds=self.stats.last_batch_seconds), ended)
+        except Exception:
+            log.exception("observer of the store failed")
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
