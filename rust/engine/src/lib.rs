@@ -1,1 +1,37 @@
-//! (being built)
+//! The engine of the gateway: sockets, threads and the clock around the two pure crates.
+//!
+//! [`Engine::start`] binds and starts one SIP thread and some media workers. Drive it by [`Engine::command`], and by
+//! reading [`Engine::drain`] whenever [`Engine::event_fd`] is readable; [`Engine::stop`] ends it. No thread of the
+//! engine ever waits for the reader of its events: retransmissions, refusals and media go on while a decision waits.
+//!
+//! ```text
+//! command -> SIP thread  <-> endpoint (telephony-sip)  <-> one UDP socket
+//!         \-> worker 0..n <-> switch (telephony-media) <-> RTP ports, one WebRTC socket each
+//! events  <- both
+//! ```
+
+mod command;
+mod config;
+mod engine;
+mod error;
+mod event;
+mod guard;
+mod leg;
+mod message;
+mod ports;
+mod queue;
+mod resolve;
+mod sip_thread;
+mod socket;
+mod stats;
+mod worker;
+
+pub use command::{Command, Dial};
+pub use config::EngineConfig;
+pub use engine::Engine;
+pub use error::{Code, EngineError};
+pub use event::{Cause, Done, Ended, Event, Incoming, Outcome, Side};
+pub use leg::{Kind, LegId};
+pub use stats::EngineStats;
+pub use telephony_media::codec::Codec;
+pub use telephony_media::stats::LegStats;

@@ -1,0 +1,215 @@
+//! What the engine can be told to do, and the checks that need no thread.
+
+use crate::error::Code;
+use crate::{EngineError, Kind, LegId};
+use std::time::Duration;
+use telephony_media::codec::Codec;
+use telephony_sip::Uri;
+
+/// One command. Each returns at once and is answered by an [`crate::Event::Done`].
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Call somebody. Once taken, exactly one `Ended` follows, whatever happens.
+    Dial(Box<Dial>),
+    /// Negotiate the caller's offer and send a provisional response.
+    Ring {
+        /// The calling leg.
+        leg: LegId,
+        /// Our codecs, best first.
+        codecs: Vec<Codec>,
+        /// 180, or 183 to send the SDP answer early.
+        status: u16,
+    },
+    /// Send 200 with the SDP answer.
+    Answer {
+        /// The calling leg.
+        leg: LegId,
+    },
+    /// Refuse the caller.
+    Reject {
+        /// The calling leg.
+        leg: LegId,
+        /// 300 to 699.
+        status: u16,
+        /// A reason phrase other than the registered one.
+        reason: Option<String>,
+        /// Further headers.
+        headers: Vec<(String, String)>,
+    },
+    /// CANCEL, BYE, refuse or close, as the leg's state demands; harmless on a leg that is gone.
+    Hangup {
+        /// The leg.
+        leg: LegId,
+        /// Words, or a whole Reason value (RFC 3326).
+        reason: Option<String>,
+    },
+    /// Take a browser's offer and answer it.
+    AcceptOffer {
+        /// The WebRTC leg, which begins to exist.
+        leg: LegId,
+        /// The offer.
+        sdp: String,
+        /// Our codecs, best first.
+        codecs: Vec<Codec>,
+    },
+    /// Make an offer to a browser.
+    CreateOffer {
+        /// The WebRTC leg, which begins to exist.
+        leg: LegId,
+        /// Our codecs, best first.
+        codecs: Vec<Codec>,
+    },
+    /// Take a browser's answer to our offer.
+    AcceptAnswer {
+        /// The WebRTC leg.
+        leg: LegId,
+        /// The answer.
+        sdp: String,
+    },
+    /// Take a trickled ICE candidate of a browser; `None` says that it was the last.
+    AddCandidate {
+        /// The WebRTC leg.
+        leg: LegId,
+        /// The value of `a=candidate`.
+        candidate: Option<String>,
+    },
+    /// Let two legs of one worker hear each other.
+    Bridge {
+        /// One leg.
+        first: LegId,
+        /// The other.
+        second: LegId,
+    },
+    /// End the bridge of a leg.
+    Unbridge {
+        /// The leg.
+        leg: LegId,
+    },
+    /// Send digits to the leg's peer as RFC 4733 events.
+    SendDigits {
+        /// The leg.
+        leg: LegId,
+        /// `0-9 * # A-D`.
+        digits: String,
+        /// Of each digit.
+        duration: Duration,
+    },
+}
+
+/// A call to somebody.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    /// A new SIP leg.
+    pub leg: LegId,
+    /// The Request-URI.
+    pub uri: String,
+    /// The URI of From.
+    pub from_uri: String,
+    /// The display name of From; may be empty.
+    pub from_display: String,
+    /// A SIP URI or `host:port` to send to, in place of the Request-URI's host.
+    pub next_hop: Option<String>,
+    /// Our codecs, best first.
+    pub codecs: Vec<Codec>,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// Until a final response; then CANCEL.
+    pub timeout: Duration,
+}
+
+impl Command {
+    /// The leg that the command is about.
+    #[must_use]
+    pub fn leg(&self) -> LegId {
+        match self {
+            Self::Dial(dial) => dial.leg,
+            Self::Ring { leg, .. }
+            | Self::Answer { leg }
+            | Self::Reject { leg, .. }
+            | Self::Hangup { leg, .. }
+            | Self::AcceptOffer { leg, .. }
+            | Self::CreateOffer { leg, .. }
+            | Self::AcceptAnswer { leg, .. }
+            | Self::AddCandidate { leg, .. }
+            | Self::Bridge { first: leg, .. }
+            | Self::Unbridge { leg }
+            | Self::SendDigits { leg, .. } => *leg,
+        }
+    }
+
+    /// Whether the SIP thread carries it out; a media worker does otherwise.
+    pub(crate) fn is_signalling(&self) -> bool {
+        match self {
+            Self::Dial(_) | Self::Ring { .. } | Self::Answer { .. } | Self::Reject { .. } => true,
+            Self::Hangup { leg, .. } => leg.kind() == Kind::Sip,
+            _ => false,
+        }
+    }
+
+    /// Refuses what can be seen to be wrong before any thread is troubled.
+    pub(crate) fn check(&self, workers: usize) -> Result<(), EngineError> {
+        if self.leg().worker() >= workers {
+            return Err(EngineError::unknown_leg());
+        }
+        self.check_kind()?;
+        match self {
+            Self::Dial(dial) => dial.check(),
+            Self::Ring { codecs, status, .. } => check_codecs(codecs).and(check_status(*status, 101..=199)),
+            Self::Reject { status, .. } => check_status(*status, 300..=699),
+            Self::AcceptOffer { codecs, .. } | Self::CreateOffer { codecs, .. } => check_codecs(codecs),
+            Self::Bridge { first, second } => check_bridge(*first, *second),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_kind(&self) -> Result<(), EngineError> {
+        let (wanted, name) = match self {
+            Self::Dial(_) | Self::Ring { .. } | Self::Answer { .. } | Self::Reject { .. } => (Kind::Sip, "SIP"),
+            Self::AcceptOffer { .. }
+            | Self::CreateOffer { .. }
+            | Self::AcceptAnswer { .. }
+            | Self::AddCandidate { .. } => (Kind::WebRtc, "WebRTC"),
+            _ => return Ok(()),
+        };
+        match self.leg().kind() == wanted {
+            true => Ok(()),
+            false => Err(EngineError::wrong_state(&format!("this command is for {name} legs"))),
+        }
+    }
+}
+
+impl Dial {
+    fn check(&self) -> Result<(), EngineError> {
+        check_codecs(&self.codecs)?;
+        for (what, uri) in [("uri", &self.uri), ("from_uri", &self.from_uri)] {
+            let fault = |why: &str| EngineError::new(Code::Invalid, format!("{what} {uri:?}: {why}"));
+            Uri::parse(uri).map_err(|error| fault(error.what))?;
+        }
+        crate::resolve::Target::parse(self.next_hop.as_deref().unwrap_or(&self.uri)).map(drop)
+    }
+}
+
+fn check_codecs(codecs: &[Codec]) -> Result<(), EngineError> {
+    match codecs {
+        [] => Err(EngineError::new(Code::Invalid, "name at least one codec")),
+        _ => Ok(()),
+    }
+}
+
+fn check_status(status: u16, range: std::ops::RangeInclusive<u16>) -> Result<(), EngineError> {
+    if range.contains(&status) {
+        return Ok(());
+    }
+    let message = format!("status {status} is not one of {} to {}", range.start(), range.end());
+    Err(EngineError::new(Code::Invalid, message))
+}
+
+fn check_bridge(first: LegId, second: LegId) -> Result<(), EngineError> {
+    if first == second {
+        return Err(EngineError::new(Code::Invalid, "a leg cannot be bridged to itself"));
+    }
+    if first.worker() != second.worker() {
+        return Err(EngineError::wrong_state("the legs are on two workers; make one `beside` the other"));
+    }
+    Ok(())
+}

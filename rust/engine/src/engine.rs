@@ -1,0 +1,335 @@
+//! The face of the engine: start, commands, events, counters, stop.
+
+use crate::command::Command;
+use crate::config::{EngineConfig, Public};
+use crate::event::Event;
+use crate::leg::{Allocator, Kind, LegId};
+use crate::message::{ToSip, ToWorker};
+use crate::ports::PortPool;
+use crate::queue::Mailbox;
+use crate::resolve::{Families, Resolver};
+use crate::sip_thread::{self, SipThread};
+use crate::socket::Socket;
+use crate::stats::{EngineStats, Gauge, SipStats, WorkerStats};
+use crate::worker::{self, Worker};
+use crate::{EngineError, LegStats};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use telephony_media::SwitchConfig;
+use telephony_media::dtls::Certificate;
+use telephony_sip::Endpoint;
+
+/// Messages that may wait for one thread.
+const MAILBOX: usize = 8192;
+/// Legs per worker beyond one per RTP port pair: browsers need no port of their own.
+const WEBRTC_LEGS: usize = 10_000;
+/// How long the counters of one leg may be waited for.
+const STATS_WAIT: Duration = Duration::from_millis(250);
+/// How often to look whether a thread that cannot be hurried has ended.
+const TICK: Duration = Duration::from_millis(1);
+
+/// A running engine. Dropping it stops it at once.
+pub struct Engine {
+    /// The way to the threads; gone once stopped.
+    links: Mutex<Option<Arc<Links>>>,
+    threads: Mutex<Threads>,
+    events: Arc<Mailbox<Event>>,
+    allocator: Arc<Allocator>,
+    correlations: AtomicU64,
+    sip_address: SocketAddr,
+    webrtc_addresses: Vec<SocketAddr>,
+    sip_stats: Arc<SipStats>,
+    worker_stats: Vec<Arc<WorkerStats>>,
+}
+
+struct Links {
+    sip: Arc<Mailbox<ToSip>>,
+    workers: Vec<Arc<Mailbox<ToWorker>>>,
+}
+
+#[derive(Default)]
+struct Threads {
+    sip: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    resolver: Option<JoinHandle<()>>,
+}
+
+/// What both kinds of thread are made from.
+struct Plan<'a> {
+    config: &'a EngineConfig,
+    links: Arc<Links>,
+    events: Arc<Mailbox<Event>>,
+    public: Option<Public>,
+    loads: Vec<Arc<Gauge>>,
+}
+
+impl Engine {
+    /// Binds all shared sockets and starts the threads.
+    ///
+    /// # Errors
+    /// If a setting is unusable or an address cannot be bound; the error names the setting and the way out.
+    pub fn start(config: &EngineConfig) -> Result<Self, EngineError> {
+        config.check()?;
+        let sip = config.bind_sip()?;
+        let webrtc = config.bind_webrtc(sip.local())?;
+        let system = |error| EngineError::system("cannot start the engine", &error);
+        let links = Arc::new(Links::new(config.media_workers).map_err(system)?);
+        let loads: Vec<Arc<Gauge>> = webrtc.iter().map(|_| Arc::default()).collect();
+        let engine = Self {
+            links: Mutex::new(Some(Arc::clone(&links))),
+            threads: Mutex::default(),
+            events: Arc::new(Mailbox::new(config.event_capacity).map_err(system)?),
+            allocator: Arc::new(Allocator::new(loads.clone())),
+            correlations: AtomicU64::new(1),
+            sip_address: sip.local(),
+            webrtc_addresses: webrtc.iter().map(Socket::local).collect(),
+            sip_stats: Arc::default(),
+            worker_stats: webrtc.iter().map(|_| Arc::default()).collect(),
+        };
+        let events = Arc::clone(&engine.events);
+        let plan = Plan { config, links, events, public: config.public()?, loads };
+        engine.start_workers(&plan, webrtc)?;
+        engine.start_sip(&plan, sip)?;
+        Ok(engine)
+    }
+
+    fn start_workers(&self, plan: &Plan<'_>, sockets: Vec<Socket>) -> Result<(), EngineError> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let certificate = Certificate::generate(seed()?, since_epoch)
+            .map_err(|error| EngineError::new(crate::Code::Internal, error.to_string()))?;
+        let certificate = Arc::new(certificate);
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let parts = self.worker_parts(plan, index, socket, Arc::clone(&certificate))?;
+            let thread = spawn(&format!("media-{index}"), move || Worker::new(parts).run())?;
+            lock(&self.threads).workers.push(thread);
+        }
+        Ok(())
+    }
+
+    fn worker_parts(
+        &self,
+        plan: &Plan<'_>,
+        index: usize,
+        webrtc: Socket,
+        certificate: Arc<Certificate>,
+    ) -> Result<worker::Parts, EngineError> {
+        let missing = || EngineError::new(crate::Code::Internal, "a worker without mailbox");
+        let seed = seed()?;
+        let order = u64::from_le_bytes(seed.first_chunk().copied().unwrap_or_default());
+        let pool = PortPool::new(&plan.config.rtp_port_range, index, plan.config.media_workers, order);
+        let mailbox = Arc::clone(plan.links.workers.get(index).ok_or_else(missing)?);
+        let epoll = worker::Parts::epoll(&mailbox, &webrtc)
+            .map_err(|error| EngineError::system("cannot start a media worker", &error))?;
+        let switch = SwitchConfig {
+            webrtc_locals: plan.config.candidates(webrtc.local(), plan.public.as_ref())?,
+            certificate,
+            media_timeout: plan.config.media_timeout,
+            max_legs: pool.free() + WEBRTC_LEGS,
+        };
+        Ok(worker::Parts {
+            webrtc,
+            mailbox,
+            sip: Arc::clone(&plan.links.sip),
+            events: Arc::clone(&plan.events),
+            stats: Arc::clone(self.worker_stats.get(index).ok_or_else(missing)?),
+            load: Arc::clone(plan.loads.get(index).ok_or_else(missing)?),
+            pool,
+            switch,
+            seed,
+            epoll,
+        })
+    }
+
+    fn start_sip(&self, plan: &Plan<'_>, socket: Socket) -> Result<(), EngineError> {
+        let system = |error| EngineError::system("cannot start the SIP thread", &error);
+        let mailbox = Arc::clone(&plan.links.sip);
+        let families = Families::of(socket.local());
+        let (resolver, resolving) = Resolver::start(Arc::clone(&mailbox), families).map_err(system)?;
+        lock(&self.threads).resolver = Some(resolving);
+        let allocator = Arc::clone(&self.allocator);
+        let next_leg = move || allocator.next(Kind::Sip, None).sip();
+        let endpoint_config =
+            telephony_sip::Config { user_agent: plan.config.user_agent.clone(), ..telephony_sip::Config::default() };
+        let parts = sip_thread::Parts {
+            epoll: sip_thread::Parts::epoll(&mailbox, &socket).map_err(system)?,
+            socket,
+            endpoint: Endpoint::new(endpoint_config, seed()?, Box::new(next_leg)),
+            mailbox,
+            workers: plan.links.workers.clone(),
+            events: Arc::clone(&plan.events),
+            resolver,
+            public: plan.public.clone(),
+            stats: Arc::clone(&self.sip_stats),
+        };
+        lock(&self.threads).sip = Some(spawn("sip", move || SipThread::new(parts).run())?);
+        Ok(())
+    }
+
+    /// The bound address of the SIP socket.
+    #[must_use]
+    pub fn sip_address(&self) -> SocketAddr {
+        self.sip_address
+    }
+
+    /// The bound address of each worker's WebRTC socket.
+    #[must_use]
+    pub fn webrtc_addresses(&self) -> &[SocketAddr] {
+        &self.webrtc_addresses
+    }
+
+    /// A new id, for `dial` or a browser's leg; on the worker of `beside`, so that the two can be bridged.
+    ///
+    /// # Errors
+    /// If `beside` is no leg of this engine.
+    pub fn next_leg(&self, kind: Kind, beside: Option<LegId>) -> Result<LegId, EngineError> {
+        if beside.is_some_and(|leg| leg.worker() >= self.webrtc_addresses.len()) {
+            return Err(EngineError::unknown_leg());
+        }
+        Ok(self.allocator.next(kind, beside))
+    }
+
+    /// Gives a command to its thread; the [`Event::Done`] that answers it carries the number returned.
+    ///
+    /// # Errors
+    /// If the command is wrong at first sight, its thread is too far behind, or the engine is stopped.
+    pub fn command(&self, command: Command) -> Result<u64, EngineError> {
+        let links = self.links()?;
+        command.check(links.workers.len())?;
+        let correlation = self.correlations.fetch_add(1, Ordering::Relaxed);
+        let sent = match command.is_signalling() {
+            true => links.sip.send(ToSip::Command(correlation, command)).map_err(drop),
+            false => {
+                let worker = links.workers.get(command.leg().worker()).ok_or_else(EngineError::unknown_leg)?;
+                worker.send(ToWorker::Command(correlation, command)).map_err(drop)
+            }
+        };
+        sent.map(|()| correlation).map_err(|()| EngineError::queue_full())
+    }
+
+    /// Whether new INVITEs are refused with 503 and Retry-After.
+    ///
+    /// # Errors
+    /// If the SIP thread is too far behind, or the engine is stopped.
+    pub fn refuse_new(&self, refuse: bool) -> Result<(), EngineError> {
+        self.links()?.sip.send(ToSip::RefuseNew(refuse)).map_err(|_| EngineError::queue_full())
+    }
+
+    /// The descriptor that is readable while events wait. It lives as long as the engine, stopped or not.
+    #[must_use]
+    pub fn event_fd(&self) -> RawFd {
+        self.events.fd()
+    }
+
+    /// Takes at most `limit` events. If more wait, the descriptor stays readable.
+    #[must_use]
+    pub fn drain(&self, limit: usize) -> Vec<Event> {
+        self.events.begin();
+        let next = || self.events.take().or_else(|| self.events.take_left());
+        let events: Vec<Event> = std::iter::from_fn(next).take(limit).collect();
+        if events.len() == limit {
+            self.events.signal();
+        }
+        events
+    }
+
+    /// What a leg's media did so far; `None` if it has none.
+    #[must_use]
+    pub fn leg_stats(&self, leg: LegId) -> Option<LegStats> {
+        let links = self.links().ok()?;
+        let (reply, answer) = sync_channel(1);
+        links.workers.get(leg.worker())?.send(ToWorker::Stats(leg, reply)).ok()?;
+        answer.recv_timeout(STATS_WAIT).ok().flatten()
+    }
+
+    /// Counters of all threads, at most a fraction of a second old.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        let mut stats = EngineStats {
+            event_queue_depth: self.events.len(),
+            event_queue_capacity: self.events.capacity(),
+            ..EngineStats::default()
+        };
+        stats.add_sip(&self.sip_stats);
+        self.worker_stats.iter().for_each(|worker| stats.add_worker(worker));
+        stats
+    }
+
+    /// Hangs up all legs, waits for the peers' answers at most `timeout`, and ends the threads. Events that are left
+    /// can still be drained. Does nothing the second time.
+    pub fn stop(&self, timeout: Duration) {
+        let Some(links) = lock(&self.links).take() else { return };
+        let deadline = Instant::now() + timeout;
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if let Some(sip) = threads.sip {
+            insist(&links.sip, &sip, || ToSip::Stop(deadline));
+            let _ = sip.join();
+        }
+        for (mailbox, worker) in links.workers.iter().zip(threads.workers) {
+            insist(mailbox, &worker, || ToWorker::Stop);
+            let _ = worker.join();
+        }
+        if let Some(resolver) = threads.resolver {
+            join_until(resolver, deadline);
+        }
+    }
+
+    fn links(&self) -> Result<Arc<Links>, EngineError> {
+        lock(&self.links).clone().ok_or_else(EngineError::stopped)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+impl Links {
+    fn new(workers: usize) -> io::Result<Self> {
+        Ok(Self {
+            sip: Arc::new(Mailbox::new(MAILBOX)?),
+            workers: (0..workers).map(|_| Mailbox::new(MAILBOX).map(Arc::new)).collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, EngineError> {
+    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    thread.map_err(|error| EngineError::system("cannot start a thread", &error))
+}
+
+/// Sends a message that must arrive, as long as there is a thread to read it.
+fn insist<T>(mailbox: &Mailbox<T>, reader: &JoinHandle<()>, message: impl Fn() -> T) {
+    while mailbox.send(message()).is_err() && !reader.is_finished() {
+        thread::sleep(TICK);
+    }
+}
+
+/// Joins a thread that may sit in the system's resolver, which nothing can interrupt; past the deadline it is left
+/// to end by itself.
+fn join_until(thread: JoinHandle<()>, deadline: Instant) {
+    while !thread.is_finished() && Instant::now() < deadline {
+        thread::sleep(TICK);
+    }
+    if thread.is_finished() {
+        let _ = thread.join();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Randomness of the system for tags, branches, keys and ports.
+fn seed() -> Result<[u8; 32], EngineError> {
+    let mut seed = [0; 32];
+    let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut seed));
+    read.map(|()| seed).map_err(|error| EngineError::system("cannot read /dev/urandom", &error))
+}

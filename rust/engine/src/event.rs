@@ -1,0 +1,237 @@
+//! What the engine tells: decisions to take, progress, ends, and the answers to commands.
+
+use crate::{EngineError, LegId};
+use std::net::SocketAddr;
+use std::time::Duration;
+use telephony_media::codec::Codec;
+use telephony_media::stats::LegStats;
+use telephony_sip::{Message, Name};
+
+/// Something happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A new INVITE; 100 Trying has left already.
+    Incoming(Box<Incoming>),
+    /// A provisional response to our INVITE.
+    Ringing {
+        /// The dialled leg.
+        leg: LegId,
+        /// 101 to 199.
+        status: u16,
+    },
+    /// A dialled leg was answered: ACK has left, its media is negotiated.
+    Answered {
+        /// The dialled leg.
+        leg: LegId,
+        /// What both sides agreed on.
+        codec: Codec,
+        /// The Call-ID header.
+        sip_call_id: Box<str>,
+    },
+    /// The caller's ACK to our 200 arrived.
+    Confirmed {
+        /// The calling leg.
+        leg: LegId,
+    },
+    /// Media flows: ICE and DTLS are up (WebRTC), or the first RTP packet came (SIP).
+    Connected {
+        /// The leg.
+        leg: LegId,
+    },
+    /// One RFC 4733 digit received from the leg's peer.
+    Digit {
+        /// The leg.
+        leg: LegId,
+        /// `0-9 * # A-D`.
+        digit: char,
+        /// How long it was pressed.
+        duration: Duration,
+    },
+    /// The leg is gone; exactly once per leg, nothing follows it.
+    Ended(Box<Ended>),
+    /// The answer to one command.
+    Done(Box<Done>),
+}
+
+/// A new INVITE.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The calling leg.
+    pub leg: LegId,
+    /// Where the INVITE came from.
+    pub source: SocketAddr,
+    /// The address of ours that it came to.
+    pub local: SocketAddr,
+    /// Encoding names of the offer, in its order; empty for a late offer.
+    pub codecs: Vec<String>,
+    pub(crate) invite: Message,
+}
+
+impl Incoming {
+    /// The Call-ID header.
+    #[must_use]
+    pub fn sip_call_id(&self) -> &str {
+        self.invite.call_id()
+    }
+
+    /// The Request-URI.
+    #[must_use]
+    pub fn request_uri(&self) -> &str {
+        self.invite.request_uri().unwrap_or_default()
+    }
+
+    /// The URI of From.
+    #[must_use]
+    pub fn from_uri(&self) -> &str {
+        self.invite.from().map(|from| from.uri.as_str()).unwrap_or_default()
+    }
+
+    /// The display name of From; empty without one.
+    #[must_use]
+    pub fn from_display(&self) -> String {
+        self.invite.from().map(|from| from.display().into_owned()).unwrap_or_default()
+    }
+
+    /// The URI of To.
+    #[must_use]
+    pub fn to_uri(&self) -> &str {
+        self.invite.to().map(|to| to.uri.as_str()).unwrap_or_default()
+    }
+
+    /// The first value of a header, by its long or compact name in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.invite.header_named(name)
+    }
+
+    /// All headers in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.invite.headers()
+    }
+
+    /// The User-Agent header, for logs.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&str> {
+        self.invite.header(Name::UserAgent)
+    }
+}
+
+/// Who ended a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A command of ours.
+    Local,
+    /// The leg's peer.
+    Remote,
+    /// The gateway itself: a timer, a fault, the network.
+    System,
+}
+
+impl Side {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::System => "system",
+        }
+    }
+}
+
+/// How a leg ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// BYE, or its like on a WebRTC leg.
+    Bye,
+    /// CANCEL, or given up before an answer.
+    Cancel,
+    /// A final response of 300 or more.
+    Rejected,
+    /// No answer in time.
+    Timeout,
+    /// The caller never sent the ACK to our 200.
+    NoAck,
+    /// The network said that the peer cannot be reached.
+    TransportError,
+    /// The peer never said anything, or its name has no address.
+    Unreachable,
+    /// No common codec, or a session description that cannot be used.
+    NotAcceptable,
+    /// No media for too long.
+    MediaTimeout,
+    /// ICE found no path.
+    IceFailed,
+    /// The DTLS handshake failed.
+    DtlsFailed,
+    /// The peer closed the DTLS association.
+    Closed,
+    /// A fault of ours, or no ports left.
+    Error,
+}
+
+impl Cause {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bye => "bye",
+            Self::Cancel => "cancel",
+            Self::Rejected => "rejected",
+            Self::Timeout => "timeout",
+            Self::NoAck => "no_ack",
+            Self::TransportError => "transport_error",
+            Self::Unreachable => "unreachable",
+            Self::NotAcceptable => "not_acceptable",
+            Self::MediaTimeout => "media_timeout",
+            Self::IceFailed => "ice_failed",
+            Self::DtlsFailed => "dtls_failed",
+            Self::Closed => "closed",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The end of a leg.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The leg that is gone.
+    pub leg: LegId,
+    /// Who ended it.
+    pub by: Side,
+    /// How.
+    pub cause: Cause,
+    /// The SIP status that ended it, if any.
+    pub status: Option<u16>,
+    /// Plain words.
+    pub reason: String,
+    /// What its media did; `None` if it never had any.
+    pub stats: Option<LegStats>,
+}
+
+impl Ended {
+    pub(crate) fn new(leg: LegId, by: Side, cause: Cause, reason: impl Into<String>) -> Self {
+        Self { leg, by, cause, status: None, reason: reason.into(), stats: None }
+    }
+}
+
+/// The answer to one command.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// What the command returned.
+    pub correlation: u64,
+    /// The leg it was about.
+    pub leg: LegId,
+    /// What came of it.
+    pub result: Result<Outcome, EngineError>,
+}
+
+/// What a command that went well has to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The offer or answer that was made.
+    pub sdp: Option<String>,
+    /// The codec, once one is agreed on.
+    pub codec: Option<Codec>,
+}

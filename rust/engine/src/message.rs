@@ -1,0 +1,76 @@
+//! What the SIP thread, the media workers, the resolver and the caller of the engine say to each other.
+
+use crate::command::Command;
+use crate::event::{Cause, Ended, Outcome};
+use crate::{EngineError, LegId};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+use telephony_media::codec::Codec;
+use telephony_media::stats::LegStats;
+
+/// Mail for the SIP thread.
+pub(crate) enum ToSip {
+    /// A command of the engine's user.
+    Command(u64, Command),
+    /// A worker has done a [`MediaJob`].
+    Media { leg: LegId, purpose: Purpose, result: Result<Outcome, EngineError> },
+    /// A SIP leg's media ended by itself.
+    MediaEnded { leg: LegId, cause: Cause, reason: String },
+    /// The resolver found an address, or why there is none.
+    Resolved { leg: LegId, result: Result<SocketAddr, String> },
+    /// Whether to refuse new calls because the user says so.
+    RefuseNew(bool),
+    /// Hang up all legs; end once they are gone, at this time at the latest.
+    Stop(Instant),
+}
+
+/// Mail for a media worker.
+pub(crate) enum ToWorker {
+    /// A command of the engine's user.
+    Command(u64, Command),
+    /// Work on the media of a SIP leg; answered by [`ToSip::Media`] with the same purpose.
+    Job { leg: LegId, purpose: Purpose, job: MediaJob },
+    /// The signalling of a SIP leg is over: free its media and report the end.
+    End(Box<Ended>),
+    /// The counters of one leg.
+    Stats(LegId, SyncSender<Option<LegStats>>),
+    /// End all legs, and then the thread.
+    Stop,
+}
+
+/// Why the SIP thread asked a worker for something; it comes back with the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The answer (or our offer, if the INVITE had none) for an incoming call.
+    Incoming,
+    /// The offer for our INVITE.
+    Dial,
+    /// An answer in a provisional response.
+    EarlyAnswer,
+    /// The answer in the 2xx to our INVITE.
+    Answer,
+    /// The answer in an ACK, to the offer in our 2xx.
+    LateAnswer,
+    /// The answer (or our offer, if there was none) to a re-INVITE or UPDATE.
+    Reoffer,
+}
+
+/// Work on a SIP leg's media.
+pub(crate) enum MediaJob {
+    /// Make an offer; make the leg first if it is not there.
+    Offer { address: MediaAddress, codecs: Vec<Codec> },
+    /// Answer the peer's offer; make the leg first if it is not there.
+    AcceptOffer { address: MediaAddress, offer: String, codecs: Vec<Codec> },
+    /// Take the peer's answer.
+    AcceptAnswer { answer: String },
+}
+
+/// Where a leg's RTP lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MediaAddress {
+    /// The address to bind.
+    pub(crate) bind: IpAddr,
+    /// The address to write into the session description.
+    pub(crate) advertise: IpAddr,
+}

@@ -1,0 +1,354 @@
+//! The SIP thread: moves datagrams between one UDP socket and the endpoint, and keeps the table of SIP legs.
+//!
+//! Retransmissions, 100 Trying, OPTIONS and refusals need no one else; a leg's media is asked of its worker by
+//! message, names of the resolver, decisions of Python through the event queue. Nothing here blocks but `epoll_wait`.
+
+mod commands;
+mod events;
+mod leg;
+mod media;
+mod offer;
+
+use crate::config::Public;
+use crate::event::{Cause, Done, Ended, Event, Outcome, Side};
+use crate::guard::guard;
+use crate::message::{ToSip, ToWorker};
+use crate::queue::{Mailbox, Outbox};
+use crate::resolve::{Families, Resolver};
+use crate::socket::{Epoll, Outgoing, ReceiveBatch, SendBatch, Socket};
+use crate::stats::{Publisher, SipStats};
+use crate::{EngineError, LegId};
+use bytes::Bytes;
+use leg::Leg;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use telephony_sip::{Endpoint, Flow, Transmit, Transport};
+
+const MAIL: u64 = 0;
+const SOCKET: u64 = 1;
+/// Datagrams per receive, and receives per look at the mail.
+const BATCH: usize = 32;
+const BATCHES: usize = 4;
+/// The largest UDP datagram.
+const DATAGRAM: usize = 65_535;
+/// Messages read between two looks at the socket.
+const MAIL_BATCH: usize = 64;
+/// How soon to try again when a queue to another thread was full.
+const RETRY: Duration = Duration::from_millis(10);
+/// Seconds after which a refused caller may try again (RFC 3261 20.33), drawn at random so that they do not all
+/// come back at once: soon when the load will pass, later when this node drains.
+const RETRY_OVERLOAD: RangeInclusive<u32> = 2..=10;
+const RETRY_DRAIN: RangeInclusive<u32> = 10..=60;
+
+/// What the SIP thread is made of; built outside it, so that faults show at the start.
+pub(crate) struct Parts {
+    pub(crate) socket: Socket,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) mailbox: Arc<Mailbox<ToSip>>,
+    pub(crate) workers: Vec<Arc<Mailbox<ToWorker>>>,
+    pub(crate) events: Arc<Mailbox<Event>>,
+    pub(crate) resolver: Resolver,
+    pub(crate) public: Option<Public>,
+    pub(crate) stats: Arc<SipStats>,
+    pub(crate) epoll: Epoll,
+}
+
+impl Parts {
+    /// The epoll set of the thread.
+    pub(crate) fn epoll(mailbox: &Mailbox<ToSip>, socket: &Socket) -> io::Result<Epoll> {
+        let epoll = Epoll::new(2)?;
+        epoll.add(mailbox.fd(), MAIL)?;
+        epoll.add(socket.fd(), SOCKET)?;
+        Ok(epoll)
+    }
+}
+
+/// Why new calls are refused, if they are.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+struct Refusal {
+    draining: bool,
+    overloaded: bool,
+}
+
+/// The thread's state.
+pub(crate) struct SipThread {
+    endpoint: Endpoint,
+    legs: HashMap<LegId, Leg>,
+    socket: Socket,
+    epoll: Epoll,
+    mailbox: Arc<Mailbox<ToSip>>,
+    workers: Vec<Outbox<ToWorker>>,
+    events: Outbox<Event>,
+    resolver: Resolver,
+    /// Legs that wait for an address, and until when; the wait is equally long for all, so the first is due first.
+    lookups: VecDeque<(Instant, LegId)>,
+    public: Option<Public>,
+    families: Families,
+    refusal: Refusal,
+    stop_at: Option<Instant>,
+    stats: Arc<SipStats>,
+    publisher: Publisher,
+    receive: ReceiveBatch,
+    send: SendBatch,
+    /// Datagrams to send, kept for its room.
+    outgoing: Vec<Transmit>,
+}
+
+impl SipThread {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            endpoint: parts.endpoint,
+            legs: HashMap::new(),
+            families: Families::of(parts.socket.local()),
+            socket: parts.socket,
+            epoll: parts.epoll,
+            mailbox: parts.mailbox,
+            workers: parts.workers.into_iter().map(Outbox::new).collect(),
+            events: Outbox::new(parts.events),
+            resolver: parts.resolver,
+            lookups: VecDeque::new(),
+            public: parts.public,
+            refusal: Refusal::default(),
+            stop_at: None,
+            stats: parts.stats,
+            publisher: Publisher::new(Instant::now()),
+            receive: ReceiveBatch::new(BATCH, DATAGRAM),
+            send: SendBatch::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Works until told to stop and all legs are gone.
+    pub(crate) fn run(mut self) {
+        while !self.is_done() {
+            let timeout = self.timeout();
+            let ready = self.epoll.wait(timeout).unwrap_or_default();
+            self.publisher.touch();
+            self.watch_load();
+            for index in 0..ready {
+                match self.epoll.ready(index) {
+                    Some(ready) if ready.token == SOCKET => self.receive(ready.error),
+                    Some(_) => self.read_mail(),
+                    None => {}
+                }
+            }
+            self.handle_timeout();
+            self.drain();
+            self.flush();
+            self.publish(Instant::now());
+        }
+        self.leave();
+    }
+
+    /// Asked to stop, and nothing is left to say to anybody; or it takes too long.
+    fn is_done(&self) -> bool {
+        self.stop_at.is_some_and(|deadline| self.is_quiet() || Instant::now() >= deadline)
+    }
+
+    /// Every leg has ended, and every CANCEL and BYE has its answer.
+    fn is_quiet(&self) -> bool {
+        let alive = self.endpoint.stats();
+        self.legs.is_empty() && alive.legs == 0 && alive.dialogs == 0
+    }
+
+    fn leave(mut self) {
+        let left: Vec<LegId> = self.legs.keys().copied().collect();
+        for leg in left {
+            self.end(Ended::new(leg, Side::System, Cause::Error, "the gateway stopped before the leg could end"));
+        }
+        self.stats.endpoint.set(self.endpoint.stats());
+        self.workers.into_iter().for_each(Outbox::leave);
+        self.events.leave();
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let clogged = self.events.is_clogged() || self.workers.iter().any(Outbox::is_clogged);
+        let times = [
+            self.endpoint.poll_timeout(),
+            self.lookups.front().map(|(until, _)| *until),
+            self.publisher.next(),
+            clogged.then(|| now + RETRY),
+            self.stop_at,
+        ];
+        times.into_iter().flatten().min().map(|next| next.saturating_duration_since(now))
+    }
+
+    /// Refuses new calls while the decisions about earlier ones wait in a nearly full queue.
+    fn watch_load(&mut self) {
+        let (depth, capacity) = (self.events.mailbox().len(), self.events.mailbox().capacity());
+        let high = depth >= capacity / 4 * 3 || self.events.is_clogged();
+        let low = depth <= capacity / 2;
+        let overloaded = high || (self.refusal.overloaded && !low);
+        self.refuse(Refusal { overloaded, ..self.refusal });
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        if refusal != std::mem::replace(&mut self.refusal, refusal) {
+            self.endpoint.refuse_new(match refusal {
+                Refusal { draining: true, .. } => Some(RETRY_DRAIN),
+                Refusal { overloaded: true, .. } => Some(RETRY_OVERLOAD),
+                _ => None,
+            });
+        }
+    }
+
+    fn receive(&mut self, errors: bool) {
+        if errors {
+            self.receive_errors();
+        }
+        for _ in 0..BATCHES {
+            let count = self.socket.receive(&mut self.receive, BATCH).unwrap_or_default();
+            (0..count).for_each(|index| self.receive_one(index));
+            self.drain();
+            self.watch_load();
+            if count < BATCH {
+                return;
+            }
+        }
+    }
+
+    fn receive_one(&mut self, index: usize) {
+        let mut local = self.socket.local();
+        let Some(packet) = self.receive.packet(index) else { return };
+        if packet.truncated {
+            return self.stats.losses.truncated.add(1);
+        }
+        local.set_ip(packet.to.unwrap_or(local.ip()));
+        let flow = Flow { transport: Transport::Udp, local, remote: packet.from };
+        let datagram = Bytes::copy_from_slice(packet.payload);
+        let endpoint = &mut self.endpoint;
+        guard(&self.stats.losses, || endpoint.handle_datagram(Instant::now(), datagram, flow));
+    }
+
+    /// ICMP says that a peer cannot be reached (RFC 3261 18.4).
+    fn receive_errors(&mut self) {
+        while let Some((remote, unreachable)) = self.socket.next_error() {
+            if unreachable {
+                self.transport_error(remote);
+            }
+        }
+    }
+
+    fn transport_error(&mut self, remote: SocketAddr) {
+        let flow = Flow { transport: Transport::Udp, local: self.socket.local(), remote };
+        let endpoint = &mut self.endpoint;
+        guard(&self.stats.losses, || endpoint.handle_transport_error(Instant::now(), flow));
+    }
+
+    fn read_mail(&mut self) {
+        self.mailbox.begin();
+        for _ in 0..MAIL_BATCH {
+            match self.mailbox.take() {
+                Some(mail) => {
+                    let stats = Arc::clone(&self.stats);
+                    guard(&stats.losses, || self.on_mail(mail));
+                }
+                None => return,
+            }
+        }
+        self.mailbox.signal();
+    }
+
+    fn on_mail(&mut self, mail: ToSip) {
+        let now = Instant::now();
+        match mail {
+            ToSip::Command(correlation, command) => self.on_command(now, correlation, command),
+            ToSip::Media { leg, purpose, result } => self.on_media(now, leg, purpose, result),
+            ToSip::MediaEnded { leg, cause, reason } => self.end_by(now, leg, Side::System, cause, &reason),
+            ToSip::Resolved { leg, result } => self.on_resolved(now, leg, result),
+            ToSip::RefuseNew(draining) => self.refuse(Refusal { draining, ..self.refusal }),
+            ToSip::Stop(deadline) => self.stop(now, deadline),
+        }
+    }
+
+    fn stop(&mut self, now: Instant, deadline: Instant) {
+        self.refuse(Refusal { draining: true, ..self.refusal });
+        self.stop_at = Some(deadline);
+        let legs: Vec<LegId> = self.legs.keys().copied().collect();
+        for leg in legs {
+            self.end_by(now, leg, Side::System, Cause::Bye, "the gateway stops");
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = Instant::now();
+        if self.endpoint.poll_timeout().is_some_and(|timer| timer <= now) {
+            let endpoint = &mut self.endpoint;
+            guard(&self.stats.losses, || endpoint.handle_timeout(now));
+        }
+        while let Some((_, leg)) = self.lookups.pop_front_if(|(until, _)| *until <= now) {
+            self.on_resolved(now, leg, Err("its name was not resolved in time".into()));
+        }
+    }
+
+    /// Tells and sends all that the endpoint has to say. What is told may make it say more, hence the loop.
+    fn drain(&mut self) {
+        loop {
+            while let Some(event) = self.endpoint.poll_event() {
+                self.tell(event);
+            }
+            if !self.transmit() {
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, event: telephony_sip::Event) {
+        let (leg, now) = (event.leg().into(), Instant::now());
+        let stats = Arc::clone(&self.stats);
+        if guard(&stats.losses, || self.on_sip_event(now, event)).is_none() {
+            self.end_by(now, leg, Side::System, Cause::Error, "a fault in the gateway");
+        }
+    }
+
+    /// Sends what the endpoint wrote; whether it was anything.
+    fn transmit(&mut self) -> bool {
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        outgoing.extend(std::iter::from_fn(|| self.endpoint.poll_transmit()));
+        let items = outgoing.iter().map(|transmit| Outgoing {
+            to: transmit.flow.remote,
+            from: Some(transmit.flow.local.ip()),
+            payload: &transmit.payload,
+        });
+        let mut failed = Vec::new();
+        self.socket.send(&mut self.send, items, |to, error| {
+            // A full buffer is a lost datagram, which retransmission makes good; anything else will not get better.
+            if error.kind() != io::ErrorKind::WouldBlock {
+                failed.push(to);
+            }
+        });
+        self.stats.losses.unsent.add(failed.len() as u64);
+        failed.into_iter().for_each(|remote| self.transport_error(remote));
+        let any = !outgoing.is_empty();
+        outgoing.clear();
+        self.outgoing = outgoing;
+        any
+    }
+
+    fn flush(&mut self) {
+        self.events.flush();
+        self.workers.iter_mut().for_each(Outbox::flush);
+    }
+
+    fn publish(&mut self, now: Instant) {
+        if self.publisher.is_due(now) {
+            self.stats.endpoint.set(self.endpoint.stats());
+        }
+    }
+
+    fn done(&mut self, correlation: u64, leg: LegId, result: Result<Outcome, EngineError>) {
+        self.events.send(Event::Done(Box::new(Done { correlation, leg, result })));
+    }
+
+    /// Sends a message to the worker of a leg.
+    fn tell_worker(&mut self, leg: LegId, message: ToWorker) {
+        if let Some(worker) = self.workers.get_mut(leg.worker()) {
+            worker.send(message);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Commands for SIP legs.
+
+use super::leg::{Leg, Pending, State};
+use super::offer;
+use super::{Ended, SipThread};
+use crate::command::{Command, Dial};
+use crate::config::in_brackets;
+use crate::error::Code;
+use crate::event::{Cause, Event, Outcome, Side};
+use crate::guard::guard;
+use crate::message::{MediaAddress, MediaJob, Purpose, ToWorker};
+use crate::resolve::{DEADLINE, Target, source_towards};
+use crate::{EngineError, LegId};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::time::Instant;
+use telephony_media::codec::Codec;
+use telephony_sip::{Flow, Transport};
+
+type Result<T = ()> = std::result::Result<T, EngineError>;
+
+impl SipThread {
+    /// Carries out a command; those that wait for a worker answer later.
+    pub(super) fn on_command(&mut self, now: Instant, correlation: u64, command: Command) {
+        let leg = command.leg();
+        let stats = std::sync::Arc::clone(&self.stats);
+        let result = guard(&stats.losses, || match command {
+            Command::Dial(dial) => self.dial(now, dial).map(Some),
+            Command::Ring { codecs, status, .. } => self.ring(now, correlation, leg, codecs, status),
+            Command::Answer { .. } => self.answer(now, correlation, leg),
+            Command::Reject { status, reason, headers, .. } => {
+                self.reject(now, leg, status, reason.as_deref(), &headers).map(|()| Some(Outcome::default()))
+            }
+            Command::Hangup { reason, .. } => {
+                self.hang_up(now, leg, reason.as_deref());
+                Ok(Some(Outcome::default()))
+            }
+            _ => Err(EngineError::wrong_state("the SIP thread moves no media")),
+        });
+        match result {
+            Some(Ok(None)) => {}
+            Some(Ok(Some(outcome))) => self.done(correlation, leg, Ok(outcome)),
+            Some(Err(error)) => self.done(correlation, leg, Err(error)),
+            None => {
+                self.done(correlation, leg, Err(EngineError::new(Code::Internal, "a fault in the gateway")));
+                self.end_by(now, leg, Side::System, Cause::Error, "a fault in the gateway");
+            }
+        }
+    }
+
+    /// Begins a call out. From here on every failure is the leg's end, not the command's.
+    fn dial(&mut self, now: Instant, dial: Box<Dial>) -> Result<Outcome> {
+        let leg = dial.leg;
+        if self.legs.contains_key(&leg) {
+            return Err(EngineError::wrong_state("the leg is in use"));
+        }
+        if self.stop_at.is_some() {
+            return Err(EngineError::stopped());
+        }
+        let target = Target::parse(dial.next_hop.as_deref().unwrap_or(&dial.uri))?;
+        let codecs = dial.codecs.clone();
+        self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
+        match target {
+            Target::Address(address) => self.on_resolved(now, leg, Ok(address)),
+            Target::Name(host, port) if self.resolver.ask(now, leg, host.clone(), port) => {
+                self.lookups.push_back((now + DEADLINE, leg));
+            }
+            Target::Name(host, _) => {
+                self.on_resolved(now, leg, Err(format!("too many names wait to be resolved, {host} among them")));
+            }
+        }
+        Ok(Outcome::default())
+    }
+
+    /// The next hop's address is known, or why it is not; asks the worker for our offer.
+    pub(super) fn on_resolved(&mut self, now: Instant, leg: LegId, result: std::result::Result<SocketAddr, String>) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        if !matches!(entry.state, State::Resolving(_)) {
+            return;
+        }
+        let flow = match result.and_then(|remote| self.flow_to(remote)) {
+            Ok(flow) => flow,
+            Err(reason) => return self.end(Ended::new(leg, Side::System, Cause::Unreachable, reason)),
+        };
+        let address = self.media_address(flow);
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        if let State::Resolving(dial) = std::mem::replace(&mut entry.state, State::Calling) {
+            entry.state = State::Offering(dial, flow);
+        }
+        entry.address = Some(address);
+        let job = MediaJob::Offer { address, codecs: entry.codecs.clone() };
+        self.ask_worker(now, leg, Purpose::Dial, job);
+    }
+
+    /// The flow to a next hop: our side is the address that packets to it will leave from.
+    fn flow_to(&self, remote: SocketAddr) -> std::result::Result<Flow, String> {
+        if !self.families.speak(remote.ip()) || remote.port() == 0 {
+            return Err(format!("{remote} cannot be reached from our SIP socket at {}", self.socket.local()));
+        }
+        let mut local = self.socket.local();
+        if local.ip().is_unspecified() {
+            let source = source_towards(remote).map_err(|error| format!("no route to {remote}: {error}"))?;
+            local.set_ip(source);
+        }
+        Ok(Flow { transport: Transport::Udp, local, remote })
+    }
+
+    /// The offer is there: the INVITE leaves.
+    pub(super) fn send_invite(&mut self, now: Instant, leg: LegId, offer: String) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        let State::Offering(dial, flow) = std::mem::replace(&mut entry.state, State::Calling) else { return };
+        entry.local_sdp = Some(offer.clone());
+        let invite = telephony_sip::Dial {
+            flow,
+            contact: self.contact(flow),
+            to: format!("<{}>", dial.uri),
+            from: name_addr(&dial.from_display, &dial.from_uri),
+            request_uri: dial.uri,
+            headers: dial.headers,
+            body: Some(offer::body(offer)),
+            timeout: dial.timeout,
+        };
+        if let Err(error) = self.endpoint.dial(now, leg.sip(), invite) {
+            self.end(Ended::new(leg, Side::System, Cause::Error, error.to_string()));
+        }
+    }
+
+    fn ring(
+        &mut self,
+        now: Instant,
+        correlation: u64,
+        leg: LegId,
+        codecs: Vec<Codec>,
+        status: u16,
+    ) -> Result<Option<Outcome>> {
+        let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
+        match &mut entry.state {
+            State::Incoming(_) => {
+                let pending = Pending { ring: Some((correlation, status)), answer: None };
+                self.negotiate(now, leg, codecs, pending)?;
+                Ok(None)
+            }
+            State::Ringing => self.send_provisional(now, leg, status).map(Some),
+            _ => Err(EngineError::wrong_state("the leg does not wait for an answer of ours")),
+        }
+    }
+
+    fn answer(&mut self, now: Instant, correlation: u64, leg: LegId) -> Result<Option<Outcome>> {
+        let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
+        match &mut entry.state {
+            State::Incoming(_) => {
+                let pending = Pending { ring: None, answer: Some(correlation) };
+                self.negotiate(now, leg, Codec::ALL.to_vec(), pending)?;
+                Ok(None)
+            }
+            State::Negotiating(pending) if pending.answer.is_none() => {
+                pending.answer = Some(correlation);
+                Ok(None)
+            }
+            State::Ringing => self.send_answer(now, leg).map(Some),
+            _ => Err(EngineError::wrong_state("the leg does not wait for an answer of ours")),
+        }
+    }
+
+    /// Asks the worker for an answer to the INVITE's offer, or for our offer if it brought none.
+    fn negotiate(&mut self, now: Instant, leg: LegId, codecs: Vec<Codec>, pending: Pending) -> Result {
+        let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
+        let (State::Incoming(offer), Some(address)) = (&entry.state, entry.address) else {
+            return Err(EngineError::wrong_state("the leg is being answered"));
+        };
+        let job = match offer {
+            Some(offer) => {
+                MediaJob::AcceptOffer { address, offer: offer::text(offer), codecs: codecs.clone() }
+            }
+            None => MediaJob::Offer { address, codecs: codecs.clone() },
+        };
+        entry.awaits_late_answer = offer.is_none();
+        entry.codecs = codecs;
+        entry.state = State::Negotiating(pending);
+        self.ask_worker(now, leg, Purpose::Incoming, job);
+        Ok(())
+    }
+
+    /// Sends a provisional response. Early media is announced by the answer in a 183 (RFC 3261 13.3.1.1).
+    pub(super) fn send_provisional(&mut self, now: Instant, leg: LegId, status: u16) -> Result<Outcome> {
+        let entry = self.legs.get(&leg).ok_or_else(EngineError::unknown_leg)?;
+        let early = entry.local_sdp.clone().filter(|_| status == 183 && !entry.awaits_late_answer);
+        let outcome = Outcome { sdp: None, codec: entry.codec };
+        self.endpoint.provisional(now, leg.sip(), status, early.map(offer::body)).map_err(refused)?;
+        Ok(outcome)
+    }
+
+    pub(super) fn send_answer(&mut self, now: Instant, leg: LegId) -> Result<Outcome> {
+        let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
+        let outcome = Outcome { sdp: None, codec: entry.codec };
+        let body = entry.local_sdp.clone().map(offer::body);
+        self.endpoint.answer(now, leg.sip(), body).map_err(refused)?;
+        entry.state = State::Up;
+        Ok(outcome)
+    }
+
+    fn reject(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+        reason: Option<&str>,
+        headers: &[(String, String)],
+    ) -> Result {
+        if !self.legs.contains_key(&leg) {
+            return Err(EngineError::unknown_leg());
+        }
+        self.endpoint.reject(now, leg.sip(), status, reason, headers).map_err(refused)
+    }
+
+    fn hang_up(&mut self, now: Instant, leg: LegId, reason: Option<&str>) {
+        let Some(entry) = self.legs.get(&leg) else { return };
+        if !entry.is_signalled() {
+            return self.end(Ended::new(leg, Side::Local, Cause::Cancel, reason.unwrap_or("given up")));
+        }
+        let header = reason.map(reason_value);
+        if let Err(error) = self.endpoint.hangup(now, leg.sip(), header.as_deref()) {
+            self.end(Ended::new(leg, Side::System, Cause::Error, error.to_string()));
+        }
+    }
+
+    /// Ends a leg for a reason that the endpoint does not know.
+    pub(super) fn end_by(&mut self, now: Instant, leg: LegId, by: Side, cause: Cause, reason: &str) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        if !entry.is_signalled() {
+            return self.end(Ended::new(leg, by, cause, reason));
+        }
+        entry.why = Some((by, cause, reason.into()));
+        self.hang_up(now, leg, Some(reason));
+    }
+
+    /// Forgets a leg and reports its end: by its worker if it has media there, so that nothing follows.
+    pub(super) fn end(&mut self, mut ended: Ended) {
+        let leg = ended.leg;
+        let Some(entry) = self.legs.remove(&leg) else { return };
+        if let State::Negotiating(pending) = entry.state {
+            for correlation in pending.correlations() {
+                self.done(correlation, leg, Err(EngineError::wrong_state("the leg ended meanwhile")));
+            }
+        }
+        if let Some((by, cause, reason)) = entry.why {
+            (ended.by, ended.cause, ended.reason) = (by, cause, reason);
+        }
+        match entry.has_media {
+            true => self.tell_worker(leg, ToWorker::End(Box::new(ended))),
+            false => self.events.send(Event::Ended(Box::new(ended))),
+        }
+    }
+
+    /// Asks the worker of a leg for work on its media. What a worker too far behind cannot begin fails at once.
+    pub(super) fn ask_worker(&mut self, now: Instant, leg: LegId, purpose: Purpose, job: MediaJob) {
+        if self.workers.get(leg.worker()).is_none_or(|worker| worker.is_clogged()) {
+            return self.on_media(now, leg, purpose, Err(EngineError::queue_full()));
+        }
+        if let Some(entry) = self.legs.get_mut(&leg) {
+            entry.has_media = true;
+        }
+        self.tell_worker(leg, ToWorker::Job { leg, purpose, job });
+    }
+
+    /// `host:port` for Contact and Via.
+    pub(super) fn contact(&self, flow: Flow) -> String {
+        let host = self.public.as_ref().map_or_else(|| in_brackets(flow.local.ip()), |public| public.host.clone());
+        format!("{host}:{}", flow.local.port())
+    }
+
+    /// Where the media of a leg with this flow lives. Without a public address what is bound is what is advertised,
+    /// so that RTP leaves from the address that the peer was told.
+    pub(super) fn media_address(&self, flow: Flow) -> MediaAddress {
+        let (bound, local) = (self.socket.local().ip(), flow.local.ip());
+        match &self.public {
+            Some(public) if public.ip.is_ipv4() == local.is_ipv4() => {
+                MediaAddress { bind: bound, advertise: public.ip }
+            }
+            _ => MediaAddress { bind: local, advertise: local },
+        }
+    }
+
+    /// The peer's answer goes to the worker, unless the worker has it already.
+    pub(super) fn apply_answer(&mut self, now: Instant, leg: LegId, purpose: Purpose, answer: Bytes) {
+        if let Some(entry) = self.legs.get_mut(&leg) {
+            entry.remote_answer = Some(answer.clone());
+        }
+        self.ask_worker(now, leg, purpose, MediaJob::AcceptAnswer { answer: offer::text(&answer) });
+    }
+}
+
+fn refused(error: telephony_sip::Error) -> EngineError {
+    EngineError::new(Code::WrongState, error.to_string())
+}
+
+/// A name-addr (RFC 3261 20.10); the display name is always quoted, so that nothing in it is syntax.
+fn name_addr(display: &str, uri: &str) -> String {
+    match display {
+        "" => format!("<{uri}>"),
+        _ => format!("\"{}\" <{uri}>", quoted(display)),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let visible = text.chars().filter(|c| !c.is_control());
+    visible.flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// A Reason value (RFC 3326): what looks like one stays, plain words become the text of one.
+fn reason_value(reason: &str) -> String {
+    let protocol = reason.split(';').next().unwrap_or_default().trim();
+    let is_value = reason.contains(';') && matches!(protocol, "SIP" | "Q.850" | "Preemption");
+    match is_value && !reason.contains(char::is_control) {
+        true => reason.into(),
+        false => format!("SIP;text=\"{}\"", quoted(reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_names_cannot_break_out_of_their_quotes() {
+        assert_eq!(name_addr("", "sip:a@b"), "<sip:a@b>");
+        assert_eq!(name_addr("Bob \"x\\\r\nVia: y", "sip:a@b"), "\"Bob \\\"x\\\\Via: y\" <sip:a@b>");
+    }
+
+    #[test]
+    fn reasons_are_values_or_words() {
+        assert_eq!(reason_value("Q.850;cause=16;text=\"Terminated\""), "Q.850;cause=16;text=\"Terminated\"");
+        assert_eq!(reason_value("no \"media\""), "SIP;text=\"no \\\"media\\\"\"");
+        assert_eq!(reason_value("Q.850;cause=16\r\nX: y"), "SIP;text=\"Q.850;cause=16X: y\"");
+    }
+}

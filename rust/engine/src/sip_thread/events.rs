@@ -1,0 +1,149 @@
+//! Events of the endpoint.
+
+use super::leg::{Leg, State};
+use super::offer::{self, Description, SDP};
+use super::{Ended, SipThread};
+use crate::LegId;
+use crate::event::{Cause, Event, Incoming, Side};
+use crate::message::{MediaJob, Purpose};
+use std::time::Instant;
+use telephony_sip::{Event as SipEvent, Flow, Message};
+
+impl SipThread {
+    pub(super) fn on_sip_event(&mut self, now: Instant, event: SipEvent) {
+        match event {
+            SipEvent::Incoming { leg, invite, flow } => self.on_incoming(now, leg.into(), invite, flow),
+            SipEvent::Progress { leg, response } => self.on_progress(now, leg.into(), &response),
+            SipEvent::Answered { leg, response } => self.on_answered(now, leg.into(), &response),
+            SipEvent::Confirmed { leg, ack } => self.on_confirmed(now, leg.into(), &ack),
+            SipEvent::Reoffer { leg, request } => self.on_reoffer(now, leg.into(), &request),
+            SipEvent::Ended { leg, ended } => self.on_ended(leg.into(), ended),
+            // INFO was answered by the endpoint; nothing here acts on what it carries.
+            _ => {}
+        }
+    }
+
+    fn on_incoming(&mut self, now: Instant, leg: LegId, invite: Message, flow: Flow) {
+        let (offer, codecs) = match Description::of(&invite) {
+            Description::None => (None, Vec::new()),
+            Description::Sdp(offer) => {
+                let codecs = offer::codecs(&offer::text(&offer));
+                (Some(offer), codecs)
+            }
+            Description::Other => return self.refuse_body(now, leg),
+        };
+        let mut entry = Leg::new(State::Incoming(offer), Vec::new());
+        entry.address = Some(self.media_address(flow));
+        self.legs.insert(leg, entry);
+        self.endpoint.set_contact(leg.sip(), self.contact(flow));
+        let incoming = Incoming { leg, source: flow.remote, local: flow.local, codecs, invite };
+        self.events.send(Event::Incoming(Box::new(incoming)));
+    }
+
+    /// 415 says which body would do (RFC 3261 21.4.13); nobody needs to decide that. The leg was never reported.
+    fn refuse_body(&mut self, now: Instant, leg: LegId) {
+        let accept = [("Accept".to_owned(), SDP.to_owned())];
+        let _ = self.endpoint.reject(now, leg.sip(), 415, None, &accept);
+    }
+
+    fn on_progress(&mut self, now: Instant, leg: LegId, response: &Message) {
+        let Some(entry) = self.legs.get(&leg) else { return };
+        if let Description::Sdp(answer) = Description::of(response) {
+            if entry.remote_answer.as_ref() != Some(&answer) {
+                self.apply_answer(now, leg, Purpose::EarlyAnswer, answer);
+            }
+        }
+        let status = response.status().map_or(180, |status| status.0);
+        self.events.send(Event::Ringing { leg, status });
+    }
+
+    fn on_answered(&mut self, now: Instant, leg: LegId, response: &Message) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        entry.state = State::Answering(response.call_id().into());
+        let answer = match Description::of(response) {
+            Description::Sdp(answer) => Some(answer),
+            // The answer was in a provisional response already.
+            _ => entry.remote_answer.clone(),
+        };
+        match answer {
+            Some(answer) if entry.remote_answer.as_ref() == Some(&answer) && entry.codec.is_some() => {
+                self.report_answer(leg);
+            }
+            Some(answer) => self.apply_answer(now, leg, Purpose::Answer, answer),
+            None => self.end_by(now, leg, Side::System, Cause::NotAcceptable, "the 200 brought no session description"),
+        }
+    }
+
+    fn on_confirmed(&mut self, now: Instant, leg: LegId, ack: &Message) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        if !std::mem::take(&mut entry.awaits_late_answer) {
+            return self.report_confirmed(leg);
+        }
+        match Description::of(ack) {
+            Description::Sdp(answer) => self.apply_answer(now, leg, Purpose::LateAnswer, answer),
+            _ => self.end_by(now, leg, Side::System, Cause::NotAcceptable, "the ACK brought no answer to our offer"),
+        }
+    }
+
+    /// Tells of the first ACK; those of re-INVITEs are of no interest.
+    pub(super) fn report_confirmed(&mut self, leg: LegId) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        if !std::mem::replace(&mut entry.is_confirmed, true) {
+            self.events.send(Event::Confirmed { leg });
+        }
+    }
+
+    /// A new offer of the peer (hold, resume, another address), or none: then ours is wanted (RFC 3261 14.2).
+    fn on_reoffer(&mut self, now: Instant, leg: LegId, request: &Message) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        let (Some(address), codecs) = (entry.address, entry.codecs.clone()) else { return };
+        let job = match Description::of(request) {
+            Description::Sdp(offer) => {
+                MediaJob::AcceptOffer { address, offer: offer::text(&offer), codecs }
+            }
+            Description::None => {
+                entry.awaits_late_answer = true;
+                MediaJob::Offer { address, codecs }
+            }
+            Description::Other => {
+                let accept = [("Accept".to_owned(), SDP.to_owned())];
+                let _ = self.endpoint.reject_reoffer(now, leg.sip(), 415, &accept);
+                return;
+            }
+        };
+        self.ask_worker(now, leg, Purpose::Reoffer, job);
+    }
+
+    fn on_ended(&mut self, leg: LegId, ended: telephony_sip::Ended) {
+        self.end(Ended {
+            leg,
+            by: side(ended.by),
+            cause: cause(ended.cause),
+            status: ended.status,
+            reason: ended.reason,
+            stats: None,
+        });
+    }
+}
+
+fn side(side: telephony_sip::Side) -> Side {
+    match side {
+        telephony_sip::Side::Local => Side::Local,
+        telephony_sip::Side::Remote => Side::Remote,
+        _ => Side::System,
+    }
+}
+
+fn cause(cause: telephony_sip::Cause) -> Cause {
+    use telephony_sip::Cause as Sip;
+    match cause {
+        Sip::Bye => Cause::Bye,
+        Sip::Cancel => Cause::Cancel,
+        Sip::Rejected => Cause::Rejected,
+        Sip::Timeout => Cause::Timeout,
+        Sip::NoAck => Cause::NoAck,
+        Sip::TransportError => Cause::TransportError,
+        Sip::Unreachable => Cause::Unreachable,
+        _ => Cause::Error,
+    }
+}

@@ -1,0 +1,1 @@
+//! Engine to engine over real sockets.
