@@ -144,6 +144,8 @@ class _Conversation:
     async def _receive(self, kind: WSMsgType, data: Any) -> None:
         if not self._budget.spend():
             self._refuse_flood()
+            # A flood arrives in one piece: others, and our own writer, get their turn in between.
+            await asyncio.sleep(0)
         elif kind is WSMsgType.TEXT:
             await self._obey(data)
         elif kind is WSMsgType.BINARY:
