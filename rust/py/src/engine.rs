@@ -1,0 +1,195 @@
+//! The engine's face.
+
+use crate::error::{Error, codecs, seconds};
+use crate::event;
+use crate::stats::{EngineStats, LegStats};
+use pyo3::prelude::*;
+use std::net::SocketAddr;
+use telephony_engine::{Command, Dial, EngineConfig, Kind, LegId};
+
+type Headers = Vec<(String, String)>;
+
+/// Owns the sockets and threads. Constructing it binds and starts; `stop` ends it.
+#[pyclass(frozen, module = "telephony_gateway._core")]
+pub(crate) struct Engine(telephony_engine::Engine);
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(
+        signature = (*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), webrtc_host=None,
+            webrtc_port=40000, media_workers=1, user_agent="telephony-gateway".to_owned(), media_timeout=60.0,
+            event_capacity=8192),
+        text_signature = "(*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), \
+            webrtc_host=None, webrtc_port=40000, media_workers=1, user_agent='telephony-gateway', \
+            media_timeout=60.0, event_capacity=8192)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        sip_host: String,
+        sip_port: u16,
+        sip_public_address: Option<String>,
+        rtp_port_range: (u16, u16),
+        webrtc_host: Option<String>,
+        webrtc_port: u16,
+        media_workers: usize,
+        user_agent: String,
+        media_timeout: f64,
+        event_capacity: usize,
+    ) -> Result<Self, Error> {
+        let config = EngineConfig {
+            sip_host,
+            sip_port,
+            sip_public_address,
+            rtp_port_range: rtp_port_range.0..=rtp_port_range.1,
+            webrtc_host,
+            webrtc_port,
+            media_workers,
+            user_agent,
+            media_timeout: seconds("media_timeout", media_timeout)?,
+            event_capacity,
+        };
+        Ok(Self(py.detach(|| telephony_engine::Engine::start(&config))?))
+    }
+
+    #[getter]
+    fn sip_address(&self) -> (String, u16) {
+        pair(self.0.sip_address())
+    }
+
+    #[getter]
+    fn webrtc_addresses(&self) -> Vec<(String, u16)> {
+        self.0.webrtc_addresses().iter().copied().map(pair).collect()
+    }
+
+    /// The eventfd that turns readable when events wait.
+    fn fileno(&self) -> i32 {
+        self.0.event_fd()
+    }
+
+    #[pyo3(signature = (limit=256))]
+    fn poll_events(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Py<PyAny>>> {
+        self.0.drain(limit).into_iter().map(|event| event::wrap(py, event)).collect()
+    }
+
+    #[pyo3(signature = (beside=None))]
+    fn new_sip_leg(&self, beside: Option<u64>) -> Result<u64, Error> {
+        Ok(self.0.next_leg(Kind::Sip, beside.map(LegId::from_raw))?.raw())
+    }
+
+    #[pyo3(signature = (beside=None))]
+    fn new_webrtc_leg(&self, beside: Option<u64>) -> Result<u64, Error> {
+        Ok(self.0.next_leg(Kind::WebRtc, beside.map(LegId::from_raw))?.raw())
+    }
+
+    #[pyo3(
+        signature = (leg, *, uri, from_uri, from_display=String::new(), next_hop=None, codecs, headers=Headers::new(),
+            timeout=60.0),
+        text_signature = "($self, leg, *, uri, from_uri, from_display='', next_hop=None, codecs, headers=[], \
+            timeout=60.0)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn dial(
+        &self,
+        leg: u64,
+        uri: String,
+        from_uri: String,
+        from_display: String,
+        next_hop: Option<String>,
+        codecs: Vec<String>,
+        headers: Headers,
+        timeout: f64,
+    ) -> Result<u64, Error> {
+        let (codecs, timeout) = (self::codecs(&codecs)?, seconds("timeout", timeout)?);
+        let leg = LegId::from_raw(leg);
+        let dial = Dial { leg, uri, from_uri, from_display, next_hop, codecs, headers, timeout };
+        self.command(Command::Dial(Box::new(dial)))
+    }
+
+    /// Negotiate the caller's offer and send the provisional; 488 and Ended(not_acceptable) if nothing is common.
+    #[pyo3(signature = (leg, *, codecs, status=180))]
+    fn ring(&self, leg: u64, codecs: Vec<String>, status: u16) -> Result<u64, Error> {
+        self.command(Command::Ring { leg: LegId::from_raw(leg), codecs: self::codecs(&codecs)?, status })
+    }
+
+    /// Send 200 with the SDP answer (rings first, silently, if ring was not called).
+    fn answer(&self, leg: u64) -> Result<u64, Error> {
+        self.command(Command::Answer { leg: LegId::from_raw(leg) })
+    }
+
+    #[pyo3(
+        signature = (leg, status, reason=None, headers=Headers::new()),
+        text_signature = "($self, leg, status, reason=None, headers=[])"
+    )]
+    fn reject(&self, leg: u64, status: u16, reason: Option<String>, headers: Headers) -> Result<u64, Error> {
+        self.command(Command::Reject { leg: LegId::from_raw(leg), status, reason, headers })
+    }
+
+    /// CANCEL, BYE or close, as the leg's state demands; harmless on a leg that is gone.
+    #[pyo3(signature = (leg, reason=None))]
+    fn hangup(&self, leg: u64, reason: Option<String>) -> Result<u64, Error> {
+        self.command(Command::Hangup { leg: LegId::from_raw(leg), reason })
+    }
+
+    fn accept_offer(&self, leg: u64, sdp: String, codecs: Vec<String>) -> Result<u64, Error> {
+        self.command(Command::AcceptOffer { leg: LegId::from_raw(leg), sdp, codecs: self::codecs(&codecs)? })
+    }
+
+    fn create_offer(&self, leg: u64, codecs: Vec<String>) -> Result<u64, Error> {
+        self.command(Command::CreateOffer { leg: LegId::from_raw(leg), codecs: self::codecs(&codecs)? })
+    }
+
+    fn accept_answer(&self, leg: u64, sdp: String) -> Result<u64, Error> {
+        self.command(Command::AcceptAnswer { leg: LegId::from_raw(leg), sdp })
+    }
+
+    fn add_candidate(&self, leg: u64, candidate: Option<String>) -> Result<u64, Error> {
+        self.command(Command::AddCandidate { leg: LegId::from_raw(leg), candidate })
+    }
+
+    fn bridge(&self, first: u64, second: u64) -> Result<u64, Error> {
+        self.command(Command::Bridge { first: LegId::from_raw(first), second: LegId::from_raw(second) })
+    }
+
+    fn unbridge(&self, leg: u64) -> Result<u64, Error> {
+        self.command(Command::Unbridge { leg: LegId::from_raw(leg) })
+    }
+
+    #[pyo3(signature = (leg, digits, duration=0.1))]
+    fn send_digits(&self, leg: u64, digits: String, duration: f64) -> Result<u64, Error> {
+        let duration = seconds("duration", duration)?;
+        self.command(Command::SendDigits { leg: LegId::from_raw(leg), digits, duration })
+    }
+
+    fn leg_stats(&self, py: Python<'_>, leg: u64) -> Option<LegStats> {
+        py.detach(|| self.0.leg_stats(LegId::from_raw(leg))).map(LegStats::from)
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.0.stats().into()
+    }
+
+    /// New INVITEs get 503 with Retry-After (draining).
+    fn refuse_new(&self, refuse: bool) -> Result<(), Error> {
+        Ok(self.0.refuse_new(refuse)?)
+    }
+
+    /// BYE or CANCEL what is left, wait for the threads; idempotent.
+    #[pyo3(signature = (timeout=5.0))]
+    fn stop(&self, py: Python<'_>, timeout: f64) -> Result<(), Error> {
+        let timeout = seconds("timeout", timeout)?;
+        py.detach(|| self.0.stop(timeout));
+        Ok(())
+    }
+}
+
+impl Engine {
+    fn command(&self, command: Command) -> Result<u64, Error> {
+        Ok(self.0.command(command)?)
+    }
+}
+
+fn pair(address: SocketAddr) -> (String, u16) {
+    (address.ip().to_string(), address.port())
+}

@@ -1,0 +1,249 @@
+//! Events as frozen Python objects; a header's text becomes a Python string when it is read.
+
+use crate::error;
+use crate::stats::LegStats;
+use pyo3::prelude::*;
+use telephony_engine::Event;
+
+/// A new INVITE; 100 Trying has left already.
+#[pyclass(frozen, module = "telephony_gateway._core")]
+pub(crate) struct Incoming(Box<telephony_engine::Incoming>);
+
+#[pymethods]
+impl Incoming {
+    #[getter]
+    fn leg(&self) -> u64 {
+        self.0.leg.raw()
+    }
+
+    #[getter]
+    fn sip_call_id(&self) -> &str {
+        self.0.sip_call_id()
+    }
+
+    #[getter]
+    fn request_uri(&self) -> &str {
+        self.0.request_uri()
+    }
+
+    #[getter]
+    fn from_uri(&self) -> &str {
+        self.0.from_uri()
+    }
+
+    #[getter]
+    fn from_display(&self) -> String {
+        self.0.from_display()
+    }
+
+    #[getter]
+    fn to_uri(&self) -> &str {
+        self.0.to_uri()
+    }
+
+    #[getter]
+    fn source(&self) -> (String, u16) {
+        (self.0.source.ip().to_string(), self.0.source.port())
+    }
+
+    #[getter]
+    fn local(&self) -> (String, u16) {
+        (self.0.local.ip().to_string(), self.0.local.port())
+    }
+
+    #[getter]
+    fn codecs(&self) -> Vec<String> {
+        self.0.codecs.clone()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.0.header(name)
+    }
+
+    fn headers(&self) -> Vec<(&str, &str)> {
+        self.0.headers().collect()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Incoming(leg={}, sip_call_id={:?}, source={})", self.0.leg.raw(), self.sip_call_id(), self.0.source)
+    }
+}
+
+/// A provisional response (180, 183...) to our INVITE.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Ringing {
+    leg: u64,
+    status: u16,
+}
+
+/// A dialled leg was answered: ACK has left, its media is negotiated.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Answered {
+    leg: u64,
+    codec: &'static str,
+    sip_call_id: String,
+}
+
+/// The caller's ACK to our 200 arrived.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Confirmed {
+    leg: u64,
+}
+
+/// Media flows: ICE and DTLS are up (WebRTC), or the first RTP packet came (SIP).
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Connected {
+    leg: u64,
+}
+
+/// One RFC 4733 digit received from the leg's peer.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Digit {
+    leg: u64,
+    digit: char,
+    duration: f64,
+}
+
+/// The leg is gone; exactly once per leg, nothing follows it.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Ended {
+    leg: u64,
+    by: &'static str,
+    cause: &'static str,
+    status: Option<u16>,
+    reason: String,
+    stats: Option<Py<LegStats>>,
+}
+
+/// The answer to one command.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Done {
+    correlation: u64,
+    leg: u64,
+    error: Option<Py<PyAny>>,
+    sdp: Option<String>,
+    codec: Option<&'static str>,
+}
+
+#[pymethods]
+impl Ringing {
+    fn __repr__(&self) -> String {
+        format!("Ringing(leg={}, status={})", self.leg, self.status)
+    }
+}
+
+#[pymethods]
+impl Answered {
+    fn __repr__(&self) -> String {
+        format!("Answered(leg={}, codec={:?}, sip_call_id={:?})", self.leg, self.codec, self.sip_call_id)
+    }
+}
+
+#[pymethods]
+impl Confirmed {
+    fn __repr__(&self) -> String {
+        format!("Confirmed(leg={})", self.leg)
+    }
+}
+
+#[pymethods]
+impl Connected {
+    fn __repr__(&self) -> String {
+        format!("Connected(leg={})", self.leg)
+    }
+}
+
+#[pymethods]
+impl Digit {
+    fn __repr__(&self) -> String {
+        format!("Digit(leg={}, digit={:?}, duration={})", self.leg, self.digit, self.duration)
+    }
+}
+
+#[pymethods]
+impl Ended {
+    fn __repr__(&self) -> String {
+        let (leg, by, cause, reason) = (self.leg, self.by, self.cause, &self.reason);
+        format!("Ended(leg={leg}, by={by:?}, cause={cause:?}, status={:?}, reason={reason:?})", self.status)
+    }
+}
+
+#[pymethods]
+impl Done {
+    fn __repr__(&self) -> String {
+        let failed = if self.error.is_some() { "failed" } else { "ok" };
+        format!("Done(correlation={}, leg={}, {failed})", self.correlation, self.leg)
+    }
+}
+
+/// An event as the Python object that stands for it.
+pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
+    Ok(match event {
+        Event::Incoming(incoming) => Py::new(py, Incoming(incoming))?.into_any(),
+        Event::Ringing { leg, status } => Py::new(py, Ringing { leg: leg.raw(), status })?.into_any(),
+        Event::Answered { leg, codec, sip_call_id } => {
+            let answered = Answered { leg: leg.raw(), codec: codec.name(), sip_call_id: sip_call_id.into() };
+            Py::new(py, answered)?.into_any()
+        }
+        Event::Confirmed { leg } => Py::new(py, Confirmed { leg: leg.raw() })?.into_any(),
+        Event::Connected { leg } => Py::new(py, Connected { leg: leg.raw() })?.into_any(),
+        Event::Digit { leg, digit, duration } => {
+            Py::new(py, Digit { leg: leg.raw(), digit, duration: duration.as_secs_f64() })?.into_any()
+        }
+        Event::Ended(ended) => Py::new(py, Ended::new(py, *ended)?)?.into_any(),
+        Event::Done(done) => Py::new(py, Done::new(py, *done))?.into_any(),
+    })
+}
+
+impl Ended {
+    fn new(py: Python<'_>, ended: telephony_engine::Ended) -> PyResult<Self> {
+        Ok(Self {
+            leg: ended.leg.raw(),
+            by: ended.by.as_str(),
+            cause: ended.cause.as_str(),
+            status: ended.status,
+            reason: ended.reason,
+            stats: ended.stats.map(|stats| Py::new(py, LegStats::from(stats))).transpose()?,
+        })
+    }
+}
+
+impl Done {
+    fn new(py: Python<'_>, done: telephony_engine::Done) -> Self {
+        let (error, outcome) = match done.result {
+            Ok(outcome) => (None, outcome),
+            Err(error) => (Some(error::value(py, error)), telephony_engine::Outcome::default()),
+        };
+        Self {
+            correlation: done.correlation,
+            leg: done.leg.raw(),
+            error,
+            sdp: outcome.sdp,
+            codec: outcome.codec.map(telephony_engine::Codec::name),
+        }
+    }
+}
+
+/// Adds the classes, and `Event`, their union.
+pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let classes = [
+        py.get_type::<Incoming>(),
+        py.get_type::<Ringing>(),
+        py.get_type::<Answered>(),
+        py.get_type::<Confirmed>(),
+        py.get_type::<Connected>(),
+        py.get_type::<Digit>(),
+        py.get_type::<Ended>(),
+        py.get_type::<Done>(),
+    ];
+    let mut union: Option<Bound<'_, PyAny>> = None;
+    for class in classes {
+        module.add(class.name()?, &class)?;
+        union = Some(match union {
+            Some(union) => union.bitor(&class)?,
+            None => class.into_any(),
+        });
+    }
+    module.add("Event", union)
+}
