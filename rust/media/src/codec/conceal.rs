@@ -17,11 +17,13 @@ pub(crate) struct Concealer {
     concealed: usize,
 }
 
-impl Concealer {
-    pub(crate) fn new() -> Self {
+impl Default for Concealer {
+    fn default() -> Self {
         Concealer { history: [0; HISTORY], period: 0, concealed: 0 }
     }
+}
 
+impl Concealer {
     /// These samples arrived.
     pub(crate) fn remember(&mut self, samples: &[i16]) {
         self.concealed = 0;
@@ -79,7 +81,7 @@ mod tests {
     fn a_periodic_sound_goes_on_and_fades() {
         // 100 Hz: 80 samples.
         let sound = |at: usize| if at % 80 < 40 { 8_000 } else { -8_000 };
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::default();
         concealer.remember(&(0..320).map(sound).collect::<Vec<i16>>());
         let mut made = [0i16; 400];
         concealer.conceal(&mut made);
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn silence_stays_silence() {
         let mut made = [1i16; 160];
-        Concealer::new().conceal(&mut made);
+        Concealer::default().conceal(&mut made);
         assert_eq!(made, [0; 160]);
     }
 }

@@ -99,7 +99,7 @@ pub struct Decoder(DecoderKind);
 
 #[derive(Debug)]
 enum DecoderKind {
-    G711(fn(&[u8], &mut [i16]), conceal::Concealer),
+    G711(fn(&[u8], &mut [i16]), Box<conceal::Concealer>),
     #[cfg(feature = "opus")]
     Opus(opus::Decoder),
 }
@@ -123,8 +123,8 @@ impl Decoder {
     /// If the codec is not built in or has no memory.
     pub fn new(codec: Codec) -> Result<Self, CodecError> {
         match codec {
-            Codec::Pcmu => Ok(Self(DecoderKind::G711(g711::decode_ulaw, conceal::Concealer::new()))),
-            Codec::Pcma => Ok(Self(DecoderKind::G711(g711::decode_alaw, conceal::Concealer::new()))),
+            Codec::Pcmu => Ok(Self(DecoderKind::G711(g711::decode_ulaw, Box::default()))),
+            Codec::Pcma => Ok(Self(DecoderKind::G711(g711::decode_alaw, Box::default()))),
             #[cfg(feature = "opus")]
             Codec::Opus => opus::Decoder::new().map(|decoder| Self(DecoderKind::Opus(decoder))),
             #[cfg(not(feature = "opus"))]

@@ -81,7 +81,7 @@ impl Control {
         let units = middle(self.ntp(now)).wrapping_sub(block.last_sender_report).wrapping_sub(block.delay);
         // A negative trip is a peer that counts wrongly.
         if units < 1 << 31 {
-            self.round_trip = Some(Duration::from_micros(u64::from(units) * 1_000_000 >> 16));
+            self.round_trip = Some(Duration::from_micros((u64::from(units) * 1_000_000) >> 16));
         }
     }
 
@@ -122,12 +122,12 @@ impl Control {
     fn ntp(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.epoch);
         let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
-        elapsed.as_secs() << 32 | fraction
+        (elapsed.as_secs() << 32) | fraction
     }
 }
 
 fn middle(ntp: u64) -> u32 {
-    u32::try_from(ntp >> 16 & u64::from(u32::MAX)).unwrap_or(0)
+    u32::try_from((ntp >> 16) & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 fn spread(mean: Duration, rng: &mut Rng) -> Duration {

@@ -112,10 +112,10 @@ impl Leg {
         let Some(kind) = classify(negotiated, &header) else {
             return self.drop_packet(DropReason::RtpPayloadType, out);
         };
-        if let (Some(from), Transport::Rtp(rtp)) = (from, &mut self.transport) {
-            if !rtp.latch.accept(now, from, header.ssrc()) {
-                return self.drop_packet(DropReason::RtpUnknownSource, out);
-            }
+        if let (Some(from), Transport::Rtp(rtp)) = (from, &mut self.transport)
+            && !rtp.latch.accept(now, from, header.ssrc())
+        {
+            return self.drop_packet(DropReason::RtpUnknownSource, out);
         }
         self.take(now, kind, &header, out)
     }

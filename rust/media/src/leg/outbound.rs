@@ -70,7 +70,7 @@ impl Leg {
         };
         let (sequence, timestamp, joined) =
             self.egress.relay(now, received.source, received.sequence, received.timestamp);
-        let marker = received.marker || joined || std::mem::take(&mut self.resumes);
+        let marker = std::mem::take(&mut self.resumes) || received.marker || joined;
         let header = self.egress.header(payload_type, marker, sequence, timestamp);
         out.totals.relayed += 1;
         self.send_rtp(header, payload, translate, out);
@@ -94,7 +94,7 @@ impl Leg {
         let result = match &mut feed.way {
             Way::Transcode(transcoder) => transcoder.push(packet, position, &mut |frame: Frame<'_>| {
                 let sequence = self.egress.next(now, frame.timestamp);
-                let marker = frame.marker || std::mem::take(&mut self.resumes);
+                let marker = std::mem::take(&mut self.resumes) || frame.marker;
                 let header = self.egress.header(payload_type, marker, sequence, frame.timestamp);
                 out.totals.transcoded += 1;
                 self.send_rtp(header, frame.payload, None, out);

@@ -78,12 +78,6 @@ impl Table {
             forget(&mut self.sources, source, slot);
         }
     }
-
-    /// How many entries there are in all maps.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.ids.len() + self.sources.len() + self.ufrags.len() + self.held.len()
-    }
 }
 
 fn forget(sources: &mut HashMap<SocketAddr, usize>, source: SocketAddr, slot: usize) {
@@ -115,5 +109,40 @@ impl Hasher for IdHasher {
 
     fn write_usize(&mut self, value: usize) {
         self.write_u64(value as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Table {
+        fn len(&self) -> usize {
+            self.ids.len() + self.sources.len() + self.ufrags.len() + self.held.len()
+        }
+    }
+
+    #[test]
+    fn a_leg_that_goes_leaves_no_entry_behind() {
+        let mut table = Table::default();
+        for slot in 0..3 {
+            table.add(LegId(7 + slot as u64), slot);
+            table.name(slot, &format!("first{slot}"));
+            table.name(slot, &format!("second{slot}"));
+            for port in 0..20 {
+                table.learn(slot, SocketAddr::from(([10, 0, 0, 1], port)));
+            }
+        }
+        assert_eq!(table.by_ufrag("first1"), None);
+        assert_eq!(table.by_ufrag("second1"), Some(1));
+        assert_eq!(
+            table.by_source(SocketAddr::from(([10, 0, 0, 1], 19))),
+            Some(2),
+            "the newest check is the truth"
+        );
+        for slot in 0..3 {
+            table.remove(LegId(7 + slot as u64), slot);
+        }
+        assert_eq!(table.len(), 0);
     }
 }
