@@ -210,7 +210,7 @@ class Manager:
         with self._care(live):
             self._participants.send_digits(live, browser, digits)
 
-    async def drain(self, grace: float) -> None:
+    async def drain(self, grace: float, farewell: float = FAREWELL) -> None:
         """Refuse new calls, let running ones finish for `grace` seconds, then hang up the rest."""
         self._draining = True
         self._engine.refuse_new(True)
@@ -218,7 +218,7 @@ class Manager:
         for live in self._calls.all_running():
             with contained(lambda error, live=live: self._closing.fail(live, error)):  # type: ignore[misc]
                 self._closing.finish(live, shutdown(live.call))
-        await _at_most(FAREWELL, self._calls.wait_legs())
+        await _at_most(farewell, self._calls.wait_legs())
 
     async def close(self) -> None:
         """After `drain`: let go of every timer and wait for the cache."""

@@ -1,0 +1,136 @@
+"""Inbound calls that a route sends on: two SIP legs, one call."""
+
+import asyncio
+
+import pytest
+
+from telephony_gateway.errors import EngineFailure, NotAcceptable, WrongState
+from tests.unit.calls.world import World, settle
+
+
+async def forwarded(world: World, to: str = "200") -> tuple[int, int]:
+    """The caller's leg and the far one."""
+    leg = world.invite(to)
+    await settle()
+    return leg, world.engine.of("dial")[0][0]
+
+
+async def test_both_sides_meet(world: World) -> None:
+    leg, far = await forwarded(world)
+    ((_, how),) = world.engine.of("dial")
+    assert (how["uri"], how["next_hop"]) == ("sip:200@198.51.100.1", "sip:198.51.100.1")
+    assert how["codecs"] == ["PCMA"]
+    assert how["from_uri"] == "sip:+79001112233@198.51.100.1"
+    world.ring(far)
+    world.ring(far, 183)
+    await settle()
+    assert world.only().status == "ringing"
+    world.pick_up(far, "PCMA")
+    await settle()
+    assert world.engine.names() == ["dial", "ring", "bridge", "answer"]
+    assert world.engine.of("bridge") == [(leg, far)]
+    assert world.only().status == "in-progress"
+    world.end(far, "bye")
+    await settle()
+    assert (world.only().status, world.only().hangup_source) == ("completed", "callee")
+    assert (leg,) in world.engine.of("hangup")
+
+
+async def test_an_answer_without_ringing_takes_the_far_codec(world: World) -> None:
+    leg, far = await forwarded(world, "300")
+    assert world.engine.of("dial")[0][1]["uri"] == "sip:away@192.0.2.9:5070"
+    assert world.engine.of("dial")[0][1]["codecs"] == ["PCMA", "PCMU", "opus"], "the caller's first"
+    world.pick_up(far, "PCMA")
+    await settle()
+    assert world.engine.of("ring") == [(leg, ["PCMA", "PCMU", "opus"])]
+    assert world.only().status == "in-progress"
+
+
+async def test_ringing_and_answer_at_once_ring_once(world: World) -> None:
+    _, far = await forwarded(world)
+    world.ring(far)
+    world.pick_up(far, "PCMA")
+    await settle()
+    assert len(world.engine.of("ring")) == 1
+    assert world.only().status == "in-progress"
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "status"),
+    [(486, 486, "busy"), (404, 404, "failed"), (407, 500, "failed"), (503, 503, "failed")],
+)
+async def test_the_far_sides_refusal_reaches_the_caller(
+    world: World, code: int, told: int, status: str
+) -> None:
+    leg, far = await forwarded(world)
+    world.end(far, "rejected", status=code)
+    await settle()
+    assert world.engine.of("reject") == [(leg, told)]
+    assert (world.only().status, world.only().sip_response_code) == (status, code)
+
+
+async def test_the_far_side_does_not_answer(world: World) -> None:
+    leg, far = await forwarded(world)
+    world.end(far, "timeout", by="local")
+    await settle()
+    assert world.engine.of("reject") == [(leg, 480)]
+
+
+async def test_the_engine_forgets_the_far_timeout(world: World) -> None:
+    await forwarded(world)
+    await asyncio.sleep(66)
+    assert world.only().status == "no-answer"
+
+
+@pytest.mark.parametrize("gap", ["ring", "bridge", "answer"])
+async def test_the_caller_cancels_in_any_gap(world: World, gap: str) -> None:
+    leg, far = await forwarded(world)
+    gate = world.engine.hold(gap)
+    world.pick_up(far, "PCMA")
+    await settle()
+    world.end(leg, "cancel")
+    gate.set()
+    await settle()
+    assert world.only().status == "canceled"
+    assert (far,) in world.engine.of("hangup")
+
+
+async def test_the_far_side_hangs_up_before_the_caller_is_answered(world: World) -> None:
+    leg, far = await forwarded(world)
+    gate = world.engine.hold("bridge")
+    world.pick_up(far, "PCMA")
+    await settle()
+    world.end(far, "bye")
+    gate.set()
+    await settle()
+    assert world.only().status == "canceled"
+    assert world.engine.of("reject") == [(leg, 480)]
+
+
+async def test_the_caller_has_no_common_codec(world: World) -> None:
+    leg, far = await forwarded(world)
+    world.engine.faults["ring"] = NotAcceptable("nothing")
+    world.ring(far)
+    await settle()
+    world.end(leg, "not_acceptable", by="system", status=488)
+    await settle()
+    assert world.only().status == "failed"
+    assert (far,) in world.engine.of("hangup")
+
+
+async def test_the_dial_fails(world: World) -> None:
+    world.engine.faults["dial"] = EngineFailure("full", reason="queue_full")
+    leg = world.invite("200")
+    await settle()
+    assert world.only().status == "failed"
+    assert world.engine.of("reject") == [(leg, 500)]
+
+
+async def test_no_browser_may_join(world: World) -> None:
+    browser = world.browser(names=frozenset())
+    _, far = await forwarded(world)
+    world.ring(far)
+    await settle()
+    assert browser.heard() == []
+    with pytest.raises(WrongState):
+        await world.manager.join(browser, world.only().id)
