@@ -36,9 +36,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn route(message: &Message) {
     black_box((message.method(), message.status(), message.request_uri(), message.branch()));
     black_box((message.from_tag(), message.to_tag(), message.call_id()));
-    black_box((
-        message.cseq_number(),
-        message.cseq_method(),
-        message.contact().map(|contact| contact.uri.as_str()),
-    ));
+    black_box((message.cseq_number(), message.cseq_method(), message.contact_uri()));
 }

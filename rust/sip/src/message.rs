@@ -18,9 +18,25 @@ pub struct Message {
     keys: Keys,
 }
 
+/// The fields of a message while it is read.
+pub(crate) struct Parts<'a> {
+    pub(crate) bytes: &'a mut Bytes,
+    pub(crate) head: &'a mut usize,
+    pub(crate) start: &'a mut Start,
+    pub(crate) slots: &'a mut Slots,
+    pub(crate) keys: &'a mut Keys,
+}
+
 impl Message {
-    pub(crate) fn new(bytes: Bytes, head: usize, start: Start, slots: Slots, keys: Keys) -> Self {
-        Self { bytes, head, start, slots, keys }
+    /// A message to be read in place, so that its slots never move.
+    pub(crate) fn unread(bytes: Bytes) -> Self {
+        Self { bytes, head: 0, start: Start::Unread, slots: Slots::new(), keys: Keys::default() }
+    }
+
+    /// All fields, for the parser to fill.
+    pub(crate) fn parts(&mut self) -> Parts<'_> {
+        let Self { bytes, head, start, slots, keys } = self;
+        Parts { bytes, head, start, slots, keys }
     }
 
     /// Text of the header section, which is UTF-8 since it was parsed.
@@ -48,7 +64,7 @@ impl Message {
     pub fn method(&self) -> Option<Method> {
         match self.start {
             Start::Request { method, .. } => Some(method),
-            Start::Response { .. } => None,
+            _ => None,
         }
     }
 
@@ -57,7 +73,7 @@ impl Message {
     pub fn method_str(&self) -> &str {
         match self.start {
             Start::Request { method_text, .. } => self.text(method_text),
-            Start::Response { .. } => "",
+            _ => "",
         }
     }
 
@@ -66,7 +82,7 @@ impl Message {
     pub fn request_uri(&self) -> Option<&str> {
         match self.start {
             Start::Request { uri, .. } => Some(self.text(uri)),
-            Start::Response { .. } => None,
+            _ => None,
         }
     }
 
@@ -80,8 +96,8 @@ impl Message {
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match self.start {
-            Start::Request { .. } => None,
             Start::Response { status, .. } => Some(StatusCode(status)),
+            _ => None,
         }
     }
 
@@ -89,8 +105,8 @@ impl Message {
     #[must_use]
     pub fn reason(&self) -> &str {
         match self.start {
-            Start::Request { .. } => "",
             Start::Response { reason, .. } => self.text(reason),
+            _ => "",
         }
     }
 
@@ -233,6 +249,12 @@ impl Message {
     #[must_use]
     pub fn contact(&self) -> Option<NameAddr<'_>> {
         self.contacts().next()
+    }
+
+    /// The URI of the first Contact as written, found while parsing: what a dialog's remote target is set to.
+    #[must_use]
+    pub fn contact_uri(&self) -> Option<&str> {
+        self.found(self.keys.contact_uri)
     }
 
     /// Every Contact but `*`.

@@ -12,6 +12,7 @@ pub(crate) use lines::{Slot, Slots, Span, content_length};
 pub use rule::{ParseError, Rule};
 pub(crate) use start::Start;
 
+use crate::message::Parts;
 use crate::{Limits, Message};
 
 impl Message {
@@ -31,85 +32,78 @@ impl Message {
         if datagram.len() > limits.max_message {
             return Err(ParseError::hopeless(Rule::TooLarge));
         }
-        // Twice at most: a joined copy has no folds left.
-        for _ in 0..2 {
-            datagram = match read(&datagram, limits) {
-                Ok(read) => return read.finish(datagram),
-                Err(Retry::Folded) => Bytes::from(lines::unfold(&datagram)),
-                Err(Retry::NotUtf8(end)) => {
-                    return Self::repaired(Bytes::from(repair(&datagram, end)), limits);
-                }
-                Err(Retry::Not(rule)) => return Err(ParseError::hopeless(rule)),
-            };
-        }
-        Err(ParseError::hopeless(Rule::HeaderLine))
-    }
-
-    /// A message whose header section was not UTF-8: an error, with what can be answered.
-    fn repaired(datagram: Bytes, limits: &Limits) -> Result<Self, ParseError> {
-        match read(&datagram, limits) {
-            Ok(read) => Read { fault: Some(Rule::NotUtf8), ..read }.finish(datagram),
-            Err(_) => Err(ParseError::hopeless(Rule::NotUtf8)),
+        let mut message = Self::unread(datagram);
+        match read(&mut message, limits) {
+            Ok(fault) => finish(message, fault),
+            Err(Retry::Not(rule)) => Err(ParseError::hopeless(rule)),
+            Err(Retry::Folded) => reread(Bytes::from(lines::unfold(message.bytes())), limits),
+            Err(Retry::NotUtf8) => repaired(message.bytes(), limits),
         }
     }
-}
-
-/// A header section read and checked.
-struct Read {
-    start: Start,
-    slots: Slots,
-    end: usize,
-    keys: Keys,
-    fault: Option<Rule>,
 }
 
 /// Why a datagram must be copied and read again, or not at all.
 enum Retry {
     Folded,
-    NotUtf8(usize),
+    NotUtf8,
     Not(Rule),
 }
 
-fn read(datagram: &[u8], limits: &Limits) -> Result<Read, Retry> {
-    let lines = lines::scan(datagram, limits).map_err(Retry::Not)?;
+/// Fills a message from its own bytes; the first rule broken, if what was understood is a message nevertheless.
+fn read(message: &mut Message, limits: &Limits) -> Result<Option<Rule>, Retry> {
+    let Parts { bytes, head: end, start, slots, keys } = message.parts();
+    let lines = lines::scan(bytes, limits, slots).map_err(Retry::Not)?;
     if lines.folded {
         return Err(Retry::Folded);
     }
-    let head = datagram.get(..lines.end).unwrap_or_default();
-    let head = std::str::from_utf8(head).map_err(|_| Retry::NotUtf8(lines.end))?;
-    let (start, fault) = start::start_line(head, lines.start, limits);
-    let start = start.ok_or(Retry::Not(fault.unwrap_or(Rule::StartLine)))?;
-    let (keys, broken) = check::check(head, start, &lines.slots);
-    Ok(Read { start, slots: lines.slots, end: lines.end, keys, fault: fault.or(lines.fault).or(broken) })
+    *end = lines.end;
+    let head = std::str::from_utf8(bytes.get(..lines.end).unwrap_or_default()).map_err(|_| Retry::NotUtf8)?;
+    let (found, fault) = start::start_line(head, lines.start, limits);
+    *start = found.ok_or(Retry::Not(fault.unwrap_or(Rule::StartLine)))?;
+    let broken = check::check(head, *start, slots, keys);
+    Ok(fault.or(lines.fault).or(broken))
 }
 
-impl Read {
-    /// The message with its body cut to Content-Length; a datagram shorter than that is an error, one without
-    /// Content-Length ends the body itself (RFC 3261 18.3).
-    fn finish(mut self, mut datagram: Bytes) -> Result<Message, ParseError> {
-        let rest = datagram.len() - self.end.min(datagram.len());
-        match self.keys.content_length {
-            Some(length) if length > rest => self.fault = self.fault.or(Some(Rule::Truncated)),
-            Some(length) => datagram.truncate(self.end + length),
-            None => {}
-        }
-        let message = Message::new(datagram, self.end, self.start, self.slots, self.keys);
-        match self.fault {
-            None => Ok(message),
-            Some(rule) => Err(ParseError::new(rule, message)),
-        }
+/// Cuts the body to Content-Length; a datagram shorter than that is an error, one without Content-Length ends the body
+/// itself (RFC 3261 18.3).
+fn finish(mut message: Message, mut fault: Option<Rule>) -> Result<Message, ParseError> {
+    let Parts { bytes, head, keys, .. } = message.parts();
+    match keys.content_length {
+        Some(length) if length > bytes.len().saturating_sub(*head) => fault = fault.or(Some(Rule::Truncated)),
+        Some(length) => bytes.truncate(*head + length),
+        None => {}
+    }
+    match fault {
+        None => Ok(message),
+        Some(rule) => Err(ParseError::new(rule, message)),
     }
 }
 
-/// A copy whose header section is UTF-8: bytes that are not become `?`, so that no offset moves.
-fn repair(datagram: &[u8], end: usize) -> Vec<u8> {
+/// Reads a copy whose folds are joined.
+fn reread(joined: Bytes, limits: &Limits) -> Result<Message, ParseError> {
+    let mut message = Message::unread(joined);
+    match read(&mut message, limits) {
+        Ok(fault) => finish(message, fault),
+        Err(Retry::NotUtf8) => repaired(message.bytes(), limits),
+        Err(Retry::Folded) => Err(ParseError::hopeless(Rule::HeaderLine)),
+        Err(Retry::Not(rule)) => Err(ParseError::hopeless(rule)),
+    }
+}
+
+/// A message whose header section is not UTF-8: an error, with what can be answered. Bytes that are not UTF-8 become
+/// `?`, so that no offset moves.
+fn repaired(datagram: &[u8], limits: &Limits) -> Result<Message, ParseError> {
     let mut copy = datagram.to_vec();
     let mut from = 0;
-    while let Some(Err(error)) = copy.get(from..end).map(std::str::from_utf8) {
+    while let Some(Err(error)) = copy.get(from..).map(std::str::from_utf8) {
         from += error.valid_up_to();
         if let Some(byte) = copy.get_mut(from) {
             *byte = b'?';
         }
     }
-    copy
+    let mut message = Message::unread(Bytes::from(copy));
+    match read(&mut message, limits) {
+        Ok(_) => finish(message, Some(Rule::NotUtf8)),
+        Err(_) => Err(ParseError::hopeless(Rule::NotUtf8)),
+    }
 }

@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use memchr::memchr;
 
-use crate::header::scan::{
-    HOST, PLAIN, TOKEN, URI_TAIL, USER, common, decimal, escapes_hold, is_all, run, trim,
-};
+use crate::header::scan::{HOST, PARAM, QUERY, TOKEN, USER, decimal, is_all, run, run_escaped, skip_space};
 use crate::header::{Malformed, Params};
 
 /// The scheme of a URI.
@@ -23,6 +21,10 @@ pub enum Scheme<'a> {
     /// Any other; the URI is opaque.
     Other(&'a str),
 }
+
+const BAD_HOST: Malformed = Malformed::new("malformed host", "RFC 3261 25.1");
+const BAD_USER: Malformed = Malformed::new("malformed user part", "RFC 3261 19.1.1");
+const BAD_TAIL: Malformed = Malformed::new("malformed URI parameters", "RFC 3261 19.1.1");
 
 /// The host of a URI or of a Via.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,44 +43,48 @@ impl<'a> Host<'a> {
     /// # Errors
     /// When it is none of them.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        const FAULT: Malformed = Malformed::new("malformed host", "RFC 3261 25.1");
+        match Self::take(text, 0)? {
+            (host, None, end) if end == text.len() => Ok(host),
+            _ => Err(BAD_HOST),
+        }
+    }
+
+    /// The host and port at an offset, and where they end. White space may surround the colon, as Via allows.
+    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<u16>, usize), Malformed> {
         let bytes = text.as_bytes();
-        match bytes.first() {
+        let end = match bytes.get(from) {
+            Some(b'[') => {
+                memchr(b']', bytes.get(from..).unwrap_or_default()).map_or(from, |close| from + close + 1)
+            }
+            _ => run(bytes, from, HOST),
+        };
+        let host = Self::of(text.get(from..end).unwrap_or_default())?;
+        let colon = skip_space(bytes, end);
+        if bytes.get(colon) != Some(&b':') {
+            return Ok((host, None, end));
+        }
+        let start = skip_space(bytes, colon + 1);
+        let end = run(bytes, start, HOST);
+        let port = bytes.get(start..end).and_then(decimal).and_then(|port| u16::try_from(port).ok());
+        port.map(|port| (host, Some(port), end)).ok_or(Malformed::new("malformed port", "RFC 3261 25.1"))
+    }
+
+    /// A run of host characters, or a bracketed reference.
+    fn of(text: &'a str) -> Result<Self, Malformed> {
+        match text.as_bytes().first() {
+            None => Err(BAD_HOST),
             Some(b'[') => {
                 let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-                inner.and_then(ipv6).map(Self::V6).ok_or(FAULT)
+                inner.and_then(ipv6).map(Self::V6).ok_or(BAD_HOST)
             }
             Some(b'0'..=b'9') => match text.parse() {
                 Ok(address) => Ok(Self::V4(address)),
                 // A name may start with a digit, and container hosts do; digits and dots alone are a broken address.
-                Err(_) if is_all(bytes, HOST) && bytes.iter().any(u8::is_ascii_alphabetic) => {
-                    Ok(Self::Name(text))
-                }
-                Err(_) => Err(FAULT),
+                Err(_) if text.bytes().any(|byte| byte.is_ascii_alphabetic()) => Ok(Self::Name(text)),
+                Err(_) => Err(BAD_HOST),
             },
-            _ if is_all(bytes, HOST) => Ok(Self::Name(text)),
-            _ => Err(FAULT),
+            Some(_) => Ok(Self::Name(text)),
         }
-    }
-
-    /// Reads a host and an optional port; white space may surround the colon, as in Via.
-    ///
-    /// # Errors
-    /// When either is malformed.
-    pub fn with_port(text: &'a str) -> Result<(Self, Option<u16>), Malformed> {
-        let bytes = text.as_bytes();
-        let end = match bytes.first() {
-            Some(b'[') => memchr(b']', bytes).map_or(text.len(), |close| close + 1),
-            _ => run(bytes, 0, HOST),
-        };
-        let host = Self::parse(text.get(..end).unwrap_or_default())?;
-        let rest = trim(text.get(end..).unwrap_or_default());
-        if rest.is_empty() {
-            return Ok((host, None));
-        }
-        let port = rest.strip_prefix(':').map(trim).and_then(|digits| decimal(digits.as_bytes()));
-        let port = port.and_then(|port| u16::try_from(port).ok());
-        port.map(|port| (host, Some(port))).ok_or(Malformed::new("malformed port", "RFC 3261 25.1"))
     }
 
     /// The address, if it is one.
@@ -133,12 +139,15 @@ impl<'a> Uri<'a> {
     /// When it breaks the grammar of its scheme.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         const FAULT: Malformed = Malformed::new("URI without a scheme", "RFC 3261 19.1.1");
-        let colon = memchr(b':', text.as_bytes()).ok_or(FAULT)?;
-        let (scheme, rest) =
-            (text.get(..colon).unwrap_or_default(), text.get(colon + 1..).unwrap_or_default());
+        match text.as_bytes() {
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', ..] => return Self::sip(text, Scheme::Sip, 4),
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', ..] => {
+                return Self::sip(text, Scheme::Sips, 5);
+            }
+            _ => {}
+        }
+        let (scheme, rest) = text.split_once(':').ok_or(FAULT)?;
         match scheme.as_bytes() {
-            [b's' | b'S', b'i' | b'I', b'p' | b'P'] => Self::sip(text, Scheme::Sip, rest),
-            [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S'] => Self::sip(text, Scheme::Sips, rest),
             [b't' | b'T', b'e' | b'E', b'l' | b'L'] => Self::tel(text, rest),
             [first, ..] if first.is_ascii_alphabetic() && is_all(scheme.as_bytes(), TOKEN) => {
                 Self::opaque(text, scheme, rest)
@@ -152,21 +161,25 @@ impl<'a> Uri<'a> {
         Self { text, scheme, user: None, password: None, host: None, port: None, params, headers: "" }
     }
 
-    /// `[user[:password]@]host[:port][;params][?headers]` (RFC 3261 19.1.1).
-    fn sip(text: &'a str, scheme: Scheme<'a>, rest: &'a str) -> Result<Self, Malformed> {
+    /// `[user[:password]@]host[:port][;params][?headers]` from an offset on (RFC 3261 19.1.1).
+    fn sip(text: &'a str, scheme: Scheme<'a>, from: usize) -> Result<Self, Malformed> {
+        let bytes = text.as_bytes();
         let mut uri = Self::bare(text, scheme);
-        let rest = match memchr(b'@', rest.as_bytes()) {
-            Some(at) => {
-                (uri.user, uri.password) = user_info(rest.get(..at).unwrap_or_default())?;
-                rest.get(at + 1..).unwrap_or_default()
+        let host = match user_end(bytes, from)? {
+            Some((colon, at)) => {
+                uri.user = text.get(from..colon);
+                uri.password = text.get(colon + 1..at);
+                at + 1
             }
-            None => rest,
+            None => from,
         };
-        let end = rest.bytes().position(|byte| matches!(byte, b';' | b'?')).unwrap_or(rest.len());
-        let (host, tail) = (rest.get(..end).unwrap_or_default(), rest.get(end..).unwrap_or_default());
-        let (host, port) = Host::with_port(host)?;
+        let (host, port, at) = Host::take(text, host)?;
         (uri.host, uri.port) = (Some(host), port);
-        (uri.params, uri.headers) = tail_parts(tail)?;
+        let end = params_end(bytes, at)?;
+        uri.params = Params::checked(text.get(at..end).unwrap_or_default());
+        if bytes.get(end) == Some(&b'?') {
+            uri.headers = text.get(end + 1..).unwrap_or_default();
+        }
         Ok(uri)
     }
 
@@ -180,7 +193,11 @@ impl<'a> Uri<'a> {
             return Err(Malformed::new("malformed telephone number", "RFC 3261 19.1.6"));
         }
         let mut uri = Self { user: Some(number), ..Self::bare(text, Scheme::Tel) };
-        (uri.params, _) = tail_parts(rest.get(end..).unwrap_or_default())?;
+        let tail = rest.get(end..).unwrap_or_default();
+        if params_end(tail.as_bytes(), 0)? != tail.len() {
+            return Err(BAD_TAIL);
+        }
+        uri.params = Params::checked(tail);
         Ok(uri)
     }
 
@@ -254,31 +271,47 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// User and password of `user[:password]`.
-fn user_info(text: &str) -> Result<(Option<&str>, Option<&str>), Malformed> {
-    const FAULT: Malformed = Malformed::new("malformed user part", "RFC 3261 19.1.1");
-    let (user, password) = match memchr(b':', text.as_bytes()) {
-        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
-        None => (text, None),
+/// Where the user ends and where its `@` is; `None` when the URI has no user part.
+fn user_end(bytes: &[u8], from: usize) -> Result<Option<(usize, usize)>, Malformed> {
+    let end = run_escaped(bytes, from, USER);
+    let (colon, at) = match bytes.get(end) {
+        Some(b'@') => (end, end),
+        // A password, or the port of a bare host.
+        Some(b':') => match run_escaped(bytes, end + 1, USER) {
+            at if bytes.get(at) == Some(&b'@') => (end, at),
+            _ => return no_user(bytes, end),
+        },
+        _ => return no_user(bytes, end),
     };
-    let shared = common(user.as_bytes()) & password.map_or(u8::MAX, |password| common(password.as_bytes()));
-    if user.is_empty() || shared & USER == 0 || (shared & PLAIN == 0 && !escapes_hold(text.as_bytes())) {
-        return Err(FAULT);
-    }
-    Ok((Some(user), password))
+    if colon == from { Err(BAD_USER) } else { Ok(Some((colon, at))) }
 }
 
-/// Parameters and headers of `;params?headers`.
-fn tail_parts(tail: &str) -> Result<(Params<'_>, &str), Malformed> {
-    if tail.is_empty() {
-        return Ok((Params::default(), ""));
+/// What holds no user part must not hold an `@` further on either.
+fn no_user(bytes: &[u8], from: usize) -> Result<Option<(usize, usize)>, Malformed> {
+    match memchr(b'@', bytes.get(from..).unwrap_or_default()) {
+        Some(_) => Err(BAD_USER),
+        None => Ok(None),
     }
-    let shared = common(tail.as_bytes());
-    if shared & URI_TAIL == 0 || (shared & PLAIN == 0 && !escapes_hold(tail.as_bytes())) {
-        return Err(Malformed::new("malformed URI parameters", "RFC 3261 19.1.1"));
+}
+
+/// Where the parameters that start at an offset end: at the end of the URI, or at the `?` before well-formed headers.
+fn params_end(bytes: &[u8], from: usize) -> Result<usize, Malformed> {
+    let mut at = from;
+    while bytes.get(at) == Some(&b';') {
+        let name = at + 1;
+        at = run_escaped(bytes, name, PARAM);
+        if at == name {
+            return Err(BAD_TAIL);
+        }
+        if bytes.get(at) == Some(&b'=') {
+            at = run_escaped(bytes, at + 1, PARAM);
+        }
     }
-    let (params, headers) = tail.split_once('?').unwrap_or((tail, ""));
-    Ok((Params::parse(params)?, headers))
+    match bytes.get(at) {
+        None => Ok(at),
+        Some(b'?') if run_escaped(bytes, at + 1, QUERY) == bytes.len() => Ok(at),
+        Some(_) => Err(BAD_TAIL),
+    }
 }
 
 /// `%xx` resolved; bytes that are not UTF-8 become U+FFFD.

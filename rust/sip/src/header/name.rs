@@ -112,10 +112,11 @@ impl Name {
         if let [letter] = token {
             return Self::from_compact(*letter);
         }
-        let Some(slot) = INDEX.get(hash(token)) else { return Self::Other };
-        match TEXTS.get(usize::from(*slot)) {
-            Some(text) if text.as_bytes().eq_ignore_ascii_case(token) => {
-                NAMES.get(usize::from(*slot)).copied().unwrap_or(Self::Other)
+        let slot = usize::from(INDEX.get(hash(token)).copied().unwrap_or(EMPTY));
+        match TEXTS.get(slot).map(|text| text.as_bytes()) {
+            // Most peers write the canonical spelling, and comparing that is a plain memory compare.
+            Some(text) if text == token || text.eq_ignore_ascii_case(token) => {
+                NAMES.get(slot).copied().unwrap_or(Self::Other)
             }
             _ => Self::Other,
         }
@@ -190,7 +191,7 @@ impl Name {
 
     /// Whether a message may carry the header once only (RFC 3261 7.3.1 and table 2, RFC 3262, 3515, 3891, 4028).
     #[must_use]
-    pub fn is_singleton(self) -> bool {
+    pub const fn is_singleton(self) -> bool {
         matches!(
             self,
             Self::CallId
@@ -225,7 +226,20 @@ impl Name {
         )
     }
 
-    pub(crate) fn bit(self) -> u128 {
+    /// The set of all singletons.
+    #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+    pub(crate) const fn singletons() -> u128 {
+        let (mut set, mut at) = (0, 0);
+        while at < NAMES.len() {
+            if NAMES[at].is_singleton() {
+                set |= NAMES[at].bit();
+            }
+            at += 1;
+        }
+        set
+    }
+
+    pub(crate) const fn bit(self) -> u128 {
         1 << (self as u8)
     }
 }
@@ -236,26 +250,25 @@ impl std::fmt::Display for Name {
     }
 }
 
-const INDEX_SIZE: usize = 256;
 const EMPTY: u8 = u8::MAX;
 
 /// Where each name sits by length, first, middle and last letter: a perfect hash, proved so while compiling.
-static INDEX: [u8; INDEX_SIZE] = build_index();
+static INDEX: [u8; 256] = build_index();
 
-const fn mix(length: usize, first: u8, middle: u8, last: u8) -> usize {
-    (length * 235
-        + (first | 0x20) as usize * 115
-        + (middle | 0x20) as usize * 82
-        + (last | 0x20) as usize * 28)
-        % INDEX_SIZE
+const fn mix(length: u8, first: u8, middle: u8, last: u8) -> u8 {
+    let length = length.wrapping_mul(235);
+    let first = (first | 0x20).wrapping_mul(115);
+    let middle = (middle | 0x20).wrapping_mul(82);
+    length.wrapping_add(first).wrapping_add(middle).wrapping_add((last | 0x20).wrapping_mul(28))
 }
 
 fn hash(token: &[u8]) -> usize {
     let middle = token.get(token.len() / 2).copied().unwrap_or_default();
-    match (token.first(), token.last()) {
-        (Some(first), Some(last)) => mix(token.len(), *first, middle, *last),
-        _ => INDEX_SIZE,
-    }
+    let (first, last) =
+        (token.first().copied().unwrap_or_default(), token.last().copied().unwrap_or_default());
+    // A length that wraps finds a name that differs.
+    #[allow(clippy::cast_possible_truncation, reason = "wrapping is meant")]
+    usize::from(mix(token.len() as u8, first, middle, last))
 }
 
 #[allow(
@@ -263,12 +276,12 @@ fn hash(token: &[u8]) -> usize {
     clippy::cast_possible_truncation,
     reason = "evaluated by the compiler only"
 )]
-const fn build_index() -> [u8; INDEX_SIZE] {
-    let mut index = [EMPTY; INDEX_SIZE];
+const fn build_index() -> [u8; 256] {
+    let mut index = [EMPTY; 256];
     let mut at = 0;
     while at < TEXTS.len() {
         let text = TEXTS[at].as_bytes();
-        let slot = mix(text.len(), text[0], text[text.len() / 2], text[text.len() - 1]);
+        let slot = mix(text.len() as u8, text[0], text[text.len() / 2], text[text.len() - 1]) as usize;
         assert!(index[slot] == EMPTY, "two header names share a slot: change the multipliers");
         index[slot] = at as u8;
         at += 1;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 
 use super::scan::{TOKEN, class, quoted_end, skip_space, trim, unquote};
 use super::{Malformed, Params};
@@ -24,43 +24,64 @@ impl<'a> NameAddr<'a> {
     /// # Errors
     /// When it breaks the grammar of `name-addr / addr-spec *( SEMI generic-param )`.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        let bytes = text.as_bytes();
-        if bytes.first() == Some(&b'"') {
-            const FAULT: Malformed =
-                Malformed::new("display name without its closing quote", "RFC 3261 25.1");
-            let end = quoted_end(bytes, 0).ok_or(FAULT)?;
-            return Self::bracketed(text, end, skip_space(bytes, end));
-        }
-        match memchr3(b'<', b';', b'"', bytes) {
-            Some(at) if bytes.get(at) == Some(&b'<') => Self::bracketed(text, at, at),
-            _ => Self::bare(text),
+        match Self::take(text, 0)? {
+            (address, _, end) if end == text.len() => Ok(address),
+            _ => Err(Malformed::new("unexpected comma", "RFC 3261 20.10")),
         }
     }
 
-    /// `display <uri>;params`, the display name ending at `display`, the bracket at `open`.
-    fn bracketed(text: &'a str, display: usize, open: usize) -> Result<Self, Malformed> {
-        let display = trim(text.get(..display).unwrap_or_default());
-        if !display.starts_with('"') && !display.bytes().all(is_display) {
-            return Err(Malformed::new("display name needs quotes", "RFC 3261 25.1"));
+    /// The value that starts at an offset and ends with the text or at a comma; its tag, and where it ends.
+    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
+        let bytes = text.as_bytes();
+        let from = skip_space(bytes, from);
+        match bytes.get(from) {
+            Some(b'<') => Self::bracketed(text, "", from),
+            Some(b'"') => {
+                const FAULT: Malformed =
+                    Malformed::new("display name without its closing quote", "RFC 3261 25.1");
+                let end = quoted_end(bytes, from).ok_or(FAULT)?;
+                Self::bracketed(text, text.get(from..end).unwrap_or_default(), skip_space(bytes, end))
+            }
+            _ => Self::unquoted(text, from),
         }
-        let inner = text.get(open..).and_then(|rest| rest.strip_prefix('<'));
-        let inner = inner.ok_or(Malformed::new("no address behind the display name", "RFC 3261 20.10"))?;
-        let close = memchr(b'>', inner.as_bytes())
-            .ok_or(Malformed::new("angle bracket without its end", "RFC 3261 25.1"))?;
+    }
+
+    /// Tokens before a bracket, or an address without brackets: the first that is neither token nor space tells.
+    fn unquoted(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
+        let rest = text.get(from..).unwrap_or_default();
+        let end = rest.bytes().position(|byte| !is_display(byte)).unwrap_or(rest.len());
+        match rest.as_bytes().get(end) {
+            Some(b'<') => Self::bracketed(text, trim(rest.get(..end).unwrap_or_default()), from + end),
+            Some(b':') => Self::bare(text, from),
+            _ => Err(Malformed::new("display name needs quotes", "RFC 3261 25.1")),
+        }
+    }
+
+    /// `<uri>;params` with the bracket at `open`.
+    fn bracketed(
+        text: &'a str,
+        display: &'a str,
+        open: usize,
+    ) -> Result<(Self, Option<&'a str>, usize), Malformed> {
+        const NONE: Malformed = Malformed::new("no address behind the display name", "RFC 3261 20.10");
+        const OPEN: Malformed = Malformed::new("angle bracket without its end", "RFC 3261 25.1");
+        let inner = text.get(open..).and_then(|rest| rest.strip_prefix('<')).ok_or(NONE)?;
+        let close = memchr(b'>', inner.as_bytes()).ok_or(OPEN)?;
         let uri = Uri::parse(inner.get(..close).unwrap_or_default())?;
-        let params = Params::parse(inner.get(close + 1..).unwrap_or_default())?;
-        Ok(Self { display, uri, params })
+        let (params, tag, end) = Params::take(text, open + close + 2, "tag")?;
+        Ok((Self { display, uri, params }, tag, end))
     }
 
     /// `uri;params`: parameters belong to the header, and a comma or question mark needs brackets (RFC 3261 20.10).
-    fn bare(text: &'a str) -> Result<Self, Malformed> {
-        let end = text.find([';', ' ', '\t', ',', '?']).unwrap_or(text.len());
-        let uri = Uri::parse(text.get(..end).unwrap_or_default())?;
-        let params = text.get(end..).unwrap_or_default();
-        if params.starts_with([',', '?']) {
+    fn bare(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
+        let rest = text.get(from..).unwrap_or_default();
+        let end = rest.find([';', ' ', '\t', ',', '?']).unwrap_or(rest.len());
+        let uri = Uri::parse(rest.get(..end).unwrap_or_default())?;
+        if rest.as_bytes().get(end) == Some(&b'?') {
             return Err(Malformed::new("address needs angle brackets", "RFC 3261 20.10"));
         }
-        Ok(Self { display: "", uri, params: Params::parse(params)? })
+        let (params, tag, end) = Params::take(text, from + end, "tag")?;
+        Ok((Self { display: "", uri, params }, tag, end))
     }
 
     /// The display name without quotes and escapes; empty when there is none.

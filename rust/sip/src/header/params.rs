@@ -24,11 +24,36 @@ impl<'a> Params<'a> {
     /// # Errors
     /// When a name is empty, a quote is open or anything but `;` separates.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        let mut at = 0;
+        match Self::take(text, 0, "")? {
+            (params, _, end) if end == text.len() => Ok(params),
+            _ => Err(FAULT),
+        }
+    }
+
+    /// The list that starts at an offset and ends with the text or at a comma, where it ends, and the value of one
+    /// parameter looked for on the way.
+    pub(crate) fn take(
+        text: &'a str,
+        from: usize,
+        wanted: &str,
+    ) -> Result<(Self, Option<&'a str>, usize), Malformed> {
+        let (mut at, mut found) = (from, None);
         while let Some(param) = next(text.as_bytes(), at)? {
             at = param.next;
+            if found.is_none()
+                && !wanted.is_empty()
+                && text.get(param.name.0..param.name.1).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+            {
+                found = param.value.and_then(|(start, end)| text.get(start..end));
+            }
         }
-        Ok(Self { text })
+        let params = Self { text: text.get(from..at).unwrap_or_default() };
+        Ok((params, found.filter(|value| !value.is_empty()), skip_space(text.as_bytes(), at)))
+    }
+
+    /// A list whose grammar was checked elsewhere.
+    pub(crate) fn checked(text: &'a str) -> Self {
+        Self { text }
     }
 
     /// The value of a parameter, any case of its name: `None` absent, `Some("")` present without a value.
@@ -71,11 +96,11 @@ impl<'a> Params<'a> {
     }
 }
 
-/// The parameter at an offset; `None` at the end.
+/// The parameter at an offset; `None` at the end, which a comma is too.
 fn next(bytes: &[u8], from: usize) -> Result<Option<Param>, Malformed> {
     let at = skip_space(bytes, from);
     match bytes.get(at) {
-        None => return Ok(None),
+        None | Some(b',') => return Ok(None),
         Some(b';') => {}
         Some(_) => return Err(FAULT),
     }

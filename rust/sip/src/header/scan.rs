@@ -6,18 +6,18 @@ use memchr::{memchr, memchr2, memchr3};
 
 /// token (RFC 3261 25.1).
 pub(crate) const TOKEN: u8 = 1;
-/// The user part of a URI: unreserved, user-unreserved and `%`. Also `#`, which star codes of phones bring unescaped.
+/// unreserved and user-unreserved, without `%`. Also `#`, which the star codes of phones bring unescaped.
 pub(crate) const USER: u8 = 1 << 1;
-/// uri-parameter and header characters of a URI, with their separators.
-pub(crate) const URI_TAIL: u8 = 1 << 2;
+/// paramchar, without `%`.
+pub(crate) const PARAM: u8 = 1 << 2;
 /// The value of a parameter, wide enough for token, host and what peers send in their place.
 pub(crate) const VALUE: u8 = 1 << 3;
 /// Host names; `_` is not in the grammar but in many private zones.
 pub(crate) const HOST: u8 = 1 << 4;
 /// word and `@`: the characters of a Call-ID.
 pub(crate) const WORD: u8 = 1 << 5;
-/// Everything but `%`: a run without this bit needs its escapes checked.
-pub(crate) const PLAIN: u8 = 1 << 6;
+/// The headers of a URI with their separators, without `%`.
+pub(crate) const QUERY: u8 = 1 << 6;
 /// Parameter names: token, and what URI parameters may hold beyond it.
 pub(crate) const NAME: u8 = 1 << 7;
 
@@ -29,24 +29,24 @@ static CLASSES: [u8; 256] = classes();
     reason = "evaluated by the compiler only"
 )]
 const fn classes() -> [u8; 256] {
-    let mut table = [PLAIN; 256];
+    let mut table = [0; 256];
     let mut byte = 0x21;
     while byte < 0x7f {
         if !matches!(byte as u8, b'"' | b',' | b';' | b'<' | b'>' | b'\\') {
             table[byte] |= VALUE;
         }
         if (byte as u8).is_ascii_alphanumeric() {
-            table[byte] |= TOKEN | USER | URI_TAIL | HOST | WORD | NAME;
+            table[byte] |= TOKEN | USER | PARAM | HOST | WORD | QUERY | NAME;
         }
         byte += 1;
     }
     add(&mut table, b"-.!%*_+`'~", TOKEN | WORD | NAME);
     add(&mut table, b"[]/:&$()", NAME);
-    add(&mut table, b"-_.!~*'()&=+$,;?/%#", USER);
-    add(&mut table, b"-_.!~*'()[]/:&+$;=?%", URI_TAIL);
+    add(&mut table, b"-_.!~*'()&=+$,;?/#", USER);
+    add(&mut table, b"-_.!~*'()[]/:&+$", PARAM | QUERY);
+    add(&mut table, b"?=;", QUERY);
     add(&mut table, b"-._", HOST);
     add(&mut table, b"()<>:\\\"/[]?{}@", WORD);
-    table[b'%' as usize] &= !PLAIN;
     table
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn class(byte: u8) -> u8 {
 }
 
 /// The classes all bytes share; every class for no bytes at all.
-pub(crate) fn common(bytes: &[u8]) -> u8 {
+fn common(bytes: &[u8]) -> u8 {
     bytes.iter().fold(u8::MAX, |common, byte| common & class(*byte))
 }
 
@@ -79,6 +79,35 @@ pub(crate) fn run(bytes: &[u8], from: usize, wanted: u8) -> usize {
     from + rest.iter().position(|byte| class(*byte) & wanted == 0).unwrap_or(rest.len())
 }
 
+/// The same, with `%xx` escapes inside the run. A broken escape ends it.
+pub(crate) fn run_escaped(bytes: &[u8], from: usize, wanted: u8) -> usize {
+    let mut at = run(bytes, from, wanted);
+    while let Some([b'%', high, low]) = bytes.get(at..at + 3) {
+        if !high.is_ascii_hexdigit() || !low.is_ascii_hexdigit() {
+            break;
+        }
+        at = run(bytes, at + 3, wanted);
+    }
+    at
+}
+
+/// The offset of the first byte below 0x0e: a line end, or a control character that may be one. Eight bytes a step.
+pub(crate) fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let mut rest = bytes.get(from..)?;
+    while let Some((chunk, next)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        // Borrows only spoil flags above the lowest, and that one is all we read.
+        let below = word.wrapping_sub(ONES * 0x0e) & !word & HIGH;
+        if below != 0 {
+            return Some(bytes.len() - rest.len() + below.trailing_zeros() as usize / 8);
+        }
+        rest = next;
+    }
+    rest.iter().position(|byte| *byte < 0x0e).map(|found| bytes.len() - rest.len() + found)
+}
+
 /// Where the white space that starts at `from` ends (folds are spaces by now).
 pub(crate) fn skip_space(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
@@ -90,7 +119,14 @@ pub(crate) fn skip_space(bytes: &[u8], from: usize) -> usize {
 
 /// A value without the white space around it.
 pub(crate) fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t'])
+    let mut text = text;
+    while let Some(rest) = text.strip_prefix([' ', '\t']) {
+        text = rest;
+    }
+    while let Some(rest) = text.strip_suffix([' ', '\t']) {
+        text = rest;
+    }
+    text
 }
 
 /// The offset behind the closing quote of a string whose opening quote is at `open`.
@@ -103,19 +139,6 @@ pub(crate) fn quoted_end(bytes: &[u8], open: usize) -> Option<usize> {
         }
         at = found + 2;
     }
-}
-
-/// Whether every `%` is followed by two hexadecimal digits (RFC 3261 25.1 escaped).
-pub(crate) fn escapes_hold(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    while let Some(at) = memchr(b'%', rest) {
-        match rest.get(at + 1..at + 3) {
-            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
-            _ => return false,
-        }
-        rest = rest.get(at + 3..).unwrap_or_default();
-    }
-    true
 }
 
 /// A decimal number with any leading zeros; `None` when empty, not digits, or above `u64`.

@@ -31,24 +31,31 @@ impl<'a> Via<'a> {
     /// # Errors
     /// When it breaks the grammar of via-parm.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        match Self::take(text, 0)? {
+            (via, _, end) if end == text.len() => Ok(via),
+            _ => Err(Malformed::new("unexpected comma", "RFC 3261 20.42")),
+        }
+    }
+
+    /// The value that starts at an offset and ends with the text or at a comma; its branch, and where it ends.
+    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
         const FAULT: Malformed = Malformed::new("no sent-protocol", "RFC 3261 20.42");
         let bytes = text.as_bytes();
-        let at = if text.starts_with("SIP/2.0/") { 8 } else { protocol_end(bytes).ok_or(FAULT)? };
-        let end = run(bytes, at, TOKEN);
+        let from = skip_space(bytes, from);
+        let start = match bytes.get(from..from + 8) {
+            Some(b"SIP/2.0/") => from + 8,
+            _ => protocol_end(bytes, from).ok_or(FAULT)?,
+        };
+        let end = run(bytes, start, TOKEN);
         let sent_by = skip_space(bytes, end);
-        if at == end || end == sent_by {
+        if start == end || end == sent_by {
             return Err(FAULT);
         }
-        let params = memchr::memchr(b';', bytes.get(sent_by..).unwrap_or_default())
-            .map_or(text.len(), |found| sent_by + found);
-        let (host, port) = Host::with_port(trim(text.get(sent_by..params).unwrap_or_default()))?;
-        Ok(Self {
-            transport: text.get(at..end).unwrap_or_default(),
-            host,
-            port,
-            params: Params::parse(text.get(params..).unwrap_or_default())?,
-            path: trim(text.get(..params).unwrap_or_default()),
-        })
+        let (host, port, at) = Host::take(text, sent_by)?;
+        let (params, branch, next) = Params::take(text, at, "branch")?;
+        let transport = text.get(start..end).unwrap_or_default();
+        let path = trim(text.get(from..at).unwrap_or_default());
+        Ok((Self { transport, host, port, params, path }, branch, next))
     }
 
     /// The branch; `None` when absent or empty.
@@ -128,8 +135,8 @@ impl<'a> Via<'a> {
 }
 
 /// The offset of the transport behind `protocol / version /`, white space allowed around each slash.
-fn protocol_end(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+fn protocol_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
     for _ in 0..2 {
         let end = run(bytes, at, TOKEN);
         let slash = skip_space(bytes, end);

@@ -1,13 +1,16 @@
 //! What every message must hold, and the keys that route it, found in the same walk.
 
-use super::{Rule, Slots, Span, Start};
+use super::{Rule, Slot, Span, Start};
 use crate::Method;
 use crate::header::scan::{WORD, decimal, is_all};
-use crate::header::{Cseq, Malformed, Name, NameAddr, Values, Via};
+use crate::header::{Cseq, Malformed, Name, NameAddr, Via};
 
 /// RFC 3261 8.1.1 and 8.2.6.2. Max-Forwards, mandatory in requests too, is let go: RFC 2543 peers have none, and its
 /// absence has a meaning (RFC 3261 16.3, RFC 4475 3.4.1).
 const MANDATORY: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Name::Cseq];
+
+/// The headers that may stand once only, as one set.
+const SINGLETONS: u128 = Name::singletons();
 
 /// What transactions and dialogs are matched by.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,6 +18,7 @@ pub(crate) struct Keys {
     pub(crate) branch: Span,
     pub(crate) from_tag: Span,
     pub(crate) to_tag: Span,
+    pub(crate) contact_uri: Span,
     pub(crate) cseq: u32,
     pub(crate) cseq_method: Option<Method>,
     pub(crate) content_length: Option<usize>,
@@ -29,35 +33,35 @@ impl Keys {
 }
 
 /// Walks the headers once: keys, and the first rule broken.
-pub(crate) fn check(head: &str, start: Start, slots: &Slots) -> (Keys, Option<Rule>) {
-    let mut keys = Keys::default();
+pub(crate) fn check(head: &str, start: Start, slots: &[Slot], keys: &mut Keys) -> Option<Rule> {
     let mut fault = None;
     for slot in slots {
-        let checked = match keys.has(slot.name) && slot.name.is_singleton() {
-            true => Err(Rule::Repeated(slot.name)),
-            false => {
+        let bit = slot.name.bit();
+        let checked = match keys.seen & bit & SINGLETONS {
+            0 => {
                 let value = head.get(slot.value.range()).unwrap_or_default();
                 keys.take(head, slot.name, value).map_err(|malformed| Rule::Header(slot.name, malformed))
             }
+            _ => Err(Rule::Repeated(slot.name)),
         };
-        keys.seen |= slot.name.bit();
+        keys.seen |= bit;
         if let Err(rule) = checked {
             fault.get_or_insert(rule);
         }
     }
-    let fault = fault.or_else(|| keys.missing()).or_else(|| keys.mismatch(head, start, slots));
-    (keys, fault)
+    fault.or_else(|| keys.missing()).or_else(|| keys.mismatch(head, start, slots))
 }
 
 impl Keys {
     fn take(&mut self, head: &str, name: Name, value: &str) -> Result<(), Malformed> {
         match name {
-            Name::Via => self.take_via(head, value),
-            Name::From => NameAddr::parse(value).map(|from| self.from_tag = tag(head, &from)),
-            Name::To => NameAddr::parse(value).map(|to| self.to_tag = tag(head, &to)),
+            Name::Via => self.take_vias(head, value),
+            Name::From => address(value).map(|(_, tag)| self.from_tag = span(tag, head)),
+            Name::To => address(value).map(|(_, tag)| self.to_tag = span(tag, head)),
             Name::Contact if value == "*" => Ok(()),
-            Name::Contact | Name::Route | Name::RecordRoute => {
-                Values::new(value).try_for_each(|value| NameAddr::parse(value).map(drop))
+            Name::Contact => self.take_contacts(head, value),
+            Name::Route | Name::RecordRoute => {
+                each(value, |at| NameAddr::take(value, at).map(|(_, _, end)| end))
             }
             Name::CallId if is_all(value.as_bytes(), WORD) => Ok(()),
             Name::CallId => Err(Malformed::new("not a word", "RFC 3261 20.8")),
@@ -78,15 +82,26 @@ impl Keys {
         }
     }
 
-    fn take_via(&mut self, head: &str, line: &str) -> Result<(), Malformed> {
-        for value in Values::new(line) {
-            let via = Via::parse(value)?;
-            if !self.has(Name::Via) {
-                self.branch = via.branch().map_or(Span::default(), |branch| Span::of(branch, head));
-                self.seen |= Name::Via.bit();
+    fn take_vias(&mut self, head: &str, line: &str) -> Result<(), Malformed> {
+        let mut first = !self.has(Name::Via);
+        each(line, |at| {
+            let (_, branch, end) = Via::take(line, at)?;
+            if std::mem::take(&mut first) {
+                self.branch = span(branch, head);
             }
-        }
-        Ok(())
+            Ok(end)
+        })
+    }
+
+    fn take_contacts(&mut self, head: &str, line: &str) -> Result<(), Malformed> {
+        let mut first = !self.has(Name::Contact);
+        each(line, |at| {
+            let (contact, _, end) = NameAddr::take(line, at)?;
+            if std::mem::take(&mut first) {
+                self.contact_uri = span(Some(contact.uri.as_str()), head);
+            }
+            Ok(end)
+        })
     }
 
     fn missing(&self) -> Option<Rule> {
@@ -94,7 +109,7 @@ impl Keys {
     }
 
     /// The CSeq method must be the request's (RFC 3261 8.1.1.5).
-    fn mismatch(&self, head: &str, start: Start, slots: &Slots) -> Option<Rule> {
+    fn mismatch(&self, head: &str, start: Start, slots: &[Slot]) -> Option<Rule> {
         let Start::Request { method, method_text, .. } = start else { return None };
         let same = match self.cseq_method {
             Some(Method::Other) => {
@@ -108,6 +123,23 @@ impl Keys {
     }
 }
 
-fn tag(head: &str, address: &NameAddr<'_>) -> Span {
-    address.tag().map_or(Span::default(), |tag| Span::of(tag, head))
+/// Calls `take` for each value of a comma list; it says where the value ends.
+fn each(line: &str, mut take: impl FnMut(usize) -> Result<usize, Malformed>) -> Result<(), Malformed> {
+    let mut end = take(0)?;
+    while end < line.len() {
+        end = take(end + 1)?;
+    }
+    Ok(())
+}
+
+/// A single address and its tag.
+fn address(value: &str) -> Result<(NameAddr<'_>, Option<&str>), Malformed> {
+    match NameAddr::take(value, 0)? {
+        (address, tag, end) if end == value.len() => Ok((address, tag)),
+        _ => Err(Malformed::new("more than one address", "RFC 3261 20.20")),
+    }
+}
+
+fn span(part: Option<&str>, head: &str) -> Span {
+    part.map_or(Span::default(), |part| Span::of(part, head))
 }

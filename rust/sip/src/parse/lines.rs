@@ -1,12 +1,11 @@
 //! The pass over the lines: where each header starts and ends.
 
-use memchr::memchr3;
 use smallvec::SmallVec;
 
 use super::Rule;
 use crate::Limits;
 use crate::header::Name;
-use crate::header::scan::{TOKEN, decimal, run, skip_space};
+use crate::header::scan::{TOKEN, decimal, find_control, is_all, skip_space};
 
 /// A range of bytes in the header section, which never exceeds 65,535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,10 +49,9 @@ pub(crate) struct Slot {
 /// Enough for what carriers send; more lines move to the heap.
 pub(crate) type Slots = SmallVec<[Slot; 32]>;
 
-/// The header section taken apart.
+/// The header section taken apart; its slots go straight into their message.
 pub(crate) struct Lines {
     pub(crate) start: Span,
-    pub(crate) slots: Slots,
     /// Where the body begins.
     pub(crate) end: usize,
     /// The first line that had to be left out.
@@ -73,28 +71,28 @@ pub(crate) struct Line {
 pub(crate) fn line(bytes: &[u8], from: usize) -> Option<Line> {
     let (mut at, mut clean) = (from, true);
     loop {
-        let found = at + memchr3(b'\r', b'\n', 0, bytes.get(at..)?)?;
+        let found = find_control(bytes, at)?;
         match bytes.get(found)? {
             b'\n' => return Some(Line { end: found, next: found + 1, clean }),
             b'\r' if bytes.get(found + 1)? == &b'\n' => {
                 return Some(Line { end: found, next: found + 2, clean });
             }
             0 if found > from && bytes.get(found - 1) == Some(&b'\\') => {}
-            _ => clean = false,
+            0 | b'\r' => clean = false,
+            _ => {}
         }
         at = found + 1;
     }
 }
 
 /// Takes the header section apart. Lines that are no header fields are left out and noted.
-pub(crate) fn scan(datagram: &[u8], limits: &Limits) -> Result<Lines, Rule> {
+pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Result<Lines, Rule> {
     let max_head = limits.max_head.min(usize::from(u16::MAX));
     let bytes = datagram.get(..max_head).unwrap_or(datagram);
     let first =
         line(bytes, 0).ok_or(if bytes.len() < datagram.len() { Rule::TooLarge } else { Rule::StartLine })?;
     let mut lines = Lines {
         start: Span::new(0, first.end),
-        slots: Slots::new(),
         end: first.next,
         fault: (!first.clean).then_some(Rule::Control),
         folded: false,
@@ -105,7 +103,13 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits) -> Result<Lines, Rule> {
             return Ok(lines);
         }
         lines.folded |= matches!(bytes.get(line.next), Some(b' ' | b'\t'));
-        lines.add(bytes, from, &line, limits)?;
+        if line.end - from > limits.max_header_line || slots.len() >= limits.max_headers {
+            return Err(Rule::TooLarge);
+        }
+        match slot(bytes, from, line.end) {
+            Some(slot) if line.clean => slots.push(slot),
+            _ => lines.note(if line.clean { Rule::HeaderLine } else { Rule::Control }),
+        }
     }
     // The datagram's end is the section's end when it falls on a line's end (RFC 3261 18.3: UDP frames by itself).
     match bytes.len() < datagram.len() {
@@ -116,18 +120,6 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits) -> Result<Lines, Rule> {
 }
 
 impl Lines {
-    fn add(&mut self, bytes: &[u8], from: usize, line: &Line, limits: &Limits) -> Result<(), Rule> {
-        if line.end - from > limits.max_header_line || self.slots.len() >= limits.max_headers {
-            return Err(Rule::TooLarge);
-        }
-        match slot(bytes, from, line.end) {
-            _ if !line.clean => self.note(Rule::Control),
-            Some(slot) => self.slots.push(slot),
-            None => self.note(Rule::HeaderLine),
-        }
-        Ok(())
-    }
-
     fn note(&mut self, rule: Rule) {
         self.fault.get_or_insert(rule);
     }
@@ -135,18 +127,27 @@ impl Lines {
 
 /// `field-name *( SP / HTAB ) ":" *( SP / HTAB ) value` (RFC 3261 7.3.1).
 fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
-    let name_end = run(bytes, from, TOKEN);
-    let colon = skip_space(bytes, name_end);
-    if name_end == from || bytes.get(colon) != Some(&b':') {
+    let line = bytes.get(from..line_end)?;
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let name_end = from + trimmed(line.get(..colon)?);
+    let name_text = bytes.get(from..name_end)?;
+    let name = Name::from_token(name_text);
+    // A known name needs no look at its characters.
+    if name == Name::Other && !is_all(name_text, TOKEN) {
         return None;
     }
-    let value = skip_space(bytes, colon + 1);
-    let mut end = line_end.max(value);
-    while end > value && matches!(bytes.get(end - 1), Some(b' ' | b'\t')) {
-        end -= 1;
-    }
-    let name = Name::from_token(bytes.get(from..name_end)?);
+    let end = from + trimmed(line);
+    let value = skip_space(bytes, from + colon + 1).min(end);
     Some(Slot { name, name_text: Span::new(from, name_end), value: Span::new(value, end) })
+}
+
+/// The length without trailing white space.
+fn trimmed(bytes: &[u8]) -> usize {
+    let mut bytes = bytes;
+    while let Some((b' ' | b'\t', rest)) = bytes.split_last() {
+        bytes = rest;
+    }
+    bytes.len()
 }
 
 /// A copy whose folded header lines are joined: the line end becomes spaces, so that no offset moves
@@ -166,11 +167,11 @@ pub(crate) fn unfold(datagram: &[u8]) -> Vec<u8> {
 
 /// The one Content-Length of a header section: `Ok(None)` when absent.
 pub(crate) fn content_length(head: &[u8], limits: &Limits) -> Result<Option<usize>, Rule> {
-    let lines = scan(head, limits)?;
-    if lines.folded {
+    let mut slots = Slots::new();
+    if scan(head, limits, &mut slots)?.folded {
         return content_length(&unfold(head), limits);
     }
-    let mut found = lines.slots.iter().filter(|slot| slot.name == Name::ContentLength);
+    let mut found = slots.iter().filter(|slot| slot.name == Name::ContentLength);
     let Some(slot) = found.next() else { return Ok(None) };
     if found.next().is_some() {
         return Err(Rule::Repeated(Name::ContentLength));

@@ -2,14 +2,23 @@
 
 use super::{Rule, Span};
 use crate::header::Malformed;
-use crate::header::scan::{TOKEN, is_all};
+use crate::header::scan::{TOKEN, run};
 use crate::{Limits, Method, Uri};
 
 /// The first line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Start {
-    Request { method: Method, method_text: Span, uri: Span },
-    Response { status: u16, reason: Span },
+    /// Nothing read yet; never in a message that leaves the parser.
+    Unread,
+    Request {
+        method: Method,
+        method_text: Span,
+        uri: Span,
+    },
+    Response {
+        status: u16,
+        reason: Span,
+    },
 }
 
 /// Reads the first line as well as it can be read, with the rule it breaks.
@@ -37,28 +46,34 @@ fn status_line(head: &str, line: &str) -> Result<Start, Rule> {
     Ok(Start::Response { status, reason: Span::of(reason, head) })
 }
 
-/// `Method SP Request-URI SP SIP-Version`, each space exactly one. A line that errs in its spaces or its URI still
-/// tells the method, so that the request can be refused in place.
+/// `Method SP Request-URI SP SIP-Version`, each space exactly one.
 fn request_line(head: &str, line: &str, limits: &Limits) -> (Option<Start>, Option<Rule>) {
-    let Some((method_text, rest)) =
-        line.split_once(' ').filter(|(method, _)| is_all(method.as_bytes(), TOKEN))
-    else {
-        return (None, Some(Rule::StartLine));
-    };
-    let Some((uri, version)) = rest.trim_end().rsplit_once(' ').filter(|(_, version)| is_version(version))
-    else {
-        return (None, Some(Rule::StartLine));
-    };
-    let fault = if !version.eq_ignore_ascii_case("SIP/2.0") {
-        Some(Rule::Version)
-    } else if uri.contains(' ') || rest.ends_with(' ') {
-        Some(Rule::StartLine)
-    } else {
-        request_uri(uri, limits).err()
+    let method_end = run(line.as_bytes(), 0, TOKEN);
+    let method_text = line.get(..method_end).unwrap_or_default();
+    let rest = line.get(method_end..).and_then(|rest| rest.strip_prefix(' ')).filter(|_| method_end > 0);
+    let (uri, fault) = match rest.map(|rest| (rest, rest.strip_suffix(" SIP/2.0"))) {
+        Some((_, Some(uri))) => (uri, request_uri(uri, limits).err()),
+        Some((rest, None)) => match odd_request_line(rest, limits) {
+            Some(found) => found,
+            None => return (None, Some(Rule::StartLine)),
+        },
+        None => return (None, Some(Rule::StartLine)),
     };
     let method = Method::from_token(method_text.as_bytes());
     let start = Start::Request { method, method_text: Span::of(method_text, head), uri: Span::of(uri, head) };
     (Some(start), fault)
+}
+
+/// A line that errs in its version or in the spaces behind it still tells the method and the URI, so that the request
+/// can be refused in place. The version may be in small letters (RFC 3261 7.1).
+fn odd_request_line<'a>(rest: &'a str, limits: &Limits) -> Option<(&'a str, Option<Rule>)> {
+    let (uri, version) = rest.trim_end().rsplit_once(' ').filter(|(_, version)| is_version(version))?;
+    let fault = match version.eq_ignore_ascii_case("SIP/2.0") {
+        false => Some(Rule::Version),
+        true if rest.ends_with([' ', '\t']) => Some(Rule::StartLine),
+        true => request_uri(uri, limits).err(),
+    };
+    Some((uri, fault))
 }
 
 fn is_version(text: &str) -> bool {
@@ -70,7 +85,10 @@ fn request_uri(text: &str, limits: &Limits) -> Result<(), Rule> {
     if text.len() > limits.max_uri {
         return Err(Rule::UriTooLong);
     }
-    let uri = Uri::parse(text).map_err(Rule::RequestUri)?;
+    let uri = Uri::parse(text).map_err(|malformed| match text.contains(' ') {
+        true => Rule::StartLine,
+        false => Rule::RequestUri(malformed),
+    })?;
     match uri.headers() {
         "" => Ok(()),
         _ => Err(Rule::RequestUri(Malformed::new("headers not allowed", "RFC 3261 19.1.1"))),
