@@ -9,7 +9,7 @@ use crate::rtp::Ssrc;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// How long after the start, an answer or the first bridging a source may be learned.
+/// How long after the start, a new address in the SDP or the first bridging a source may be learned.
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// The latch of one leg.
@@ -34,11 +34,10 @@ impl Latch {
         }
     }
 
-    /// The call is answered or bridged only now: a peer that was silent so far may still be learned.
-    pub(crate) fn reopen(&mut self, now: Instant) {
-        if self.learned.is_none() {
-            self.open_until = now + WINDOW;
-        }
+    /// The call begins: who sent something while it rang, when a peer is silent, has no claim to it.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.learned = self.learned.filter(|&(address, _)| self.rank(address) == EXACT);
+        self.open_until = now + WINDOW;
     }
 
     /// Where to send.

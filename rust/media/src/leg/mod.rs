@@ -101,10 +101,10 @@ impl Leg {
 
     /// The leg is bridged now.
     pub(crate) fn on_bridged(&mut self, now: Instant) {
-        self.was_bridged = true;
+        let first = !std::mem::replace(&mut self.was_bridged, true);
         self.heard = now;
-        if let Some(rtp) = self.transport.rtp() {
-            rtp.latch.reopen(now);
+        if let Some(rtp) = self.transport.rtp().filter(|_| first) {
+            rtp.latch.begin(now);
         }
         self.interrupt();
     }

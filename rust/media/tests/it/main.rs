@@ -10,6 +10,7 @@
     reason = "a test that panics has failed, and virtual time begins at some real instant"
 )]
 
+mod browser;
 mod codec;
 mod corpus;
 mod dtls;
