@@ -10,10 +10,15 @@ LegId = int
 Codec = Literal["PCMU", "PCMA", "opus"]
 
 class EngineError(Exception):
-    """The engine could not start or a command was refused: `code` is a stable word, the message says the fix."""
+    """The engine could not start or refused a command: `code` is a stable word, the message says the fix.
 
-    code: str      # e.g. "address_in_use", "permission", "no_ports", "unknown_leg", "wrong_state", "not_acceptable", "bad_sdp", "queue_full", "stopped"
-    setting: str | None   # the setting to change ("SIP_PORT"), where one is at fault
+    Codes: address_in_use, address_unavailable, permission, invalid, no_ports, exhausted, unknown_leg,
+    wrong_state, not_acceptable, bad_sdp, queue_full, stopped, internal.
+    """
+
+    code: str
+    setting: str | None
+    """The setting to change ("SIP_PORT"), where one is at fault."""
 
 @final
 class Incoming:
@@ -27,7 +32,7 @@ class Incoming:
     to_uri: str
     source: tuple[str, int]
     local: tuple[str, int]
-    codecs: list[str]                   # codecs the SDP offer names, in its order; empty for a late offer
+    codecs: list[str]  # codecs the SDP offer names, in its order; empty for a late offer
     def header(self, name: str) -> str | None: ...
     def headers(self) -> list[tuple[str, str]]: ...
 
@@ -72,10 +77,23 @@ class Ended:
 
     leg: LegId
     by: Literal["local", "remote", "system"]
-    cause: Literal["bye", "cancel", "rejected", "timeout", "no_ack", "transport_error", "unreachable",
-                   "not_acceptable", "media_timeout", "ice_failed", "dtls_failed", "closed", "error"]
-    status: int | None                  # the SIP status that ended it, if any
-    reason: str                         # plain words
+    cause: Literal[
+        "bye",
+        "cancel",
+        "rejected",
+        "timeout",
+        "no_ack",
+        "transport_error",
+        "unreachable",
+        "not_acceptable",
+        "media_timeout",
+        "ice_failed",
+        "dtls_failed",
+        "closed",
+        "error",
+    ]
+    status: int | None  # the SIP status that ended it, if any
+    reason: str  # plain words
     stats: LegStats | None
 
 @final
@@ -85,7 +103,7 @@ class Done:
     correlation: int
     leg: LegId
     error: EngineError | None
-    sdp: str | None                     # accept_offer, create_offer
+    sdp: str | None  # accept_offer, create_offer
     codec: str | None
 
 Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Ended | Done
@@ -105,7 +123,7 @@ class LegStats:
 
 @final
 class EngineStats:
-    """Counters since the start; `drops` maps `plane.reason` (e.g. "sip.parse", "rtp.unknown_source") to counts."""
+    """Counters since the start; `drops` maps `plane.reason` ("sip.malformed", "srtp.auth") to counts."""
 
     sip_messages_received: int
     sip_messages_sent: int
@@ -133,8 +151,8 @@ class Engine:
         sip_port: int,
         sip_public_address: str | None = None,
         rtp_port_range: tuple[int, int] = (20000, 29999),
-        webrtc_host: str | None = None,       # None: as sip_host
-        webrtc_port: int = 40000,             # worker i listens on webrtc_port + i; 0: any
+        webrtc_host: str | None = None,  # None: as sip_host
+        webrtc_port: int = 40000,  # worker i listens on webrtc_port + i; 0: any
         media_workers: int = 1,
         user_agent: str = "telephony-gateway",
         media_timeout: float = 60.0,
@@ -153,19 +171,21 @@ class Engine:
         self,
         leg: LegId,
         *,
-        uri: str,                             # Request-URI
+        uri: str,  # Request-URI
         from_uri: str,
         from_display: str = "",
-        next_hop: str | None = None,          # sip: URI or host:port to send to; None: the Request-URI's host
+        next_hop: str | None = None,  # sip: URI or host:port to send to; None: the Request-URI's host
         codecs: list[str],
         headers: list[tuple[str, str]] = [],
         timeout: float = 60.0,
     ) -> int: ...
     def ring(self, leg: LegId, *, codecs: list[str], status: int = 180) -> int:
-        """Negotiate the caller's offer and send the provisional; 488 and Ended(not_acceptable) if nothing is common."""
+        """Negotiate the offer, send the provisional; 488 and Ended(not_acceptable) if nothing is common."""
     def answer(self, leg: LegId) -> int:
         """Send 200 with the SDP answer (rings first, silently, if ring was not called)."""
-    def reject(self, leg: LegId, status: int, reason: str | None = None, headers: list[tuple[str, str]] = []) -> int: ...
+    def reject(
+        self, leg: LegId, status: int, reason: str | None = None, headers: list[tuple[str, str]] = []
+    ) -> int: ...
     def hangup(self, leg: LegId, reason: str | None = None) -> int:
         """CANCEL, BYE or close, as the leg's state demands; harmless on a leg that is gone."""
     def accept_offer(self, leg: LegId, sdp: str, codecs: list[str]) -> int: ...

@@ -1,0 +1,321 @@
+"""The asyncio face of the Rust engine: one reader, one drain, one callback; it serves `calls.ports.Engine`.
+
+The only module that imports the extension. Its events become those of `calls.events` here, its errors those
+of the `GatewayError` tree. Commands with a result wait for the `Done` event that carries their correlation.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from telephony_gateway import _core
+from telephony_gateway.calls import events
+from telephony_gateway.calls.model import LegStats
+from telephony_gateway.errors import (
+    ConfigError,
+    EngineFailure,
+    GatewayError,
+    Invalid,
+    NotAcceptable,
+    Overloaded,
+    WrongState,
+)
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+BATCH = 256
+"""Events taken per wake-up, so that a flood of them does not hold the loop."""
+COMMAND_TIMEOUT = 10.0
+"""Far above what any command takes; passing it means that the engine is sick."""
+
+
+class EngineClient:
+    """Owns the extension's engine from `start` to `stop`. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        sip_host: str,
+        sip_port: int,
+        sip_public_address: str | None = None,
+        rtp_port_range: tuple[int, int] = (20000, 29999),
+        webrtc_host: str | None = None,
+        webrtc_port: int = 40000,
+        media_workers: int = 1,
+        user_agent: str = "telephony-gateway",
+        media_timeout: float = 60.0,
+        event_capacity: int = 8192,
+    ) -> None:
+        self._build = functools.partial(
+            _core.Engine,
+            sip_host=sip_host,
+            sip_port=sip_port,
+            sip_public_address=sip_public_address,
+            rtp_port_range=rtp_port_range,
+            webrtc_host=webrtc_host,
+            webrtc_port=webrtc_port,
+            media_workers=media_workers,
+            user_agent=user_agent,
+            media_timeout=media_timeout,
+            event_capacity=event_capacity,
+        )
+        self._engine: _core.Engine | None = None
+        self._on_event: Callable[[events.Event], None] = _ignore
+        self._waiting: dict[int, asyncio.Future[_core.Done]] = {}
+
+    async def start(self, on_event: Callable[[events.Event], None]) -> None:
+        """Bind and start the threads; `ConfigError` names the setting that does not work."""
+        try:
+            self._engine = await asyncio.to_thread(self._build)
+        except _core.EngineError as error:
+            raise _translate(error) from None
+        self._on_event = on_event
+        asyncio.get_running_loop().add_reader(self._engine.fileno(), self._drain)
+
+    async def stop(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the threads keep it, not this task
+        """Hang up what is left, wait for the threads, deliver the last events; idempotent."""
+        engine = self._engine
+        if engine is None:
+            return
+        await asyncio.to_thread(engine.stop, timeout)
+        asyncio.get_running_loop().remove_reader(engine.fileno())
+        while self._drain():
+            pass
+        self._engine = None
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(EngineFailure("the engine was stopped", reason="stopped"))
+
+    @property
+    def sip_address(self) -> tuple[str, int]:
+        """Where SIP is listened for."""
+        return self._running.sip_address
+
+    @property
+    def webrtc_addresses(self) -> list[tuple[str, int]]:
+        """Where browsers' media is listened for, one per worker."""
+        return self._running.webrtc_addresses
+
+    def new_sip_leg(self, beside: int | None = None) -> int:
+        """A number for a leg to be dialled, on the media worker of `beside`."""
+        return self._call(lambda engine: engine.new_sip_leg(beside))
+
+    def new_webrtc_leg(self, beside: int | None = None) -> int:
+        """A browser's leg, on the media worker of `beside`."""
+        return self._call(lambda engine: engine.new_webrtc_leg(beside))
+
+    def dial(
+        self,
+        leg: int,
+        *,
+        uri: str,
+        from_uri: str,
+        from_display: str = "",
+        next_hop: str | None = None,
+        codecs: Sequence[str],
+        headers: Sequence[tuple[str, str]] = (),
+        timeout: float = 60.0,
+    ) -> None:
+        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow."""
+        self._call(
+            lambda engine: engine.dial(
+                leg,
+                uri=uri,
+                from_uri=from_uri,
+                from_display=from_display,
+                next_hop=next_hop,
+                codecs=list(codecs),
+                headers=list(headers),
+                timeout=timeout,
+            )
+        )
+
+    async def ring(self, leg: int, *, codecs: Sequence[str], status: int = 180) -> str:
+        """Negotiate the offer, send the provisional, return the codec ("" if the caller is yet to answer)."""
+        done = await self._ask(lambda engine: engine.ring(leg, codecs=list(codecs), status=status))
+        return done.codec or ""
+
+    async def answer(self, leg: int) -> None:
+        """Send 200 with the SDP answer."""
+        await self._ask(lambda engine: engine.answer(leg))
+
+    def reject(
+        self, leg: int, status: int, reason: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Refuse an incoming leg."""
+        self._call(lambda engine: engine.reject(leg, status, reason, list(headers)))
+
+    def hangup(self, leg: int, reason: str | None = None) -> None:
+        """CANCEL, BYE or close, as the leg's state demands; harmless on a leg that is gone."""
+        self._call(lambda engine: engine.hangup(leg, reason))
+
+    async def accept_offer(self, leg: int, sdp: str, codecs: Sequence[str]) -> str:
+        """Take a browser's offer; returns the SDP answer. `NotAcceptable` when nothing in it is usable."""
+        done = await self._ask(lambda engine: engine.accept_offer(leg, sdp, list(codecs)))
+        return done.sdp or ""
+
+    async def create_offer(self, leg: int, codecs: Sequence[str]) -> str:
+        """An SDP offer for a browser."""
+        done = await self._ask(lambda engine: engine.create_offer(leg, list(codecs)))
+        return done.sdp or ""
+
+    async def accept_answer(self, leg: int, sdp: str) -> None:
+        """Take a browser's answer to our offer."""
+        await self._ask(lambda engine: engine.accept_answer(leg, sdp))
+
+    def add_candidate(self, leg: int, candidate: str | None) -> None:
+        """A trickled ICE candidate; None ends them."""
+        self._call(lambda engine: engine.add_candidate(leg, candidate))
+
+    async def bridge(self, first: int, second: int) -> None:
+        """Join two legs' media."""
+        await self._ask(lambda engine: engine.bridge(first, second))
+
+    def unbridge(self, leg: int) -> None:
+        """Part a leg from its peer."""
+        self._call(lambda engine: engine.unbridge(leg))
+
+    def send_digits(self, leg: int, digits: str, duration: float = 0.1) -> None:
+        """Send RFC 4733 digits to the leg's peer."""
+        self._call(lambda engine: engine.send_digits(leg, digits, duration))
+
+    def leg_stats(self, leg: int) -> LegStats | None:
+        """Media counters of a running leg."""
+        return _leg_stats(self._call(lambda engine: engine.leg_stats(leg)))
+
+    def stats(self) -> _core.EngineStats:
+        """Counters of the whole engine."""
+        return self._running.stats()
+
+    def refuse_new(self, refuse: bool) -> None:
+        """New INVITEs get 503 with Retry-After (draining)."""
+        self._call(lambda engine: engine.refuse_new(refuse))
+
+    @property
+    def _running(self) -> _core.Engine:
+        if self._engine is None:
+            raise EngineFailure("the engine is not running", reason="stopped")
+        return self._engine
+
+    def _call(self, command: Callable[[_core.Engine], T]) -> T:
+        try:
+            return command(self._running)
+        except _core.EngineError as error:
+            raise _translate(error) from None
+
+    async def _ask(self, command: Callable[[_core.Engine], int]) -> _core.Done:
+        correlation = self._call(command)
+        waiting = self._waiting[correlation] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                done: _core.Done = await waiting
+        except TimeoutError:
+            raise EngineFailure("the engine does not answer", reason="timeout") from None
+        finally:
+            self._waiting.pop(correlation, None)
+        if done.error is not None:
+            raise _translate(done.error)
+        return done
+
+    def _drain(self) -> bool:
+        """Deliver a batch; if more wait, the descriptor stays readable and the loop calls again."""
+        batch = self._running.poll_events(BATCH)
+        for event in batch:
+            try:
+                self._deliver(event)
+            except Exception:
+                log.exception("event handler failed", event_type=type(event).__name__, leg=event.leg)
+        return bool(batch)
+
+    def _deliver(self, event: _core.Event) -> None:
+        if not isinstance(event, _core.Done):
+            self._on_event(_neutral(event))
+            return
+        waiting = self._waiting.get(event.correlation)
+        if waiting is not None:
+            if not waiting.done():
+                waiting.set_result(event)
+        elif event.error is not None:
+            log.warning(
+                "engine refused a command", leg=event.leg, code=event.error.code, error=str(event.error)
+            )
+
+
+def _ignore(event: events.Event) -> None:
+    """Nobody listens yet."""
+
+
+def _neutral(event: _core.Event) -> events.Event:
+    """The extension's event in the words of the call control."""
+    match event:
+        case _core.Incoming():
+            return events.Incoming(
+                leg=event.leg,
+                sip_call_id=event.sip_call_id,
+                request_uri=event.request_uri,
+                from_uri=event.from_uri,
+                from_display=event.from_display,
+                to_uri=event.to_uri,
+                source=event.source,
+                local=event.local,
+                codecs=event.codecs,
+                message=event,
+            )
+        case _core.Ringing():
+            return events.Ringing(leg=event.leg, status=event.status)
+        case _core.Answered():
+            return events.Answered(leg=event.leg, codec=event.codec, sip_call_id=event.sip_call_id)
+        case _core.Confirmed():
+            return events.Confirmed(leg=event.leg)
+        case _core.Connected():
+            return events.Connected(leg=event.leg)
+        case _core.Digit():
+            return events.Digit(leg=event.leg, digit=event.digit, duration=event.duration)
+        case _core.Ended():
+            return events.Ended(
+                leg=event.leg,
+                by=event.by,
+                cause=event.cause,
+                status=event.status,
+                reason=event.reason,
+                stats=_leg_stats(event.stats),
+            )
+        case _core.Done():
+            raise AssertionError("the answer to a command is no event of a call")
+
+
+def _leg_stats(stats: _core.LegStats | None) -> LegStats | None:
+    if stats is None:
+        return None
+    return LegStats(
+        codec=stats.codec,
+        packets_received=stats.packets_received,
+        packets_sent=stats.packets_sent,
+        bytes_received=stats.bytes_received,
+        bytes_sent=stats.bytes_sent,
+        packets_lost=stats.packets_lost,
+        jitter=stats.jitter,
+        round_trip=stats.round_trip,
+    )
+
+
+def _translate(error: _core.EngineError) -> GatewayError:
+    """The extension's error as one of ours; what no user can have caused stays an `EngineFailure`."""
+    message = str(error)
+    if error.setting is not None and error.code != "no_ports":
+        return ConfigError(error.setting, message)
+    match error.code:
+        case "not_acceptable" | "bad_sdp":
+            return NotAcceptable(message)
+        case "wrong_state":
+            return WrongState(message)
+        case "invalid":
+            return Invalid(message)
+        case "queue_full" | "no_ports" | "exhausted":
+            return Overloaded(message, retry_after=1.0)
+        case code:
+            return EngineFailure(message, reason=code)
