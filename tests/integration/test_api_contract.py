@@ -15,15 +15,14 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance, unsuppor
 
 from tests.unit.api.world import World, world
 
-# A schema cannot say everything: a number needs a trunk, a cursor must be ours (422 with its path). And 405 for
-# methods that are not told is proven in tests/unit/api/test_errors.py.
+# A schema cannot say everything: a number needs a trunk, a cursor must be ours (422 with its path). And 405
+# for methods that are not told is proven in tests/unit/api/test_errors.py.
 EXCLUDED = [positive_data_acceptance, unsupported_method]
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[World]:
-    """A gateway on a loopback port, in a loop and thread of its own: schemathesis calls it like any client.
-    """
+    """A gateway in a loop and thread of its own: schemathesis calls it like any client."""
     ready = threading.Event()
     found: list[World] = []
     loop = asyncio.new_event_loop()

@@ -15,11 +15,12 @@ from msgspec import UNSET
 from telephony_gateway.api import frames
 from telephony_gateway.api.auth import Keys, presented
 from telephony_gateway.api.context import CONTEXT
+from telephony_gateway.api.middleware.observe import OBSERVATION
 from telephony_gateway.api.middleware.rate import client_of
 from telephony_gateway.api.problems import RequestError
 from telephony_gateway.api.socket import FrameBudget, Socket
 from telephony_gateway.calls.manager import Manager
-from telephony_gateway.errors import GatewayError, Overloaded, RateLimited, Unauthorized
+from telephony_gateway.errors import GatewayError, Overloaded, RateLimited, Unauthorized, WrongState
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,12 @@ INTRODUCTION_TIMEOUT = 30.0
 MAX_SOCKETS = 4096
 MAX_STRANGERS = 64
 """Sockets of one address that have not said yet who they are."""
+
+MAX_NAMES = 32
+"""Names that one socket may register."""
+
+MAX_WRONG_KEYS = 5
+"""Guesses of one socket; its next try costs a new connection, which the rate limit counts."""
 
 
 class Sockets:
@@ -61,6 +68,7 @@ class Sockets:
         if not response.can_prepare(request):
             raise RequestError(426, "upgrade_required", "this is a WebSocket: connect with an upgrade")
         await response.prepare(request)
+        request[OBSERVATION].finish(response.status)
         socket = Socket(response, request, authenticated=authenticated)
         conversation = _Conversation(socket, response, self._keys, request.app[CONTEXT].manager, client)
         self._open[socket.id] = conversation
@@ -104,6 +112,7 @@ class _Conversation:
         self._keys = keys
         self._manager = manager
         self._budget = FrameBudget()
+        self._wrong_keys = 0
         self._known = socket.authenticated
 
     @property
@@ -180,6 +189,9 @@ class _Conversation:
 
     async def authenticate(self, frame: frames.Authenticate, request_id: Any) -> None:
         if self._keys.required and not self._keys.match(frame.api_key):
+            self._wrong_keys += 1
+            if self._wrong_keys >= MAX_WRONG_KEYS:
+                self._socket.close(WSCloseCode.POLICY_VIOLATION, b"too many wrong keys")
             raise Unauthorized("this API key is not known")
         self._known = True
         if not self._socket.authenticated:
@@ -190,6 +202,8 @@ class _Conversation:
     async def register(self, frame: frames.Register, request_id: Any) -> None:
         if not self._socket.authenticated:
             raise Unauthorized("authenticate first")
+        if len(self._socket.names) >= MAX_NAMES and frame.browser not in self._socket.names:
+            raise WrongState(f"a socket can register {MAX_NAMES} names")
         self._socket.names |= {frame.browser}
         self._socket.send(frames.Registered(request_id=request_id, browser=frame.browser))
         self._manager.connect(self._socket)

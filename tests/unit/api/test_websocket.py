@@ -311,6 +311,31 @@ async def test_a_silent_stranger_is_sent_away(guarded: World, monkeypatch: pytes
         await known.alive()
 
 
+async def test_guessing_keys_ends_the_socket(guarded: World) -> None:
+    async with guarded.socket() as stranger:
+        for _ in range(websocket.MAX_WRONG_KEYS - 1):
+            await stranger.ask("error", type="authenticate", api_key="guess")
+        await stranger.send(type="authenticate", api_key="guess")
+        assert await stranger.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+
+
+async def test_names_are_bounded(gateway: World) -> None:
+    async with gateway.socket() as browser:
+        for number in range(websocket.MAX_NAMES):
+            await browser.ask("registered", type="register", browser=f"name{number}")
+        await browser.ask("registered", type="register", browser="name0")
+        refused = await browser.ask("error", type="register", browser="another")
+        assert refused["code"] == "wrong_state"
+
+
+async def test_an_upgrade_is_counted_when_it_happens(gateway: World) -> None:
+    async with gateway.socket() as browser:
+        await browser.alive()
+        assert gateway.counts.requests == [("GET", "/ws", 101)]
+    await asyncio.sleep(0.05)
+    assert gateway.counts.requests == [("GET", "/ws", 101)]
+
+
 async def test_sockets_are_bounded(guarded: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "MAX_STRANGERS", 1)
     monkeypatch.setattr(websocket, "MAX_SOCKETS", 3)

@@ -18,13 +18,32 @@ QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: logged at debug."""
 
 
+class Observation:
+    """One request from its arrival to its answer; only the first `finish` tells."""
+
+    def __init__(self, telemetry: Telemetry, request: web.Request) -> None:
+        self._telemetry = telemetry
+        self._request = request
+        self._began = time.perf_counter()
+        self._finished = False
+
+    def finish(self, status: int) -> None:
+        """The answer is known. A WebSocket says so at its upgrade: how long it stays open is no latency."""
+        if not self._finished:
+            self._finished = True
+            _report(self._telemetry, self._request, status, time.perf_counter() - self._began)
+
+
+OBSERVATION = web.RequestKey("observation", Observation)
+
+
 def observe(telemetry: Telemetry) -> Middleware:
     """Name, time, count and log each request."""
 
     @web.middleware
     async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = request_id(request)
-        began = time.perf_counter()
+        request[OBSERVATION] = observation = Observation(telemetry, request)
         with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
             status = 499  # what stays when the client leaves before an answer
             try:
@@ -32,7 +51,7 @@ def observe(telemetry: Telemetry) -> Middleware:
                 status = response.status
                 return response
             finally:
-                _report(telemetry, request, status, time.perf_counter() - began)
+                observation.finish(status)
 
     return observed
 
