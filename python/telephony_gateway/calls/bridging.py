@@ -11,7 +11,7 @@ from telephony_gateway.calls.legs import Legs, browser_side
 from telephony_gateway.calls.live import LiveCall, Participant
 from telephony_gateway.calls.model import Ending
 from telephony_gateway.calls.ports import Engine
-from telephony_gateway.errors import EngineFailure, WrongState
+from telephony_gateway.errors import GatewayError, WrongState
 
 ANSWER_FAILED = Ending(
     status="failed", cause="unspecified", source="system", reason="the call could not be answered"
@@ -61,7 +61,7 @@ class Bridging:
     async def _bridge(self, live: LiveCall, participant: Participant, leg: LegId) -> None:
         try:
             await self._engine.bridge(live.anchor, leg)
-        except EngineFailure:
+        except GatewayError:
             # One of the legs may have ended meanwhile: then this is no fault of the engine.
             live.require(participant)
             raise
@@ -71,7 +71,7 @@ class Bridging:
         live.answering = True
         try:
             await self._engine.answer(live.anchor)
-        except EngineFailure:
+        except GatewayError:
             # Usually the caller cancelled first, and its `Ended` is on the way or here.
             self._closing.finish(live, ANSWER_FAILED)
             raise WrongState("the caller is gone") from None

@@ -11,6 +11,7 @@ from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall, LiveCalls, Participant
 from telephony_gateway.calls.model import Ending
 from telephony_gateway.calls.policy import Policy
+from telephony_gateway.errors import GatewayError, Overloaded
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +21,13 @@ FAULT = Ending(
     source="system",
     sip_response_code=500,
     reason="a fault inside the gateway",
+)
+NO_ROOM = Ending(
+    status="failed",
+    cause="unspecified",
+    source="system",
+    sip_response_code=503,
+    reason="the gateway has no room for the call",
 )
 
 
@@ -63,12 +71,9 @@ class Closing:
 
     def fail(self, live: LiveCall, error: BaseException) -> None:
         """Something went wrong in the handling of this call: log it once; only this call ends."""
-        if live.call.over:
-            log.error("fault after the end of a call", call_id=str(live.call.id), exc_info=error)
-            return
-        log.error("call failed by a fault", call_id=str(live.call.id), exc_info=error)
+        _say(live, error)
         with contained(lambda _error: self._abandon(live)):
-            self.finish(live, FAULT)
+            self.finish(live, NO_ROOM if isinstance(error, Overloaded) else FAULT)
 
     def settle(self, live: LiveCall) -> None:
         """After a leg's end: forget a call that is over once its last leg is gone and it has lingered."""
@@ -97,3 +102,12 @@ class Closing:
         if live.legs:
             log.error("legs never ended", call_id=str(live.call.id), legs=len(live.legs))
             self._calls.forget(live)
+
+
+def _say(live: LiveCall, error: BaseException) -> None:
+    call_id = str(live.call.id)
+    if isinstance(error, GatewayError):
+        # The engine refused a command of ours and said why: a traceback would add nothing.
+        log.error("call failed", call_id=call_id, code=error.code, error=error.message, over=live.call.over)
+    else:
+        log.error("call failed by a fault", call_id=call_id, exc_info=error, over=live.call.over)

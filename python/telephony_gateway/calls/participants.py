@@ -18,7 +18,7 @@ from telephony_gateway.calls.model import Call, Session
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Browser, Engine
 from telephony_gateway.calls.tickets import Tickets
-from telephony_gateway.errors import EngineFailure, Invalid, WrongState
+from telephony_gateway.errors import GatewayError, Invalid, WrongState
 
 _DIGITS = re.compile(r"[0-9A-D*#]{1,32}")
 
@@ -152,7 +152,7 @@ class Participants:
             if not participant.ready and participant.leg == number:
                 participant.leg = None
                 self._legs.drop(live, number)
-            if isinstance(error, EngineFailure):
+            if isinstance(error, GatewayError):
                 # The leg may have ended meanwhile, with its call or its browser: no fault of the engine.
                 live.require(participant)
             raise

@@ -62,7 +62,7 @@ def is_diallable(number: str) -> bool:
 def escape_user(user: str) -> str:
     """As a SIP user part: `#` is not allowed there unescaped (RFC 3261 25.1)."""
     return "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_.!~*'()&=+$,?/") else _percent(c) for c in user
+        c if c.isascii() and (c.isalnum() or c in "-_.!~*'()&=+$,/") else _percent(c) for c in user
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from telephony_gateway.calls.frames import CallEnded, IncomingCall
-from telephony_gateway.errors import EngineFailure, NotAcceptable, WrongState
+from telephony_gateway.errors import EngineFailure, NotAcceptable, Overloaded, WrongState
 from tests.unit.calls.world import START, FakeBrowser, World, settle
 
 
@@ -234,6 +234,22 @@ async def test_a_useless_offer_does_not_end_the_call(world: World) -> None:
     world.engine.faults.clear()
     await world.manager.offer(browser, call.id, "o")
     assert (await world.manager.find_call(call.id)).status == "in-progress"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Overloaded("no ports are free"), 503),
+        (EngineFailure("the engine does not answer", reason="timeout"), 500),
+    ],
+)
+async def test_the_engine_cannot_ring(world: World, error: Exception, status: int) -> None:
+    world.browser()
+    world.engine.faults["ring"] = error
+    leg = world.invite()
+    await settle()
+    assert world.engine.of("reject") == [(leg, status)]
+    assert world.only().status == "failed"
 
 
 async def test_no_common_codec(world: World) -> None:
