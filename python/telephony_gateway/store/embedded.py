@@ -252,6 +252,7 @@ class EmbeddedPostgres:
             await asyncio.sleep(0.2)
 
     async def _launch_once(self) -> bool:
+        self._clear_stale_lock()
         self._log_start = self._trim_log()
         output = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -259,6 +260,15 @@ class EmbeddedPostgres:
         finally:
             os.close(output)
         return await self._becomes_ready(self._process)
+
+    def _clear_stale_lock(self) -> None:
+        """After a power cut the pid in postmaster.pid may be another program's by now, for which the server
+        would wait in vain. We hold the folder's lock, so what is not a living postgres is no server of it.
+        """
+        pid = next(iter(self._pid_file()), "").strip()
+        if pid and not _is_postgres(pid):
+            log.warning("stale lock of embedded postgres removed", pid=pid)
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
         settings = {**self._settings, "unix_socket_directories": str(self._sockets)}
@@ -339,6 +349,15 @@ class EmbeddedPostgres:
                 await asyncio.wait_for(_exit_of(process), self._stop_timeout)
                 return
             log.warning("embedded postgres does not stop", signal=ending.name, pid=process.pid)
+
+
+def _is_postgres(pid: str) -> bool:
+    """False for a process that surely is something else, or dead and not yet buried."""
+    try:
+        name, _, state = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return True  # gone: the server finds that out itself, and looks for its predecessor's children
+    return name == "postgres" and not state.startswith(" Z")
 
 
 async def _exit_of(process: subprocess.Popen[bytes]) -> int:
