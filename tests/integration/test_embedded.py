@@ -246,7 +246,7 @@ async def test_a_path_too_long_for_a_socket(initialised: Path) -> None:
     server = EmbeddedPostgres(folder)
     dsn = await server.start()
     assert await execute(dsn, "SELECT 1") == 1
-    sockets = server._sockets
+    sockets = server._folders.sockets
     assert len(str(sockets)) < 60
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     await server.stop()

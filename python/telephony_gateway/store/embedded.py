@@ -7,14 +7,11 @@ folder: a lock says who came first.
 
 import asyncio
 import contextlib
-import fcntl
-import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +21,8 @@ from urllib.parse import quote
 import structlog
 
 from telephony_gateway.errors import ConfigError, StoreUnavailable
-from telephony_gateway.store.account import Account, other_homes, own_folder, server_account
 from telephony_gateway.store.binaries import find_binaries
+from telephony_gateway.store.folders import claim, prepare
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +31,9 @@ START_TIMEOUT = 60.0
 LOCK_PATIENCE = 10.0
 """After a kill -9 of gateway and server, the children of the old server may live a few seconds longer."""
 _LOG_LIMIT = 4 << 20
-_SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path less its end, unix(7)
 _HELD = ("lock file", "is already in use", "pre-existing shared memory block")
 
-# Call records: durable (fsync and synchronous_commit stay on), few connections, little memory, no parallel
-# plans.
+# For call records: durable (fsync and synchronous_commit stay on), few connections, little memory.
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -60,9 +55,7 @@ _SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """Starts, watches and stops the server whose data lie under `data_dir`; drive it from the main thread's
-    loop.
-    """
+    """Starts, watches and stops the server of one DATA_DIR; drive it from the main thread's loop."""
 
     def __init__(
         self,
@@ -83,7 +76,7 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """How to connect; valid after `start`."""
-        return f"postgresql://postgres@/postgres?host={quote(str(self._sockets), safe='/')}"
+        return f"postgresql://postgres@/postgres?host={quote(str(self._folders.sockets), safe='/')}"
 
     @property
     def pid(self) -> int | None:
@@ -92,7 +85,7 @@ class EmbeddedPostgres:
 
     async def start(self) -> str:
         """Bring the server up (making its data folder on the first start) and return the dsn."""
-        self._claim()
+        self._lock = claim(self._data_dir)
         try:
             await self._prepare()
             await self._launch()
@@ -114,92 +107,16 @@ class EmbeddedPostgres:
             os.close(self._lock)
             self._lock = None
 
-    def _claim(self) -> None:
-        try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._data_dir / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigError("DATA_DIR", f"{self._data_dir} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
-            os.close(lock)
-            fix = f"{self._data_dir} is in use by another gateway (process {holder}); choose another folder"
-            raise ConfigError("DATA_DIR", fix) from None
-        os.truncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        self._lock = lock
-
     async def _prepare(self) -> None:
-        self._account = server_account(self._data_dir / "postgres")
-        self._home = self._find_home(self._account)
-        self._data = self._home / "data"
-        self._sockets = self._socket_folder()
-        self._binaries = await asyncio.to_thread(
-            find_binaries, self._bin_dir, self._account, self._data_major()
-        )
-        if self._data_major() is None:
+        self._folders = prepare(self._data_dir)
+        major = self._folders.data_major()
+        self._binaries = await asyncio.to_thread(find_binaries, self._bin_dir, self._folders.account, major)
+        if major is None:
             await self._initialise()
 
-    def _find_home(self, account: Account) -> Path:
-        """`DATA_DIR/postgres`, or the place that `DATA_DIR/postgres.location` names because the server's
-        user cannot reach it.
-        """
-        pointer = self._data_dir / "postgres.location"
-        home = Path(pointer.read_text().strip()) if pointer.exists() else self._data_dir / "postgres"
-        if own_folder(home, account):
-            return home
-        if (home / "data").exists():
-            raise ConfigError(
-                "DATA_DIR",
-                f"the user {account.name} may not use {home}; start the gateway as the folder's owner",
-            )
-        for other in other_homes():
-            elsewhere = Path(tempfile.mkdtemp(prefix="postgres-", dir=other))
-            if own_folder(elsewhere, account):
-                with contextlib.suppress(OSError):
-                    home.rmdir()
-                pointer.write_text(f"{elsewhere}\n")
-                log.warning(
-                    "data folder out of reach",
-                    setting="DATA_DIR",
-                    user=account.name,
-                    wanted=str(home),
-                    used=str(elsewhere),
-                )
-                return elsewhere
-        raise ConfigError("DATA_DIR", f"the user {account.name} can use neither {home} nor any other folder")
-
-    def _socket_folder(self) -> Path:
-        """Beside the data, or, where that path is too long for a socket, a short one in the folder for
-        temporary files.
-        """
-        folder = self._home / "run"
-        if len(os.fsencode(folder / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_LIMIT:
-            name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-            folder = Path(tempfile.gettempdir()) / f"telephony-gateway-{name}"
-        if not own_folder(folder, self._account):
-            raise ConfigError(
-                "DATA_DIR", f"{folder} cannot be made a private folder of the user {self._account.name}"
-            )
-        return folder
-
-    def _data_major(self) -> int | None:
-        try:
-            return int((self._data / "PG_VERSION").read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                "DATA_DIR", f"{self._data} is not a sound PostgreSQL folder: {error}"
-            ) from error
-
     async def _initialise(self) -> None:
-        """initdb into a folder beside, then one rename: an interrupted first start leaves nothing half
-        made.
-        """
-        unfinished = self._home / "data.new"
+        """Make the data in a folder beside, then rename: an interrupted first start leaves nothing half made."""
+        unfinished = self._folders.home / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         locale = ["--locale=C.UTF-8"]
         if self._binaries.major >= 17:  # built in: no locale needs to be installed
@@ -217,18 +134,16 @@ class EmbeddedPostgres:
         output, _ = await asyncio.to_thread(process.communicate)
         if process.returncode != 0:
             raise ConfigError(
-                "DATA_DIR", f"initdb failed in {self._home}: {output.decode(errors='replace').strip()[-500:]}"
+                "DATA_DIR",
+                f"initdb failed in {self._folders.home}: {output.decode(errors='replace').strip()[-500:]}",
             )
-        unfinished.rename(self._data)
+        unfinished.rename(self._folders.data)
 
     def _spawn(self, command: list[str], output: int) -> subprocess.Popen[bytes]:
-        """In this thread, which must be the main one: the kernel ends the child when the thread that made
-        it ends.
-        """
+        """In the main thread: the kernel ends the child with the thread that made it (PR_SET_PDEATHSIG)."""
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_launch.py"))]
-        identity = [str(os.getpid()), str(self._account.uid), str(self._account.gid)]
-        # A session of its own: Ctrl-C is for the gateway, which stops the server when the last record is
-        # written.
+        identity = [str(os.getpid()), str(self._folders.account.uid), str(self._folders.account.gid)]
+        # A session of its own: Ctrl-C is for the gateway, which stops the server after the last record.
         return subprocess.Popen(
             launcher + identity + command,
             stdin=subprocess.DEVNULL,
@@ -239,9 +154,7 @@ class EmbeddedPostgres:
         )
 
     async def _launch(self) -> None:
-        """Start the server and wait until it accepts connections; wait for a dying predecessor to let go of
-        the data.
-        """
+        """Start the server until it accepts connections; a dying predecessor may hold the data a while."""
         patience = time.monotonic() + LOCK_PATIENCE
         while not await self._launch_once():
             lines = self._log_tail()
@@ -254,7 +167,7 @@ class EmbeddedPostgres:
     async def _launch_once(self) -> bool:
         self._clear_stale_lock()
         self._log_start = self._trim_log()
-        output = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        output = os.open(self._folders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = self._spawn(self._command(), output)
         finally:
@@ -262,25 +175,24 @@ class EmbeddedPostgres:
         return await self._becomes_ready(self._process)
 
     def _clear_stale_lock(self) -> None:
-        """After a power cut the pid in postmaster.pid may be another program's by now, for which the server
-        would wait in vain. We hold the folder's lock, so what is not a living postgres is no server of it.
+        """Take away a postmaster.pid whose pid is another program's by now, as happens after a power cut.
+
+        The server would wait for that program in vain; and no other gateway's server is here, for we hold the lock.
         """
         pid = next(iter(self._pid_file()), "").strip()
         if pid and not _is_postgres(pid):
             log.warning("stale lock of embedded postgres removed", pid=pid)
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
+            (self._folders.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
-        settings = {**self._settings, "unix_socket_directories": str(self._sockets)}
+        settings = {**self._settings, "unix_socket_directories": str(self._folders.sockets)}
         if self._binaries.major >= 18:  # asynchronous reads are for large tables on idle cores
             settings["io_method"] = "sync"
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [self._binaries.postgres, "-D", str(self._data), *options]
+        return [self._binaries.postgres, "-D", str(self._folders.data), *options]
 
     async def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        """The eighth line of postmaster.pid is `ready` once the server with the pid of the first line
-        accepts connections.
-        """
+        """True once postmaster.pid has this process in its first line and `ready` in its eighth."""
         deadline = time.monotonic() + START_TIMEOUT
         while process.poll() is None:
             lines = self._pid_file()
@@ -295,38 +207,33 @@ class EmbeddedPostgres:
 
     def _pid_file(self) -> list[str]:
         try:
-            return (self._data / "postmaster.pid").read_text().splitlines()
+            return (self._folders.data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return []
-
-    @property
-    def _log_path(self) -> Path:
-        return self._home / "postgres.log"
 
     def _trim_log(self) -> int:
         """Start a new log when the old one has grown; returns where the coming lines begin."""
         try:
-            size = self._log_path.stat().st_size
+            size = self._folders.log.stat().st_size
         except FileNotFoundError:
             return 0
         if size > _LOG_LIMIT:
-            self._log_path.replace(self._log_path.with_suffix(".log.1"))
+            self._folders.log.replace(self._folders.log.with_suffix(".log.1"))
             return 0
         return size
 
     def _log_tail(self) -> str:
-        with self._log_path.open("rb") as lines:
+        with self._folders.log.open("rb") as lines:
             lines.seek(self._log_start)
             return lines.read(64 << 10).decode(errors="replace").strip()[-1000:]
 
     async def _keep_alive(self) -> None:
-        """Start the server again when it ends without being asked to; the store's writer waits and tries
-        again meanwhile.
-        """
+        """Start the server again when it ends without being asked to; the store's writer waits meanwhile."""
         pause = 0.5
         while self._process is not None:
             status = await _exit_of(self._process)
             log.error("embedded postgres ended, starting it again", exit_status=status, pid=self._process.pid)
+            await asyncio.sleep(0.2)
             while True:
                 try:
                     await self._launch()
