@@ -8,6 +8,7 @@ finish until SHUTDOWN_TIMEOUT. A second signal hangs up at once (exit code 1).
 import asyncio
 import errno
 import ipaddress
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -97,7 +98,8 @@ async def _serve(settings: Settings, routing: Routing) -> int:
 
 async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) -> Running:
     log.info("starting", version=__version__, environment=settings.node_env)
-    owner = Owner.of(stack.enter_context(node_name(settings.data_dir)), datetime.now(UTC))
+    name = stack.enter_context(node_name(settings.data_dir, required=settings.postgres_url is None))
+    owner = Owner.of(name, datetime.now(UTC))
     metrics, observers = await _start_telemetry(stack, settings)
     store = await _start_store(stack, settings)
     await store.close_orphans(owner)
@@ -213,7 +215,9 @@ def _not_listening(settings: Settings, error: OSError) -> ConfigError:
         return ConfigError("PORT", f"{where} is taken: stop what listens there, or set another port")
     if error.errno in (errno.EACCES, errno.EPERM):
         return ConfigError("PORT", f"{where} needs more rights: set a port above 1023")
-    return ConfigError("HOST", f"{where} cannot be listened on: {error.strerror or error}")
+    # A loop's own words repeat the address; a name that does not resolve has a negative number.
+    plain = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+    return ConfigError("HOST", f"{where} cannot be listened on: {plain}")
 
 
 async def _drain(running: Running, signals: StopSignals, grace: float) -> None:

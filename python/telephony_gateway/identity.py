@@ -2,14 +2,19 @@
 running process has, so that after a crash its calls, and only its, are closed.
 
 Each process takes the first `node-N` file in DATA_DIR that no other holds, and keeps it locked while it runs.
+Where DATA_DIR cannot be written (a read-only container with a database elsewhere) the host's name and the
+process id do: they are the same when a container starts again.
 """
 
 import fcntl
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import structlog
 
 from telephony_gateway.errors import ConfigError
 
@@ -17,10 +22,22 @@ MAX_NODES = 64
 """Processes that may share one DATA_DIR."""
 
 
+log = structlog.get_logger(__name__)
+
+
 @contextmanager
-def node_name(data_dir: Path) -> Iterator[str]:
-    """This process's name, its own until the block ends."""
-    descriptor = _take(data_dir)
+def node_name(data_dir: Path, *, required: bool) -> Iterator[str]:
+    """This process's name, its own until the block ends. `required`: do not make do without DATA_DIR."""
+    try:
+        descriptor = _take(data_dir)
+    except ConfigError as error:
+        if required:
+            raise
+        log.warning("node is named after its host", reason=error.message)
+        descriptor = None
+    if descriptor is None:
+        yield f"{socket.gethostname()}:{os.getpid()}"
+        return
     try:
         yield _read_or_make(descriptor)
     finally:
