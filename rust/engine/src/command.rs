@@ -164,7 +164,9 @@ impl Command {
 
     fn check_kind(&self) -> Result<(), EngineError> {
         let (wanted, name) = match self {
-            Self::Dial(_) | Self::Ring { .. } | Self::Answer { .. } | Self::Reject { .. } => (Kind::Sip, "SIP"),
+            Self::Dial(_) | Self::Ring { .. } | Self::Answer { .. } | Self::Reject { .. } => {
+                (Kind::Sip, "SIP")
+            }
             Self::AcceptOffer { .. }
             | Self::CreateOffer { .. }
             | Self::AcceptAnswer { .. }

@@ -95,7 +95,9 @@ impl EngineConfig {
         let visible = |text: &str| !text.chars().any(char::is_control);
         match visible(&self.user_agent) && self.event_capacity >= 16 {
             true => Ok(()),
-            false => Err(EngineError::new(Code::Invalid, "user_agent must be one line, event_capacity 16 or more")),
+            false => {
+                Err(EngineError::new(Code::Invalid, "user_agent must be one line, event_capacity 16 or more"))
+            }
         }
     }
 
@@ -136,7 +138,11 @@ impl EngineConfig {
     }
 
     /// The addresses that browsers may find a worker's WebRTC socket at.
-    pub(crate) fn candidates(&self, local: SocketAddr, public: Option<&Public>) -> Result<Vec<SocketAddr>, EngineError> {
+    pub(crate) fn candidates(
+        &self,
+        local: SocketAddr,
+        public: Option<&Public>,
+    ) -> Result<Vec<SocketAddr>, EngineError> {
         let mut ips = match local.ip().is_unspecified() {
             false => vec![local.ip()],
             true => usable_interfaces(local)?,
@@ -154,7 +160,8 @@ impl EngineConfig {
 
 /// Interface addresses that a wildcard socket hears and a peer can name: no link-local ones, which need a zone.
 fn usable_interfaces(local: SocketAddr) -> Result<Vec<IpAddr>, EngineError> {
-    let all = interface_addresses().map_err(|error| EngineError::system("cannot list network interfaces", &error))?;
+    let all = interface_addresses()
+        .map_err(|error| EngineError::system("cannot list network interfaces", &error))?;
     let usable = |ip: &IpAddr| match ip {
         IpAddr::V4(v4) => !v4.is_link_local(),
         IpAddr::V6(v6) => local.is_ipv6() && !v6.is_unicast_link_local(),
@@ -181,14 +188,16 @@ fn bind(
                 host_setting,
                 format!("this machine has no such address; set {host_setting} to one it has, or to 0.0.0.0"),
             ),
-            io::ErrorKind::PermissionDenied => (
-                Code::Permission,
-                port_setting,
-                format!("not allowed; set {port_setting} to 1024 or above"),
-            ),
+            io::ErrorKind::PermissionDenied => {
+                (Code::Permission, port_setting, format!("not allowed; set {port_setting} to 1024 or above"))
+            }
             _ => return EngineError::system(&format!("cannot listen for {what} on {address}"), &error),
         };
-        EngineError { code, setting: Some(setting), message: format!("cannot listen for {what} on {address}: {fix}") }
+        EngineError {
+            code,
+            setting: Some(setting),
+            message: format!("cannot listen for {what} on {address}: {fix}"),
+        }
     })
 }
 

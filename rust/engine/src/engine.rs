@@ -155,8 +155,10 @@ impl Engine {
         lock(&self.threads).resolver = Some(resolving);
         let allocator = Arc::clone(&self.allocator);
         let next_leg = move || allocator.next(Kind::Sip, None).sip();
-        let endpoint_config =
-            telephony_sip::Config { user_agent: plan.config.user_agent.clone(), ..telephony_sip::Config::default() };
+        let endpoint_config = telephony_sip::Config {
+            user_agent: plan.config.user_agent.clone(),
+            ..telephony_sip::Config::default()
+        };
         let parts = sip_thread::Parts {
             epoll: sip_thread::Parts::epoll(&mailbox, &socket).map_err(system)?,
             socket,
@@ -206,7 +208,8 @@ impl Engine {
         let sent = match command.is_signalling() {
             true => links.sip.send(ToSip::Command(correlation, command)).map_err(drop),
             false => {
-                let worker = links.workers.get(command.leg().worker()).ok_or_else(EngineError::unknown_leg)?;
+                let worker =
+                    links.workers.get(command.leg().worker()).ok_or_else(EngineError::unknown_leg)?;
                 worker.send(ToWorker::Command(correlation, command)).map_err(drop)
             }
         };

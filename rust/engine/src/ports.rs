@@ -108,9 +108,10 @@ fn bind(ip: IpAddr, port: u16) -> io::Result<Pair> {
 
 fn refusal(ip: IpAddr, error: &io::Error) -> EngineError {
     match error.kind() {
-        io::ErrorKind::AddrNotAvailable => {
-            EngineError::new(Code::AddressUnavailable, format!("cannot bind RTP to {ip}: this machine has no such address"))
-        }
+        io::ErrorKind::AddrNotAvailable => EngineError::new(
+            Code::AddressUnavailable,
+            format!("cannot bind RTP to {ip}: this machine has no such address"),
+        ),
         _ => EngineError::system(&format!("cannot bind an RTP port at {ip} (see `ulimit -n`)"), error),
     }
 }

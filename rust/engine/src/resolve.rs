@@ -100,10 +100,7 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     /// Starts the thread; it ends when the resolver is dropped and the lookup under way returns.
-    pub(crate) fn start(
-        sip: Arc<Mailbox<ToSip>>,
-        families: Families,
-    ) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(sip: Arc<Mailbox<ToSip>>, families: Families) -> io::Result<(Self, JoinHandle<()>)> {
         let (queries, waiting) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("resolver".into());
         let thread = thread.spawn(move || serve(&waiting, &sip, families))?;
@@ -169,7 +166,9 @@ mod tests {
 
     #[test]
     fn what_we_cannot_send_to_is_refused() {
-        for text in ["", "sip:", "sip:bob@host;transport=tcp", "sips:bob@host", "tel:+1", "ho st", "host:99999"] {
+        for text in
+            ["", "sip:", "sip:bob@host;transport=tcp", "sips:bob@host", "tel:+1", "ho st", "host:99999"]
+        {
             assert_eq!(Target::parse(text).unwrap_err().code, Code::Invalid, "{text}");
         }
     }

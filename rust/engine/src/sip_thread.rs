@@ -158,7 +158,12 @@ impl SipThread {
     fn leave(mut self) {
         let left: Vec<LegId> = self.legs.keys().copied().collect();
         for leg in left {
-            self.end(Ended::new(leg, Side::System, Cause::Error, "the gateway stopped before the leg could end"));
+            self.end(Ended::new(
+                leg,
+                Side::System,
+                Cause::Error,
+                "the gateway stopped before the leg could end",
+            ));
         }
         self.stats.endpoint.set(self.endpoint.stats());
         self.workers.into_iter().for_each(Outbox::leave);

@@ -103,12 +103,20 @@ impl Socket {
         let count = batch.arm(limit);
         // SAFETY: `arm` made the first `count` headers point into buffers of `batch`, which is borrowed mutably.
         let received = unsafe {
-            libc::recvmmsg(self.fd(), batch.headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _, ptr::null_mut())
+            libc::recvmmsg(
+                self.fd(),
+                batch.headers.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
         };
         match usize::try_from(received) {
             Ok(received) => Ok(received),
             Err(_) => match io::Error::last_os_error() {
-                error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+                error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    Ok(0)
+                }
                 error => Err(error),
             },
         }
@@ -131,7 +139,12 @@ impl Socket {
         sent
     }
 
-    fn flush(&self, batch: &mut SendBatch, count: usize, failed: &mut impl FnMut(SocketAddr, &io::Error)) -> u64 {
+    fn flush(
+        &self,
+        batch: &mut SendBatch,
+        count: usize,
+        failed: &mut impl FnMut(SocketAddr, &io::Error),
+    ) -> u64 {
         let (mut done, mut sent, mut retried) = (0, 0, false);
         while let Some(rest) = batch.headers.get_mut(done..count).filter(|rest| !rest.is_empty()) {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -174,7 +187,8 @@ impl Socket {
         header.msg_control = control.as_mut_ptr().cast();
         header.msg_controllen = size_of_val(&control) as _;
         // SAFETY: `header` points at live local buffers whose lengths it states.
-        let result = unsafe { libc::recvmsg(self.fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+        let result =
+            unsafe { libc::recvmsg(self.fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
         if result < 0 {
             return None;
         }
@@ -221,7 +235,8 @@ impl ReceiveBatch {
 
     fn arm(&mut self, limit: usize) -> libc::c_uint {
         let buffers = self.data.chunks_exact_mut(self.size);
-        let parts = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.vectors).zip(&mut self.headers);
+        let parts =
+            self.names.iter_mut().zip(&mut self.controls).zip(&mut self.vectors).zip(&mut self.headers);
         let mut armed = 0;
         for (((((name, control), vector), header), buffer), _) in parts.zip(buffers).zip(0..limit) {
             vector.iov_base = buffer.as_mut_ptr().cast();
@@ -452,16 +467,14 @@ impl Epoll {
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: `event` is live for the call.
-        let result =
-            unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        let result = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Waits for input, at most `timeout` (rounded up to a millisecond), and says how many are ready.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        let timeout = timeout.map_or(-1, |timeout| {
-            i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
-        });
+        let timeout = timeout
+            .map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
         let capacity = i32::try_from(self.events.len()).unwrap_or(i32::MAX);
         // SAFETY: the buffer holds `capacity` events.
         let ready =

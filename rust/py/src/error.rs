@@ -51,14 +51,16 @@ pub(crate) fn value(py: Python<'_>, error: telephony_engine::EngineError) -> Py<
 pub(crate) fn codecs(names: &[String]) -> Result<Vec<Codec>, Error> {
     let known = || Codec::ALL.map(Codec::name).join(", ");
     let parse = |name: &String| {
-        Codec::parse(name).ok_or_else(|| Error::Argument(format!("no codec is called {name:?}; we know {}", known())))
+        Codec::parse(name)
+            .ok_or_else(|| Error::Argument(format!("no codec is called {name:?}; we know {}", known())))
     };
     names.iter().map(parse).collect()
 }
 
 /// Seconds that can be waited.
 pub(crate) fn seconds(name: &str, value: f64) -> Result<Duration, Error> {
-    Duration::try_from_secs_f64(value).map_err(|_| Error::Argument(format!("{name} must be seconds from 0 up, not {value}")))
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Error::Argument(format!("{name} must be seconds from 0 up, not {value}")))
 }
 
 /// Adds the exception to the module.

@@ -65,7 +65,12 @@ impl Incoming {
     }
 
     fn __repr__(&self) -> String {
-        format!("Incoming(leg={}, sip_call_id={:?}, source={})", self.0.leg.raw(), self.sip_call_id(), self.0.source)
+        format!(
+            "Incoming(leg={}, sip_call_id={:?}, source={})",
+            self.0.leg.raw(),
+            self.sip_call_id(),
+            self.0.source
+        )
     }
 }
 

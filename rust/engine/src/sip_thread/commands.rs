@@ -66,14 +66,23 @@ impl SipThread {
                 self.lookups.push_back((now + DEADLINE, leg));
             }
             Target::Name(host, _) => {
-                self.on_resolved(now, leg, Err(format!("too many names wait to be resolved, {host} among them")));
+                self.on_resolved(
+                    now,
+                    leg,
+                    Err(format!("too many names wait to be resolved, {host} among them")),
+                );
             }
         }
         Ok(Outcome::default())
     }
 
     /// The next hop's address is known, or why it is not; asks the worker for our offer.
-    pub(super) fn on_resolved(&mut self, now: Instant, leg: LegId, result: std::result::Result<SocketAddr, String>) {
+    pub(super) fn on_resolved(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        result: std::result::Result<SocketAddr, String>,
+    ) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         if !matches!(entry.state, State::Resolving(_)) {
             return;
@@ -265,7 +274,8 @@ impl SipThread {
 
     /// `host:port` for Contact and Via.
     pub(super) fn contact(&self, flow: Flow) -> String {
-        let host = self.public.as_ref().map_or_else(|| in_brackets(flow.local.ip()), |public| public.host.clone());
+        let host =
+            self.public.as_ref().map_or_else(|| in_brackets(flow.local.ip()), |public| public.host.clone());
         format!("{host}:{}", flow.local.port())
     }
 

@@ -70,7 +70,13 @@ impl SipThread {
                 self.report_answer(leg);
             }
             Some(answer) => self.apply_answer(now, leg, Purpose::Answer, answer),
-            None => self.end_by(now, leg, Side::System, Cause::NotAcceptable, "the 200 brought no session description"),
+            None => self.end_by(
+                now,
+                leg,
+                Side::System,
+                Cause::NotAcceptable,
+                "the 200 brought no session description",
+            ),
         }
     }
 
@@ -81,7 +87,13 @@ impl SipThread {
         }
         match Description::of(ack) {
             Description::Sdp(answer) => self.apply_answer(now, leg, Purpose::LateAnswer, answer),
-            _ => self.end_by(now, leg, Side::System, Cause::NotAcceptable, "the ACK brought no answer to our offer"),
+            _ => self.end_by(
+                now,
+                leg,
+                Side::System,
+                Cause::NotAcceptable,
+                "the ACK brought no answer to our offer",
+            ),
         }
     }
 
@@ -98,9 +110,7 @@ impl SipThread {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         let (Some(address), codecs) = (entry.address, entry.codecs.clone()) else { return };
         let job = match Description::of(request) {
-            Description::Sdp(offer) => {
-                MediaJob::AcceptOffer { address, offer: offer::text(&offer), codecs }
-            }
+            Description::Sdp(offer) => MediaJob::AcceptOffer { address, offer: offer::text(&offer), codecs },
             Description::None => {
                 entry.awaits_late_answer = true;
                 MediaJob::Offer { address, codecs }

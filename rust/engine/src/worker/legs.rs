@@ -47,7 +47,13 @@ impl Legs {
     }
 
     /// Binds ports for a leg and watches them; the RTP port.
-    pub(super) fn add_rtp(&mut self, now: Instant, leg: LegId, ip: IpAddr, epoll: &Epoll) -> Result<u16, EngineError> {
+    pub(super) fn add_rtp(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        ip: IpAddr,
+        epoll: &Epoll,
+    ) -> Result<u16, EngineError> {
         let pair = self.pool.allocate(now, ip)?;
         let slot = self.pairs.vacant_key();
         let watched = epoll

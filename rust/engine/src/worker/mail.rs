@@ -93,9 +93,8 @@ impl Worker {
     fn do_job(&mut self, leg: LegId, job: MediaJob) -> Result {
         let now = Instant::now();
         match job {
-            MediaJob::Offer { address, codecs } => {
-                self.describe(leg, Some(address), |worker| worker.switch.create_offer(now, leg.media(), &codecs))
-            }
+            MediaJob::Offer { address, codecs } => self
+                .describe(leg, Some(address), |worker| worker.switch.create_offer(now, leg.media(), &codecs)),
             MediaJob::AcceptOffer { address, offer, codecs } => self.describe(leg, Some(address), |worker| {
                 worker.switch.accept_offer(now, leg.media(), &offer, &codecs)
             }),
@@ -223,8 +222,12 @@ impl Worker {
 fn explain(reason: EndReason) -> (Side, Cause, String) {
     match reason {
         EndReason::IceFailed => (Side::System, Cause::IceFailed, "no network path to the browser".into()),
-        EndReason::DtlsFailed(why) => (Side::System, Cause::DtlsFailed, format!("the DTLS handshake failed: {why}")),
-        EndReason::MediaTimeout => (Side::System, Cause::MediaTimeout, "no media arrived for too long".into()),
+        EndReason::DtlsFailed(why) => {
+            (Side::System, Cause::DtlsFailed, format!("the DTLS handshake failed: {why}"))
+        }
+        EndReason::MediaTimeout => {
+            (Side::System, Cause::MediaTimeout, "no media arrived for too long".into())
+        }
         EndReason::Closed => (Side::Remote, Cause::Closed, "the browser closed the connection".into()),
         _ => (Side::System, Cause::Error, "the media ended".into()),
     }

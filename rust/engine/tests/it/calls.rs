@@ -1,0 +1,265 @@
+//! Calls from setup to end, engine to engine and against bare SIP text.
+
+use crate::rig::*;
+use std::time::Duration;
+use telephony_engine::{Cause, Code, Codec, Command, EngineConfig, Event, Kind, Side};
+
+#[test]
+fn a_call_is_set_up_and_the_caller_hangs_up() {
+    let _alone = alone();
+    let (mut a, mut b) = (Node::start(&config()), Node::start(&config()));
+    let out = a.dial(&b.uri(), &G711);
+    let incoming = b.incoming();
+    assert_eq!(incoming.codecs, ["PCMU", "PCMA"]);
+    assert_eq!((incoming.from_uri(), &*incoming.from_display()), ("sip:alice@example.com", "Alice"));
+    assert_eq!((incoming.header("x-test"), incoming.request_uri()), (Some("yes"), &*b.uri()));
+    assert_eq!((incoming.source, incoming.local), (a.engine.sip_address(), b.engine.sip_address()));
+    let rung = b.run(Command::Ring { leg: incoming.leg, codecs: vec![Codec::Pcma], status: 180 });
+    assert_eq!(rung.codec, Some(Codec::Pcma));
+    assert_eq!(a.ringing(out), 180);
+    b.run(Command::Answer { leg: incoming.leg });
+    assert_eq!(a.answered(out), Codec::Pcma);
+    b.confirmed(incoming.leg);
+    a.hang_up(out);
+    let (mine, theirs) = (a.ended(out), b.ended(incoming.leg));
+    assert_eq!(
+        (mine.by, mine.cause, theirs.by, theirs.cause),
+        (Side::Local, Cause::Bye, Side::Remote, Cause::Bye)
+    );
+    assert_eq!(mine.stats.unwrap().codec, Some(Codec::Pcma));
+    // Nothing follows the end.
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(b.engine.drain(10).is_empty() && b.seen.is_empty(), "{:?}", b.seen);
+}
+
+#[test]
+fn an_answer_without_ringing_rings_in_silence() {
+    let _alone = alone();
+    let (mut a, mut b) = (Node::start(&config()), Node::start(&config()));
+    let out = a.dial(&b.uri(), &[Codec::Opus, Codec::Pcmu]);
+    let leg = b.incoming().leg;
+    b.run(Command::Answer { leg });
+    a.answered(out);
+    b.hang_up(leg);
+    assert_eq!(a.ended(out).by, Side::Remote);
+    assert_eq!(b.ended(leg).by, Side::Local);
+    assert!(!a.seen.iter().any(|event| matches!(event, Event::Ringing { .. })));
+}
+
+#[test]
+fn a_caller_can_be_refused_and_can_give_up() {
+    let _alone = alone();
+    let (mut a, mut b) = (Node::start(&config()), Node::start(&config()));
+    let out = a.dial(&b.uri(), &G711);
+    let leg = b.incoming().leg;
+    b.run(Command::Reject { leg, status: 486, reason: None, headers: vec![] });
+    let ended = a.ended(out);
+    assert_eq!((ended.by, ended.cause, ended.status), (Side::Remote, Cause::Rejected, Some(486)));
+    assert_eq!(b.ended(leg).cause, Cause::Rejected);
+
+    let out = a.dial(&b.uri(), &G711);
+    let leg = b.incoming().leg;
+    b.run(Command::Ring { leg, codecs: G711.to_vec(), status: 180 });
+    a.ringing(out);
+    a.hang_up(out);
+    assert_eq!((a.ended(out).cause, b.ended(leg).cause), (Cause::Cancel, Cause::Cancel));
+}
+
+#[test]
+fn nothing_in_common_is_488_with_a_warning() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    let peer = Peer::new(gateway.engine.sip_address());
+    peer.request("INVITE", "no-codec", 1, "", &peer.sdp("9"));
+    let incoming = gateway.incoming();
+    assert_eq!(incoming.codecs, ["G722"]);
+    let leg = incoming.leg;
+    let ring = gateway.engine.command(Command::Ring { leg, codecs: G711.to_vec(), status: 180 }).unwrap();
+    assert_eq!(gateway.done(ring).result.unwrap_err().code, Code::NotAcceptable);
+    let refusal = peer.expect("SIP/2.0 488");
+    assert!(header(&refusal, "Warning").unwrap().starts_with("305 "));
+    let ended = gateway.ended(leg);
+    assert_eq!((ended.cause, ended.status, ended.by), (Cause::NotAcceptable, Some(488), Side::System));
+}
+
+#[test]
+fn a_late_offer_is_answered_in_the_ack() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    let peer = Peer::new(gateway.engine.sip_address());
+    peer.request("INVITE", "late", 1, "", "");
+    let incoming = gateway.incoming();
+    assert!(incoming.codecs.is_empty());
+    gateway.answer(incoming.leg);
+    let ok = peer.expect("SIP/2.0 200");
+    assert!(ok.contains("m=audio"));
+    peer.request("ACK", "late", 1, &to_tag(&ok), &peer.sdp("8"));
+    gateway.confirmed(incoming.leg);
+    peer.request("BYE", "late", 2, &to_tag(&ok), "");
+    peer.expect("SIP/2.0 200");
+    assert_eq!(gateway.ended(incoming.leg).stats.unwrap().codec, Some(Codec::Pcma));
+}
+
+#[test]
+fn a_late_offer_that_is_never_answered_ends_the_call() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    let peer = Peer::new(gateway.engine.sip_address());
+    peer.request("INVITE", "mute", 1, "", "");
+    let leg = gateway.incoming().leg;
+    gateway.answer(leg);
+    let ok = peer.expect("SIP/2.0 200");
+    peer.request("ACK", "mute", 1, &to_tag(&ok), "");
+    let bye = peer.expect("BYE");
+    peer.respond(&bye, "200 OK", "");
+    assert_eq!(gateway.ended(leg).cause, Cause::NotAcceptable);
+}
+
+#[test]
+fn a_reinvite_moves_the_media_or_leaves_it_as_it_was() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    let peer = Peer::new(gateway.engine.sip_address());
+    peer.request("INVITE", "hold", 1, "", &peer.sdp("0"));
+    let leg = gateway.incoming().leg;
+    gateway.answer(leg);
+    let ok = peer.expect("SIP/2.0 200");
+    peer.request("ACK", "hold", 1, &to_tag(&ok), "");
+    gateway.confirmed(leg);
+
+    let hold = peer.sdp("0") + "a=sendonly\r\n";
+    peer.request("INVITE", "hold", 2, &to_tag(&ok), &hold);
+    let held = peer.expect("SIP/2.0 200");
+    assert!(held.contains("a=recvonly"), "{held}");
+    assert_eq!(rtp_address(&held), rtp_address(&ok));
+    peer.request("ACK", "hold", 2, &to_tag(&ok), "");
+
+    peer.request("INVITE", "hold", 3, &to_tag(&ok), &peer.sdp("9"));
+    peer.expect("SIP/2.0 488");
+    peer.request("ACK", "hold", 3, &to_tag(&ok), "");
+
+    // Without an offer, ours is wanted.
+    peer.request("INVITE", "hold", 4, &to_tag(&ok), "");
+    let offer = peer.expect("SIP/2.0 200");
+    assert_eq!(rtp_address(&offer), rtp_address(&ok));
+    peer.request("ACK", "hold", 4, &to_tag(&ok), &peer.sdp("0"));
+    peer.request("BYE", "hold", 5, &to_tag(&ok), "");
+    peer.expect("SIP/2.0 200");
+    assert_eq!(gateway.ended(leg).cause, Cause::Bye);
+}
+
+#[test]
+fn an_answer_in_a_183_counts_when_the_200_has_none() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    let peer = Peer::new(gateway.engine.sip_address());
+    let leg = gateway.dial(&peer.uri(), &G711);
+    let invite = peer.expect("INVITE");
+    peer.respond(&invite, "183 Session Progress", &peer.sdp("8"));
+    assert_eq!(gateway.ringing(leg), 183);
+    peer.respond(&invite, "200 OK", "");
+    peer.expect("ACK");
+    assert_eq!(gateway.answered(leg), Codec::Pcma);
+    gateway.hang_up(leg);
+    let bye = peer.expect("BYE");
+    peer.respond(&bye, "200 OK", "");
+    assert_eq!(gateway.ended(leg).cause, Cause::Bye);
+}
+
+#[test]
+fn an_answer_that_cannot_be_used_ends_the_call() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    let peer = Peer::new(gateway.engine.sip_address());
+    for body in [String::new(), peer.sdp("9"), "rubbish".into()] {
+        let leg = gateway.dial(&peer.uri(), &G711);
+        let invite = peer.expect("INVITE");
+        peer.respond(&invite, "200 OK", &body);
+        peer.expect("ACK");
+        let bye = peer.expect("BYE");
+        peer.respond(&bye, "200 OK", "");
+        let ended = gateway.ended(leg);
+        assert_eq!((ended.cause, ended.by), (Cause::NotAcceptable, Side::System), "{body:?}");
+    }
+}
+
+#[test]
+fn names_are_resolved_and_what_cannot_be_reached_says_so() {
+    let _alone = alone();
+    let (mut a, mut b) = (Node::start(&config()), Node::start(&config()));
+    let port = b.engine.sip_address().port();
+    let out = a.dial(&format!("sip:bob@localhost:{port}"), &G711);
+    let leg = b.incoming().leg;
+    b.answer(leg);
+    a.answered(out);
+    a.hang_up(out);
+    b.ended(leg);
+
+    let unknown = a.dial("sip:bob@no-such-host.invalid", &G711);
+    let ended = a.ended(unknown);
+    assert_eq!((ended.cause, ended.by), (Cause::Unreachable, Side::System));
+    assert!(ended.reason.contains("no-such-host.invalid"), "{}", ended.reason);
+
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = a.dial(&format!("sip:bob@{closed}"), &G711);
+    assert_eq!(a.ended(refused).cause, Cause::TransportError);
+
+    let v6 = a.dial("sip:bob@[::1]", &G711);
+    assert_eq!(a.ended(v6).cause, Cause::Unreachable);
+}
+
+#[test]
+fn commands_that_make_no_sense_are_refused() {
+    let _alone = alone();
+    let mut node = Node::start(&config());
+    let (sip, browser) =
+        (node.engine.next_leg(Kind::Sip, None).unwrap(), node.engine.next_leg(Kind::WebRtc, None).unwrap());
+    let code = |node: &Node, command| node.engine.command(command).unwrap_err().code;
+    let dial = |uri: &str, codecs: &[Codec]| Command::Dial(Box::new(call(sip, uri, codecs)));
+    assert_eq!(code(&node, dial("nonsense", &G711)), Code::Invalid);
+    assert_eq!(code(&node, dial("sip:a@127.0.0.1", &[])), Code::Invalid);
+    assert_eq!(code(&node, dial("sip:a@127.0.0.1\r\nX: y", &G711)), Code::Invalid);
+    assert_eq!(code(&node, Command::Answer { leg: browser }), Code::WrongState);
+    assert_eq!(code(&node, Command::CreateOffer { leg: sip, codecs: G711.to_vec() }), Code::WrongState);
+    assert_eq!(code(&node, Command::Ring { leg: sip, codecs: G711.to_vec(), status: 200 }), Code::Invalid);
+    let reject = |status| Command::Reject { leg: sip, status, reason: None, headers: vec![] };
+    assert_eq!(code(&node, reject(200)), Code::Invalid);
+    assert_eq!(code(&node, Command::Bridge { first: sip, second: sip }), Code::Invalid);
+    let failed = |node: &mut Node, command| {
+        let correlation = node.engine.command(command).unwrap();
+        node.done(correlation).result.unwrap_err().code
+    };
+    assert_eq!(failed(&mut node, Command::Answer { leg: sip }), Code::UnknownLeg);
+    assert_eq!(failed(&mut node, reject(486)), Code::UnknownLeg);
+    assert_eq!(failed(&mut node, Command::Bridge { first: sip, second: browser }), Code::UnknownLeg);
+    // Harmless on a leg that is gone.
+    node.hang_up(sip);
+    node.hang_up(browser);
+    assert!(node.engine.leg_stats(sip).is_none());
+}
+
+#[test]
+fn draining_and_overload_refuse_new_calls_only() {
+    let _alone = alone();
+    let mut gateway = Node::start(&EngineConfig { event_capacity: 16, ..config() });
+    let peer = Peer::new(gateway.engine.sip_address());
+    let invite = |id: &str| {
+        peer.request("INVITE", id, 1, "", &peer.sdp("0"));
+        peer.expect_for(id, "SIP/2.0 ")
+    };
+    gateway.engine.refuse_new(true).unwrap();
+    let refusal = invite("drain");
+    assert!(refusal.starts_with("SIP/2.0 503"), "{refusal}");
+    assert!((10..=60).contains(&header(&refusal, "Retry-After").unwrap().parse::<u32>().unwrap()));
+    gateway.engine.refuse_new(false).unwrap();
+
+    // Nobody reads the events: at three quarters of 16 the engine refuses by itself.
+    let taken =
+        (0..20).take_while(|number| invite(&format!("flood{number}")).starts_with("SIP/2.0 100")).count();
+    assert!((12..=13).contains(&taken), "{taken}");
+    assert_eq!(gateway.engine.stats().event_queue_depth, taken);
+    // Once they are read, calls are taken again.
+    assert_eq!(gateway.engine.drain(64).len(), taken);
+    assert!(invite("after").starts_with("SIP/2.0 100"));
+    assert_eq!(gateway.incoming().sip_call_id(), "after");
+}
