@@ -115,7 +115,7 @@ class EmbeddedPostgres:
             await self._initialise()
 
     async def _initialise(self) -> None:
-        """Make the data in a folder beside, then rename: an interrupted first start leaves nothing half made."""
+        """Make the data beside, then rename: an interrupted first start leaves nothing half made."""
         unfinished = self._folders.home / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         locale = ["--locale=C.UTF-8"]
@@ -177,7 +177,7 @@ class EmbeddedPostgres:
     def _clear_stale_lock(self) -> None:
         """Take away a postmaster.pid whose pid is another program's by now, as happens after a power cut.
 
-        The server would wait for that program in vain; and no other gateway's server is here, for we hold the lock.
+        The server would wait for it in vain; another gateway's server it cannot be, for we hold the lock.
         """
         pid = next(iter(self._pid_file()), "").strip()
         if pid and not _is_postgres(pid):

@@ -81,16 +81,15 @@ def _engine_metrics(stats: EngineStats) -> Iterator[Metric]:
     rtp = CounterMetricFamily("engine_rtp_packets", "RTP and SRTP packets", labels=["direction"])
     rtp.add_metric(["received"], stats.rtp_packets_received)
     rtp.add_metric(["sent"], stats.rtp_packets_sent)
-    ports = GaugeMetricFamily("engine_rtp_ports", "RTP ports of the pool", labels=["state"])
-    ports.add_metric(["free"], stats.ports_free)
-    ports.add_metric(["in_use"], stats.ports_in_use)
     drops = CounterMetricFamily(
         "engine_drops", "Input dropped, by plane and reason", labels=["plane", "reason"]
     )
     for name, count in stats.drops.items():
         plane, _, reason = name.partition(".")
         drops.add_metric([plane, reason], count)
-    yield from (sip, rtp, ports, drops)
+    yield from (sip, rtp, drops)
+    yield _gauge("engine_rtp_ports_free", "RTP ports that a leg may take", stats.ports_free)
+    yield _gauge("engine_rtp_ports_in_use", "RTP ports that legs hold", stats.ports_in_use)
     yield _counter("engine_sip_retransmissions", "SIP messages sent again", stats.sip_retransmissions)
     yield _counter("engine_refused_overload", "INVITEs refused for overload", stats.refused_overload)
     yield _gauge("engine_sip_transactions", "SIP transactions that are open", stats.sip_transactions)

@@ -6,7 +6,8 @@ nothing. Works on any value, by the key it stands under and by what it looks lik
 
 import re
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 MASK = "***"
 _DEPTH = 6
@@ -89,17 +90,23 @@ def _without_secret(found: re.Match[str]) -> str:
 
 def mask_value(key: str, value: Any, depth: int = 0) -> Any:
     """The value that may be shown under that key."""
-    if value is None or isinstance(value, bool | float):
+    kind = _kind_of(key)
+    if kind == "plain" or value is None:
         return value
-    if _SECRET_KEY.search(key):
-        return MASK
-    if key in _PLAIN_KEYS:
-        return value
+    if kind == "secret":
+        return value if isinstance(value, bool | float) else MASK
     if isinstance(value, str):
         return mask_text(value)
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return value
     return _mask_other(key, value, depth)
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(key: str) -> Literal["plain", "secret", "any"]:
+    if key in _PLAIN_KEYS:
+        return "plain"
+    return "secret" if _SECRET_KEY.search(key) else "any"
 
 
 def _mask_other(key: str, value: Any, depth: int) -> Any:

@@ -71,7 +71,7 @@ class Metrics:
             buckets=_CALL_BUCKETS,
             registry=registry,
         )
-        self._active = Gauge("active_calls", "Calls that have not ended", ["direction"], registry=registry)
+        self._active = Gauge("active_calls", "Calls that have not ended", registry=registry)
         self._refused = Counter(
             "calls_refused", "INVITEs refused without a call", ["reason"], registry=registry
         )
@@ -85,7 +85,6 @@ class Metrics:
         # Every series from the start: a rate over a series that appears with its first event misses that
         # event.
         for direction in _DIRECTIONS:
-            self._active.labels(direction)
             self._call_seconds.labels(direction)
             for status in _ENDINGS:
                 self._calls.labels(direction, status)
@@ -121,9 +120,9 @@ class Metrics:
     def call_event(self, call: Call, event: CallEvent) -> None:
         """Count beginnings and ends."""
         if event.type == "call.initiated":
-            self._active.labels(call.direction).inc()
+            self._active.inc()
         elif event.type in TERMINAL_EVENTS:
-            self._active.labels(call.direction).dec()
+            self._active.dec()
             self._calls.labels(call.direction, call.status).inc()
             if call.answered:
                 self._call_seconds.labels(call.direction).observe(call.duration)
