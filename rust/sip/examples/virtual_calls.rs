@@ -39,9 +39,16 @@ fn body() -> Body {
 
 impl Wire {
     fn new() -> Self {
-        let (a, b): (SocketAddr, SocketAddr) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+        let (a, b): (SocketAddr, SocketAddr) =
+            ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
         let flow = |local, remote| Flow { transport: Transport::Udp, local, remote };
-        Self { caller: endpoint(1), callee: endpoint(2), out: flow(a, b), back: flow(b, a), now: Instant::now() }
+        Self {
+            caller: endpoint(1),
+            callee: endpoint(2),
+            out: flow(a, b),
+            back: flow(b, a),
+            now: Instant::now(),
+        }
     }
 
     /// Carries messages both ways until none is left.
@@ -82,7 +89,9 @@ impl Wire {
         self.caller.hangup(self.now, leg, None).unwrap();
         self.settle();
         let ended = |events: &mut Endpoint| {
-            std::iter::from_fn(|| events.poll_event()).filter(|event| matches!(event, Event::Ended { .. })).count()
+            std::iter::from_fn(|| events.poll_event())
+                .filter(|event| matches!(event, Event::Ended { .. }))
+                .count()
         };
         assert_eq!((ended(&mut self.caller), ended(&mut self.callee)), (1, 1));
     }

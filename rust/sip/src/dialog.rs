@@ -47,6 +47,18 @@ pub(crate) struct Dialog {
     remote_cseq: Option<u32>,
 }
 
+/// An INVITE of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draft<'a> {
+    pub(crate) flow: Flow,
+    pub(crate) contact: &'a str,
+    pub(crate) call_id: &'a str,
+    pub(crate) tag: &'a str,
+    pub(crate) from: &'a str,
+    pub(crate) request_uri: &'a str,
+    pub(crate) cseq: u32,
+}
+
 /// Where a request of a dialog goes (12.2.1.1).
 struct Road<'a> {
     request_uri: &'a str,
@@ -71,31 +83,50 @@ impl Dialog {
             target: target_of(invite)?.into(),
             routes: invite.values(Name::RecordRoute).map(Into::into).collect(),
             local_cseq: 0,
-            remote_cseq: invite.cseq().ok().map(|cseq| cseq.number),
+            remote_cseq: Some(invite.cseq_number()),
         })
     }
 
-    /// The dialog a response to our INVITE makes (12.1.2).
-    pub(crate) fn uac(invite: &Message, response: &Message, flow: Flow) -> Option<Self> {
-        let via = invite.top_via().ok()?;
-        let port = via.port.map(|port| format!(":{port}")).unwrap_or_default();
-        let mut dialog = Self {
+    /// What an INVITE of ours knows of the dialogs it will make; [`Self::met`] completes it.
+    pub(crate) fn draft(invite: &Draft<'_>) -> Self {
+        Self {
             state: State::Early,
             leg: LegKey::default(),
-            flow,
-            contact: format!("{}{port}", via.host).into(),
-            call_id: invite.call_id().into(),
-            local_tag: invite.from_tag()?.into(),
-            remote_tag: response.to_tag().unwrap_or_default().into(),
-            local: invite.header(Name::From)?.into(),
-            remote: response.header(Name::To)?.into(),
-            target: invite.request_uri()?.into(),
+            flow: invite.flow,
+            contact: invite.contact.into(),
+            call_id: invite.call_id.into(),
+            local_tag: invite.tag.into(),
+            remote_tag: "".into(),
+            local: invite.from.into(),
+            remote: "".into(),
+            target: invite.request_uri.into(),
             routes: Vec::new(),
-            local_cseq: invite.cseq().ok()?.number,
+            local_cseq: invite.cseq,
             remote_cseq: None,
-        };
-        dialog.learn(response);
-        Some(dialog)
+        }
+    }
+
+    /// The same from the INVITE as it was sent.
+    pub(crate) fn draft_of(invite: &Message, flow: Flow) -> Option<Self> {
+        let via = invite.top_via().ok()?;
+        let port = via.port.map(|port| format!(":{port}")).unwrap_or_default();
+        Some(Self::draft(&Draft {
+            flow,
+            contact: &format!("{}{port}", via.host),
+            call_id: invite.call_id(),
+            tag: invite.from_tag()?,
+            from: invite.header(Name::From)?,
+            request_uri: invite.request_uri()?,
+            cseq: invite.cseq_number(),
+        }))
+    }
+
+    /// The dialog a response to our INVITE makes (12.1.2).
+    pub(crate) fn met(mut self, response: &Message) -> Option<Self> {
+        self.remote_tag = response.to_tag().unwrap_or_default().into();
+        self.remote = response.header(Name::To)?.into();
+        self.learn(response);
+        Some(self)
     }
 
     /// Takes target and route set from a response to our INVITE; a 2xx recomputes them (12.1.2, 13.2.2.4).
@@ -110,6 +141,10 @@ impl Dialog {
         if let Some(target) = target {
             self.target = target.into();
         }
+    }
+
+    pub(crate) fn call_id(&self) -> &str {
+        &self.call_id
     }
 
     pub(crate) fn local_tag(&self) -> &str {
@@ -181,7 +216,7 @@ impl Dialog {
 
 /// The URI a message's Contact offers as remote target.
 pub(crate) fn target_of(message: &Message) -> Option<&str> {
-    message.contact().map(|contact| without_headers(contact.uri.as_str()))
+    message.contact_uri().map(without_headers)
 }
 
 /// A Request-URI has no headers part (19.1.1, table 1).

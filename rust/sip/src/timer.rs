@@ -4,7 +4,7 @@
 //! retransmission, waiting for ACK and so on) sit in the same queue under words instead of letters.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use slotmap::{SlotMap, new_key_type};
@@ -112,6 +112,11 @@ impl TimerKind {
     }
 }
 
+/// The intervals most timers have.
+pub(crate) fn common_intervals(values: &TimerValues) -> [Duration; 3] {
+    [values.t1.saturating_mul(64), values.t4, values.t1]
+}
+
 /// When a client's timer E, doubling from T1, is set to T2.
 fn until_t2(values: &TimerValues) -> Duration {
     let (mut elapsed, mut interval) = (values.t1, values.t1);
@@ -135,27 +140,49 @@ struct Entry {
     id: TimerId,
 }
 
-/// All running timers, earliest first. Cancelling is lazy: the heap entry stays until it surfaces or outnumbers the
-/// living; the entry at the top is always alive, so the next deadline is one look.
+/// Timers of one length, which expire in the order they were started.
+#[derive(Debug)]
+struct Lane {
+    interval: Duration,
+    entries: VecDeque<Entry>,
+}
+
+/// All running timers. Most have one of a few lengths and wait in a lane of their own, first in, first out; the rest
+/// sit in a heap. Cancelling is lazy: an entry stays until it surfaces or the dead outnumber the living, but what is
+/// on top is always alive, so the next deadline is a look at a handful of tops.
 #[derive(Debug)]
 pub(crate) struct TimerQueue<T> {
     running: SlotMap<TimerId, T>,
+    lanes: SmallVec<[Lane; 3]>,
     heap: BinaryHeap<Reverse<Entry>>,
     sequence: u64,
 }
 
-impl<T> Default for TimerQueue<T> {
-    fn default() -> Self {
-        Self { running: SlotMap::with_key(), heap: BinaryHeap::new(), sequence: 0 }
-    }
-}
-
 impl<T> TimerQueue<T> {
+    /// A queue with a lane for each of these intervals.
+    pub(crate) fn new(intervals: &[Duration]) -> Self {
+        let lane = |interval: &Duration| Lane { interval: *interval, entries: VecDeque::new() };
+        Self {
+            running: SlotMap::with_key(),
+            lanes: intervals.iter().map(lane).collect(),
+            heap: BinaryHeap::new(),
+            sequence: 0,
+        }
+    }
+
     pub(crate) fn start(&mut self, now: Instant, after: Duration, what: T) -> TimerId {
         let id = self.running.insert(what);
         let deadline = now.checked_add(after.min(LONGEST)).unwrap_or(now);
         self.sequence = self.sequence.wrapping_add(1);
-        self.heap.push(Reverse(Entry { deadline, sequence: self.sequence, id }));
+        let entry = Entry { deadline, sequence: self.sequence, id };
+        // A clock that went backwards breaks a lane's order; the heap takes such entries.
+        let fits = |lane: &&mut Lane| {
+            lane.interval == after && lane.entries.back().is_none_or(|last| last.deadline <= deadline)
+        };
+        match self.lanes.iter_mut().find(fits) {
+            Some(lane) => lane.entries.push_back(entry),
+            None => self.heap.push(Reverse(entry)),
+        }
         id
     }
 
@@ -167,38 +194,48 @@ impl<T> TimerQueue<T> {
 
     /// The next expired timer, removed.
     pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<T> {
-        if self.next_deadline()? > now {
-            return None;
-        }
-        let Reverse(entry) = self.heap.pop()?;
-        let what = self.running.remove(entry.id);
+        let first = self.tops().min().filter(|entry| entry.deadline <= now)?;
+        let what = self.running.remove(first.id);
         self.surface();
         what
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(entry)| entry.deadline)
+        self.tops().min().map(|entry| entry.deadline)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.running.len()
     }
 
-    /// Drops cancelled entries from the top.
+    fn tops(&self) -> impl Iterator<Item = Entry> {
+        let top = self.heap.peek().map(|Reverse(entry)| *entry);
+        self.lanes.iter().filter_map(|lane| lane.entries.front().copied()).chain(top)
+    }
+
+    /// Drops dead entries from the tops.
     fn surface(&mut self) {
-        while let Some(Reverse(top)) = self.heap.peek() {
-            if self.running.contains_key(top.id) {
-                return;
+        let dead = |entry: &Entry| !self.running.contains_key(entry.id);
+        for lane in &mut self.lanes {
+            while lane.entries.front().is_some_and(dead) {
+                lane.entries.pop_front();
             }
+        }
+        while self.heap.peek().is_some_and(|Reverse(entry)| dead(entry)) {
             self.heap.pop();
         }
     }
 
-    /// Forgets cancelled entries once they are most of the heap, so that memory follows the living.
+    /// Forgets dead entries once they are most of the queue, so that memory follows the living.
     fn compact(&mut self) {
-        if self.heap.len() > 1024 && self.heap.len() / 4 > self.running.len() {
-            let running = &self.running;
-            self.heap.retain(|Reverse(entry)| running.contains_key(entry.id));
+        let waiting = self.lanes.iter().fold(self.heap.len(), |sum, lane| sum + lane.entries.len());
+        if waiting < 1024 || waiting / 4 <= self.running.len() {
+            return;
+        }
+        let running = &self.running;
+        self.heap.retain(|Reverse(entry)| running.contains_key(entry.id));
+        for lane in &mut self.lanes {
+            lane.entries.retain(|entry| running.contains_key(entry.id));
         }
     }
 }
@@ -302,8 +339,8 @@ mod tests {
 
     #[test]
     fn timers_fire_in_order_and_cancelled_ones_never() {
-        let (mut queue, now) = (TimerQueue::default(), start());
         let second = Duration::from_secs(1);
+        let (mut queue, now) = (TimerQueue::new(&[second * 2]), start());
         queue.start(now, second * 3, 'c');
         let cancelled = queue.start(now, second, 'a');
         queue.start(now, second * 2, 'b');
@@ -317,14 +354,29 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_goes_backwards_loses_no_order() {
+        let second = Duration::from_secs(1);
+        let (mut queue, now) = (TimerQueue::new(&[second]), start());
+        queue.start(now + second * 5, second, 'b');
+        queue.start(now, second, 'a');
+        assert_eq!(queue.next_deadline(), Some(now + second));
+        let fired: String = std::iter::from_fn(|| queue.pop_expired(now + second * 9)).collect();
+        assert_eq!(fired, "ab");
+    }
+
+    #[test]
     fn cancelled_entries_do_not_pile_up() {
-        let (mut queue, now) = (TimerQueue::default(), start());
+        let whole = Duration::from_secs(32);
+        let (mut queue, now) = (TimerQueue::new(&[whole]), start());
         queue.start(now, Duration::from_millis(1), 0);
         for _ in 0..100_000 {
-            let id = queue.start(now, Duration::from_secs(32), 1);
-            queue.cancel(id);
+            for after in [whole, whole * 2] {
+                let id = queue.start(now, after, 1);
+                queue.cancel(id);
+            }
         }
-        assert!(queue.heap.len() < 3000, "{}", queue.heap.len());
+        let waiting = queue.heap.len() + queue.lanes[0].entries.len();
+        assert!(waiting < 3000, "{waiting}");
         assert_eq!(queue.len(), 1);
     }
 

@@ -1,7 +1,8 @@
 //! The headers this endpoint writes itself, and those it takes from its owner.
 
 use super::Endpoint;
-use crate::{Body, BuildError, Builder, Error, Flow, Message, Name};
+use crate::transaction::Arrival;
+use crate::{Body, BuildError, Builder, Error, Message, Name};
 
 /// The methods answered here (RFC 3261 20.5).
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
@@ -79,20 +80,17 @@ impl Endpoint {
     pub(super) fn respond_stateless(
         &mut self,
         request: &Message,
-        flow: Flow,
+        arrival: Arrival,
         status: u16,
         reason: &str,
         add: impl FnOnce(Builder) -> Builder,
     ) {
-        let Ok(via) = request.top_via() else { return };
         let tag = self.prints.tag(request);
-        let builder = Builder::response_to(request, flow.remote, status, reason)
+        let builder = Builder::response_to(request, arrival.flow.remote, status, reason)
             .to_tag(&tag)
             .header(Name::Server, &self.user_agent);
         match add(builder).build() {
-            Ok(bytes) => {
-                self.io.send_stateless(Flow { remote: via.reply_address(flow.remote), ..flow }, bytes)
-            }
+            Ok(bytes) => self.io.send_stateless(arrival.back, bytes),
             Err(_) => self.io.stats.dropped.unbuildable += 1,
         }
     }

@@ -10,8 +10,8 @@ use super::session::{Input, State};
 use super::{Endpoint, LegKey};
 use crate::dialog::{self, DialogKey, target_of};
 use crate::timer::TimerKind;
-use crate::transaction::ServerKey;
-use crate::{Body, Builder, Cause, Error, Event, Flow, LegId, Message, Method, Name};
+use crate::transaction::{Arrival, ServerKey};
+use crate::{Body, Builder, Cause, Error, Event, LegId, Message, Method, Name};
 
 /// What becomes of an offer that arrives now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,26 +26,26 @@ enum Verdict {
 
 impl Endpoint {
     /// A request with a To tag that is no retransmission.
-    pub(super) fn in_dialog(&mut self, now: Instant, request: &Message, flow: Flow) {
+    pub(super) fn in_dialog(&mut self, now: Instant, request: &Message, arrival: Arrival) {
         if let Err(refusal) = check_method(request).and_then(|()| check_extensions(request)) {
-            return self.refuse(request, flow, &refusal);
+            return self.refuse(request, arrival, &refusal);
         }
         let Some(key) = self.dialogs.of_request(request) else {
-            return self.refuse(request, flow, &Refusal::plain(481, ""));
+            return self.refuse(request, arrival, &Refusal::plain(481, ""));
         };
         // A peer in a dialog is never shed, but it cannot fill the memory either.
         if self.servers.len() >= self.max_transactions.saturating_mul(2) {
-            return self.overloaded(request, flow);
+            return self.overloaded(request, arrival);
         }
-        self.known_dialog(now, key, request, flow);
+        self.known_dialog(now, key, request, arrival);
     }
 
-    fn known_dialog(&mut self, now: Instant, key: DialogKey, request: &Message, flow: Flow) {
-        let number = request.cseq().map_or(0, |cseq| cseq.number);
+    fn known_dialog(&mut self, now: Instant, key: DialogKey, request: &Message, arrival: Arrival) {
+        let number = request.cseq_number();
         let Some(dialog) = self.dialogs.get_mut(key) else { return };
         let (leg, closing) = (dialog.leg, dialog.state == dialog::State::Closing);
         let in_order = dialog.in_order(number);
-        let Some(server) = self.servers.accept(&mut self.io, now, request, flow, Some(leg)) else { return };
+        let server = self.servers.accept(request, arrival, Some(leg));
         match request.method() {
             // 12.2.2: the CSeq has gone backwards.
             _ if !in_order => self.reply(now, server, 500, |builder| builder),
@@ -120,7 +120,10 @@ impl Endpoint {
             None => self.reply(now, server, 481, |builder| builder),
             Some(Verdict::Busy) => self.retry_later(now, server),
             Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
-            Some(Verdict::Ask) => self.ask(now, key, server, request),
+            Some(Verdict::Ask) => {
+                self.servers.pending(&mut self.io, now, server);
+                self.ask(now, key, server, request);
+            }
         }
     }
 
@@ -136,7 +139,7 @@ impl Endpoint {
         leg.reoffer = Some(Reoffer {
             server,
             method: request.method().unwrap_or(Method::Invite),
-            cseq: request.cseq().map_or(0, |cseq| cseq.number),
+            cseq: request.cseq_number(),
             late_offer: request.body().is_empty(),
             target: target_of(request).map(Into::into),
         });

@@ -6,7 +6,7 @@ use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
 
 use super::session::State;
-use crate::dialog::DialogKey;
+use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerSet;
 use crate::transaction::{ClientKey, ServerKey};
 use crate::{Error, LegId, Method};
@@ -53,6 +53,8 @@ pub(crate) struct Leg {
     pub(crate) invite: Invite,
     /// The dialogs of this leg: early ones while it is called out, one for good once it stands.
     pub(crate) dialogs: SmallVec<[DialogKey; 2]>,
+    /// What our INVITE knows of its dialog before any response; used up by the first.
+    pub(crate) draft: Option<Box<Dialog>>,
     pub(crate) unacked: Option<Unacked>,
     pub(crate) reoffer: Option<Reoffer>,
     pub(crate) timers: TimerSet,
@@ -69,6 +71,7 @@ impl Leg {
             state,
             invite,
             dialogs: SmallVec::new(),
+            draft: None,
             unacked: None,
             reoffer: None,
             timers: TimerSet::default(),

@@ -2,7 +2,8 @@
 
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW};
-use crate::{Builder, Flow, Message, Name};
+use crate::transaction::Arrival;
+use crate::{Builder, Message, Name};
 
 /// The headers of a 200 to OPTIONS.
 pub(super) fn capabilities(builder: Builder) -> Builder {
@@ -16,10 +17,10 @@ pub(super) fn capabilities(builder: Builder) -> Builder {
 
 impl Endpoint {
     /// Outside a dialog; a node that takes no calls says so, as it would to an INVITE (11.2).
-    pub(super) fn options(&mut self, request: &Message, flow: Flow) {
+    pub(super) fn options(&mut self, request: &Message, arrival: Arrival) {
         if self.refusing.is_some() {
-            return self.overloaded(request, flow);
+            return self.overloaded(request, arrival);
         }
-        self.respond_stateless(request, flow, 200, "", capabilities);
+        self.respond_stateless(request, arrival, 200, "", capabilities);
     }
 }

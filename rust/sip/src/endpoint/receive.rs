@@ -34,21 +34,26 @@ impl Endpoint {
         match error.answerable() {
             Some(request) => {
                 self.io.stats.refused += 1;
-                self.respond_stateless(request, flow, error.status(), &error.reason(), |builder| builder);
+                if let Some(arrival) = self.servers.arrival(request, flow) {
+                    self.respond_stateless(request, arrival, error.status(), &error.reason(), |builder| {
+                        builder
+                    });
+                }
             }
             None => self.io.stats.dropped.malformed += 1,
         }
     }
 
     fn request(&mut self, now: Instant, request: &Message, flow: Flow) {
-        if let Some(key) = self.servers.matching(request) {
+        let Some(arrival) = self.servers.arrival(request, flow) else { return };
+        if let Some(key) = self.servers.matching(arrival) {
             return self.known_request(now, request, key);
         }
         match request.method() {
             Some(Method::Ack) => self.success_ack(now, request),
-            Some(Method::Cancel) => self.cancel(now, request, flow),
-            _ if request.to_tag().is_some() => self.in_dialog(now, request, flow),
-            _ => self.out_of_dialog(now, request, flow),
+            Some(Method::Cancel) => self.cancel(now, request, arrival),
+            _ if request.to_tag().is_some() => self.in_dialog(now, request, arrival),
+            _ => self.out_of_dialog(now, request, arrival),
         }
     }
 

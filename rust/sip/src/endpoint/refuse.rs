@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW};
-use crate::{Flow, Message, Method, Name, Scheme};
+use crate::transaction::Arrival;
+use crate::{Message, Method, Name, Scheme};
 
 /// Retry-After of a refusal because tables are full, in seconds.
 const FULL_RETRY_AFTER: std::ops::RangeInclusive<u32> = 5..=15;
@@ -29,20 +30,20 @@ impl Refusal {
 
 impl Endpoint {
     /// A request outside any dialog: refused, answered, or a new call.
-    pub(super) fn out_of_dialog(&mut self, now: Instant, request: &Message, flow: Flow) {
+    pub(super) fn out_of_dialog(&mut self, now: Instant, request: &Message, arrival: Arrival) {
         if let Err(refusal) = self.check(request) {
-            return self.refuse(request, flow, &refusal);
+            return self.refuse(request, arrival, &refusal);
         }
         match request.method() {
-            Some(Method::Invite) => self.new_call(now, request, flow),
-            Some(Method::Options) => self.options(request, flow),
-            _ => self.refuse(request, flow, &Refusal::plain(481, "")),
+            Some(Method::Invite) => self.new_call(now, request, arrival),
+            Some(Method::Options) => self.options(request, arrival),
+            _ => self.refuse(request, arrival, &Refusal::plain(481, "")),
         }
     }
 
-    pub(super) fn refuse(&mut self, request: &Message, flow: Flow, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, request: &Message, arrival: Arrival, refusal: &Refusal) {
         self.io.stats.refused += 1;
-        self.respond_stateless(request, flow, refusal.status, refusal.reason, |builder| {
+        self.respond_stateless(request, arrival, refusal.status, refusal.reason, |builder| {
             match &refusal.header {
                 Some((name, value)) => builder.header(*name, value),
                 None => builder,
@@ -51,11 +52,13 @@ impl Endpoint {
     }
 
     /// 503 with a Retry-After that spreads the callers out (21.5.4).
-    pub(super) fn overloaded(&mut self, request: &Message, flow: Flow) {
+    pub(super) fn overloaded(&mut self, request: &Message, arrival: Arrival) {
         let range = self.refusing.clone().unwrap_or(FULL_RETRY_AFTER);
         let seconds = self.ident.within(&range).to_string();
         self.io.stats.overloaded += 1;
-        self.respond_stateless(request, flow, 503, "", |builder| builder.header(Name::RetryAfter, seconds));
+        self.respond_stateless(request, arrival, 503, "", |builder| {
+            builder.header(Name::RetryAfter, seconds)
+        });
     }
 
     /// Whether there is no room for another call.

@@ -7,7 +7,7 @@ use super::headers::{ALLOW, BuilderExt, check_headers, check_value, contact, wro
 use super::legs::{Invite, Leg};
 use super::session::{Input, State};
 use super::{Endpoint, LegKey};
-use crate::dialog::{self, Dialog, DialogKey};
+use crate::dialog::{self, Dialog, DialogKey, Draft};
 use crate::header::NameAddr;
 use crate::timer::TimerKind;
 use crate::transaction::{ClientKey, Request, User, follow_up};
@@ -28,8 +28,18 @@ impl Endpoint {
         if self.is_full() {
             return Err(Error::Full);
         }
-        let branch = self.ident.branch();
-        let bytes = self.write_invite(&dial, &branch)?.build()?;
+        check_dial(&dial)?;
+        let (branch, call_id, tag) = (self.ident.branch(), self.ident.call_id(), self.ident.tag());
+        let draft = Draft {
+            flow: dial.flow,
+            contact: &dial.contact,
+            call_id: &call_id,
+            tag: &tag,
+            from: &format!("{};tag={tag}", dial.from),
+            request_uri: &dial.request_uri,
+            cseq: 1,
+        };
+        let bytes = self.write_invite(&dial, &draft, &branch).build()?;
         // The leg is filed first, since the transaction names it; the real key of the INVITE follows at once.
         let key = self.legs.insert(Leg::new(leg, State::Calling, Invite::Sent(ClientKey::default())));
         let request =
@@ -37,31 +47,35 @@ impl Endpoint {
         let client = self.clients.send(&mut self.io, now, request);
         if let Some(leg) = self.legs.get_mut(key) {
             leg.invite = Invite::Sent(client);
+            leg.draft = Some(Box::new(Dialog::draft(&draft)));
         }
         self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::NoAnswer, dial.timeout));
         Ok(())
     }
 
-    fn write_invite(&mut self, dial: &Dial, branch: &str) -> Result<Builder, Error> {
-        check_headers(&dial.headers, &[Name::Contact])?;
-        Uri::parse(&dial.request_uri)?;
-        NameAddr::parse(&dial.from)?;
-        NameAddr::parse(&dial.to)?;
+    fn write_invite(&self, dial: &Dial, draft: &Draft<'_>, branch: &str) -> Builder {
         let via = format!("{} {};rport;branch={branch}", dial.flow.transport.via(), dial.contact);
-        let tag = self.ident.tag();
         let own = |name, value| (!wrote(&dial.headers, name)).then_some(value);
-        Ok(Builder::request(Method::Invite, &dial.request_uri)
+        Builder::request(Method::Invite, &dial.request_uri)
             .header(Name::Via, via)
             .maybe(Name::MaxForwards, own(Name::MaxForwards, "70"))
-            .header(Name::From, format!("{};tag={tag}", dial.from))
+            .header(Name::From, draft.from)
             .header(Name::To, &dial.to)
-            .header(Name::CallId, self.ident.call_id())
+            .header(Name::CallId, draft.call_id)
             .header(Name::Cseq, "1 INVITE")
             .header(Name::Contact, contact(&dial.contact))
             .maybe(Name::Allow, own(Name::Allow, ALLOW))
             .maybe(Name::UserAgent, own(Name::UserAgent, &self.user_agent))
             .headers(&dial.headers)
-            .maybe_body(dial.body.as_ref()))
+            .maybe_body(dial.body.as_ref())
+    }
+
+    /// The Call-ID of a leg, for records of the call.
+    #[must_use]
+    pub fn call_id(&self, leg: LegId) -> Option<String> {
+        let leg = self.legs.get(self.legs.find(leg).ok()?)?;
+        let dialog = leg.dialog().and_then(|key| self.dialogs.get(key)).or(leg.draft.as_deref())?;
+        Some(dialog.call_id().to_owned())
     }
 
     /// Ends a leg, whatever its state: CANCEL, BYE or a final response. `reason` is the value of a Reason header
@@ -173,14 +187,16 @@ impl Endpoint {
     /// The dialog of a response to an INVITE of ours, made if it is new, brought up to date if it is not.
     fn response_dialog(&mut self, leg: LegKey, client: ClientKey, response: &Message) -> Option<DialogKey> {
         let key = match self.dialogs.of_response(response) {
-            Some(key) => key,
+            Some(key) => {
+                self.dialogs.get_mut(key)?.learn(response);
+                key
+            }
             None => {
-                let (invite, flow) = self.clients.sent(&self.io, client)?;
-                self.dialogs.insert(leg, Dialog::uac(&invite, response, flow)?)
+                let dialog = self.draft(leg, client)?.met(response)?;
+                self.dialogs.insert(leg, dialog)
             }
         };
         let dialog = self.dialogs.get_mut(key)?;
-        dialog.learn(response);
         if response.status().is_some_and(|status| status.is_success()) && dialog.state == dialog::State::Early
         {
             dialog.state = dialog::State::Confirmed;
@@ -188,9 +204,18 @@ impl Endpoint {
         Some(key)
     }
 
+    /// A dialog without its remote half: kept since the INVITE for the first response, read from the INVITE for forks.
+    fn draft(&mut self, leg: LegKey, client: ClientKey) -> Option<Dialog> {
+        if let Some(draft) = self.legs.get_mut(leg).and_then(|leg| leg.draft.take()) {
+            return Some(*draft);
+        }
+        let (invite, flow) = self.clients.sent(&self.io, client)?;
+        Dialog::draft_of(&invite, flow)
+    }
+
     /// The ACK of a 2xx, along the dialog (13.2.2.4).
     fn send_ack(&mut self, client: ClientKey, dialog: DialogKey, response: &Message) {
-        let (branch, number) = (self.ident.branch(), response.cseq().map_or(1, |cseq| cseq.number));
+        let (branch, number) = (self.ident.branch(), response.cseq_number());
         let Some(dialog) = self.dialogs.get(dialog) else { return };
         let (builder, flow) = dialog.ack(number, &branch);
         match builder.header(Name::UserAgent, &self.user_agent).build() {
@@ -249,6 +274,15 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Refuses what could not be written, or would not be understood, before anything is filed.
+fn check_dial(dial: &Dial) -> Result<(), Error> {
+    check_headers(&dial.headers, &[Name::Contact])?;
+    Uri::parse(&dial.request_uri)?;
+    NameAddr::parse(&dial.from)?;
+    NameAddr::parse(&dial.to)?;
+    Ok(())
 }
 
 /// How a leg ends that is hung up here.

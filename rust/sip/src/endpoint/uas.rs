@@ -12,24 +12,24 @@ use super::session::{Input, State};
 use super::{Endpoint, LegKey};
 use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
-use crate::transaction::ServerKey;
-use crate::{Body, Builder, Cause, Ended, Error, Event, Flow, LegId, Message, Method, Name, Side};
+use crate::transaction::{Arrival, ServerKey};
+use crate::{Body, Builder, Cause, Ended, Error, Event, LegId, Message, Method, Name, Side};
 
 impl Endpoint {
     /// An INVITE for a new call: 100 at once (17.2.1), the early dialog, the event.
-    pub(super) fn new_call(&mut self, now: Instant, invite: &Message, flow: Flow) {
+    pub(super) fn new_call(&mut self, now: Instant, invite: &Message, arrival: Arrival) {
         if self.refusing.is_some() || self.is_full() {
-            return self.overloaded(invite, flow);
+            return self.overloaded(invite, arrival);
         }
-        let tag = self.ident.tag();
+        let (tag, flow) = (self.ident.tag(), arrival.flow);
         let Some(dialog) = Dialog::uas(invite, &tag, flow, flow.local.to_string().into()) else {
-            return self.refuse(invite, flow, &Refusal::plain(400, "Missing Contact header field"));
+            return self.refuse(invite, arrival, &Refusal::plain(400, "Missing Contact header field"));
         };
         let id = (self.next_leg)();
         if self.legs.contains(id) {
-            return self.overloaded(invite, flow);
+            return self.overloaded(invite, arrival);
         }
-        let Some(server) = self.servers.accept(&mut self.io, now, invite, flow, None) else { return };
+        let server = self.servers.accept(invite, arrival, None);
         let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server)));
         self.servers.set_user(server, key);
         let dialog = self.dialogs.insert(key, dialog);
@@ -180,12 +180,12 @@ impl Endpoint {
     }
 
     /// CANCEL: answered itself, and the INVITE it aims at answered 487 unless that has been answered (9.2).
-    pub(super) fn cancel(&mut self, now: Instant, cancel: &Message, flow: Flow) {
+    pub(super) fn cancel(&mut self, now: Instant, cancel: &Message, arrival: Arrival) {
         let Some(aim) = self.servers.cancelled_by(cancel) else {
-            return self.refuse(cancel, flow, &Refusal::plain(481, ""));
+            return self.refuse(cancel, arrival, &Refusal::plain(481, ""));
         };
         let leg = self.servers.user(aim);
-        self.answer_cancel(now, cancel, flow, leg);
+        self.answer_cancel(now, cancel, arrival, leg);
         let Some(key) = leg else { return };
         if self.legs.get(key).is_some_and(|leg| leg.invite == Invite::Received(aim)) {
             self.end_by_peer(now, key, Input::Cancel, Cause::Cancel, cancel);
@@ -195,10 +195,10 @@ impl Endpoint {
     }
 
     /// 200 to a CANCEL, with the To tag the INVITE's responses have (9.2).
-    fn answer_cancel(&mut self, now: Instant, cancel: &Message, flow: Flow, leg: Option<LegKey>) {
+    fn answer_cancel(&mut self, now: Instant, cancel: &Message, arrival: Arrival, leg: Option<LegKey>) {
         let dialog = leg.and_then(|key| self.dialogs.get(self.legs.get(key)?.dialog()?));
         let tag = dialog.map_or_else(|| self.prints.tag(cancel), |dialog| dialog.local_tag().to_owned());
-        let Some(server) = self.servers.accept(&mut self.io, now, cancel, flow, None) else { return };
+        let server = self.servers.accept(cancel, arrival, None);
         let reply = self.servers.reply(server, 200, "").map(|builder| builder.to_tag(&tag).build());
         if let Some(Ok(bytes)) = reply {
             self.servers.respond(&mut self.io, now, server, 200, bytes);
@@ -265,7 +265,7 @@ impl Endpoint {
             self.io.stats.dropped.stray_ack += 1;
             return;
         };
-        let number = ack.cseq().ok().map(|cseq| cseq.number);
+        let number = Some(ack.cseq_number());
         let Some(leg) = self.legs.get_mut(key) else { return };
         if leg.unacked.map(|unacked| unacked.cseq) != number {
             self.io.stats.retransmissions_in += 1;
@@ -296,9 +296,5 @@ impl Endpoint {
 /// What is remembered of an INVITE while its 2xx waits for the ACK.
 pub(super) fn unacked(server: ServerKey, invite: &Message) -> Unacked {
     debug_assert_eq!(invite.method(), Some(Method::Invite));
-    Unacked {
-        server,
-        cseq: invite.cseq().map_or(0, |cseq| cseq.number),
-        late_offer: invite.body().is_empty(),
-    }
+    Unacked { server, cseq: invite.cseq_number(), late_offer: invite.body().is_empty() }
 }

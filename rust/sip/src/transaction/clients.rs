@@ -130,8 +130,8 @@ impl Clients {
 
     /// The transaction a response answers: same branch, same method in CSeq (17.1.3).
     pub(crate) fn matching(&self, response: &Message) -> Option<ClientKey> {
-        let cseq = response.cseq().ok()?;
-        self.index.get(&self.prints.client(response.branch()?, cseq.method_text)).copied()
+        let method = response.cseq_method()?;
+        self.index.get(&self.prints.client(response.branch()?, method.as_str())).copied()
     }
 
     pub(crate) fn response(
@@ -305,7 +305,7 @@ impl Client {
 pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> Builder {
     let own = |name| invite.header(name).unwrap_or_default();
     let via = invite.values(Name::Via).next().unwrap_or_default();
-    let number = invite.cseq().map_or(0, |cseq| cseq.number);
+    let number = invite.cseq_number();
     Builder::request(method, invite.request_uri().unwrap_or_default())
         .header(Name::Via, via)
         .header(Name::MaxForwards, "70")

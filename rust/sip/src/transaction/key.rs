@@ -125,7 +125,7 @@ impl Fingerprints {
             .part(request.request_uri().unwrap_or_default().as_bytes())
             .part(request.from_tag().unwrap_or_default().as_bytes())
             .part(request.call_id().as_bytes())
-            .number(request.cseq().map_or(0, |cseq| cseq.number))
+            .number(request.cseq_number())
             .host(via.host)
             .part(via.params.as_str().as_bytes())
             .part(method.as_bytes())

@@ -16,13 +16,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub(crate) use clients::{ClientKey, ClientOutcome, ClientSignal, Clients, Request, User, follow_up};
-pub(crate) use servers::{ServerKey, ServerSignal, Servers};
+pub(crate) use servers::{Arrival, ServerKey, ServerSignal, Servers};
 
 use bytes::Bytes;
 
 use crate::endpoint::LegKey;
 use crate::stats::Stats;
-use crate::timer::{TimerKind, TimerQueue, TimerSet, TimerValues};
+use crate::timer::{TimerKind, TimerQueue, TimerSet, TimerValues, common_intervals};
 use crate::{Flow, Limits, Transmit};
 
 /// What a machine asks for in a step.
@@ -76,7 +76,7 @@ pub(crate) struct Io {
 impl Io {
     pub(crate) fn new(values: TimerValues, limits: Limits) -> Self {
         Self {
-            timers: TimerQueue::default(),
+            timers: TimerQueue::new(&common_intervals(&values)),
             transmits: VecDeque::new(),
             stats: Stats::default(),
             values,

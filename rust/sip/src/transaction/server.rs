@@ -15,6 +15,8 @@ pub(crate) enum State {
 pub(crate) enum Input {
     /// The request again.
     Request,
+    /// The user needs time for its answer.
+    Pending,
     /// The user's final response; there is no other provisional than 100 (RFC 4320 4.1).
     Final,
     TimerLate100,
@@ -22,15 +24,13 @@ pub(crate) enum Input {
     TransportError,
 }
 
-/// What the transaction does the moment it is made.
-pub(crate) const OPENING: &[Action] = &[Start(Late100)];
-
 pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
     use Input::*;
     use State::*;
     match (state, input) {
         // Nothing has been sent yet that could be sent again.
         (Trying, Request) => (Trying, &[]),
+        (Trying, Pending) => (Trying, &[Start(Late100)]),
         (Trying, TimerLate100) => (Proceeding, &[SendTrying]),
         (Proceeding, Request) => (Proceeding, &[Transmit]),
 

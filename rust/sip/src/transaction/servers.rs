@@ -17,6 +17,16 @@ new_key_type! {
     pub(crate) struct ServerKey;
 }
 
+/// How a request came in: what its transaction is filed under and where responses to it go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// The way it came.
+    pub(crate) flow: Flow,
+    /// The way back (18.2.2, RFC 3581 4).
+    pub(crate) back: Flow,
+    print: Fingerprint,
+}
+
 /// What a transaction tells its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerSignal {
@@ -38,7 +48,7 @@ struct Server {
     print: Fingerprint,
     merged: Option<Fingerprint>,
     /// Kept until the final response, which is made from it.
-    request: Option<Message>,
+    request: Option<Box<Message>>,
     source: SocketAddr,
     /// Where responses go (18.2.2).
     flow: Flow,
@@ -52,6 +62,7 @@ struct Server {
 #[derive(Debug, Clone, Copy)]
 enum Input {
     Request,
+    Pending,
     Ack,
     Response(u16),
     Timer(TimerKind),
@@ -76,19 +87,22 @@ impl Servers {
         self.all.len()
     }
 
+    /// Reads the top Via of a request for all that depends on it. A malformed one makes no arrival.
+    pub(crate) fn arrival(&self, request: &Message, flow: Flow) -> Option<Arrival> {
+        let via = request.top_via().ok()?;
+        let print = self.prints.server(request, &via, filed_under(request));
+        Some(Arrival { flow, back: Flow { remote: via.reply_address(flow.remote), ..flow }, print })
+    }
+
     /// The transaction a request belongs to: its own if it is a retransmission, the INVITE's if it is an ACK (17.2.3).
-    pub(crate) fn matching(&self, request: &Message) -> Option<ServerKey> {
-        self.find(request, filed_under(request))
+    pub(crate) fn matching(&self, arrival: Arrival) -> Option<ServerKey> {
+        self.index.get(&arrival.print).copied()
     }
 
     /// The INVITE transaction a CANCEL aims at (9.2).
     pub(crate) fn cancelled_by(&self, cancel: &Message) -> Option<ServerKey> {
-        self.find(cancel, Method::Invite.as_str())
-    }
-
-    fn find(&self, request: &Message, method: &str) -> Option<ServerKey> {
-        let via = request.top_via().ok()?;
-        self.index.get(&self.prints.server(request, &via, method)).copied()
+        let via = cancel.top_via().ok()?;
+        self.index.get(&self.prints.server(cancel, &via, Method::Invite.as_str())).copied()
     }
 
     /// Whether a request without To tag came by another way already (8.2.2.2).
@@ -97,51 +111,45 @@ impl Servers {
     }
 
     /// Files a new request.
-    pub(crate) fn accept(
-        &mut self,
-        io: &mut Io,
-        now: Instant,
-        request: &Message,
-        flow: Flow,
-        user: Option<LegKey>,
-    ) -> Option<ServerKey> {
-        let via = request.top_via().ok()?;
-        let (machine, opening) = match request.method() {
-            Some(Method::Invite) => (Machine::Invite(server_invite::State::Proceeding), &[][..]),
-            _ => (Machine::Other(server::State::Trying), server::OPENING),
+    pub(crate) fn accept(&mut self, request: &Message, arrival: Arrival, user: Option<LegKey>) -> ServerKey {
+        let machine = match request.method() {
+            Some(Method::Invite) => Machine::Invite(server_invite::State::Proceeding),
+            _ => Machine::Other(server::State::Trying),
         };
-        let print = self.prints.server(request, &via, request.method_str());
         let starts_call = request.to_tag().is_none() && matches!(machine, Machine::Invite(_));
         let merged = starts_call.then(|| self.prints.merged(request));
-        let server = Server {
+        let key = self.all.insert(Server {
             machine,
-            print,
+            print: arrival.print,
             merged,
-            request: Some(request.clone()),
-            source: flow.remote,
-            flow: Flow { remote: via.reply_address(flow.remote), ..flow },
+            request: Some(Box::new(request.clone())),
+            source: arrival.flow.remote,
+            flow: arrival.back,
             response: Bytes::new(),
             user,
             timers: TimerSet::default(),
-        };
-        let key = self.all.insert(server);
-        self.index.insert(print, key);
+        });
+        self.index.insert(arrival.print, key);
         if let Some(merged) = merged {
             self.merged.insert(merged, key);
         }
-        self.carry_out(io, now, key, opening, None);
-        Some(key)
+        key
+    }
+
+    /// The user needs time: a 100 may have to bridge it (RFC 4320 4.1).
+    pub(crate) fn pending(&mut self, io: &mut Io, now: Instant, key: ServerKey) {
+        self.step(io, now, key, Input::Pending);
     }
 
     /// Begins a response to the request of a transaction that has not been answered finally.
     pub(crate) fn reply(&self, key: ServerKey, status: u16, reason: &str) -> Option<Builder> {
         let server = self.all.get(key)?;
-        Some(Builder::response_to(server.request.as_ref()?, server.source, status, reason))
+        Some(Builder::response_to(server.request.as_deref()?, server.source, status, reason))
     }
 
     /// The request of a transaction that has not been answered finally.
     pub(crate) fn request(&self, key: ServerKey) -> Option<&Message> {
-        self.all.get(key)?.request.as_ref()
+        self.all.get(key)?.request.as_deref()
     }
 
     pub(crate) fn user(&self, key: ServerKey) -> Option<LegKey> {
@@ -256,7 +264,7 @@ impl Servers {
                 Action::Transmit if server.response.is_empty() => {}
                 Action::Transmit => io.send(server.flow, server.response.clone()),
                 Action::Trying => {
-                    if let Some(trying) = trying(server.request.as_ref(), server.source) {
+                    if let Some(trying) = trying(server.request.as_deref(), server.source) {
                         server.response = trying;
                         io.send(server.flow, server.response.clone());
                     }
@@ -307,7 +315,7 @@ fn invite_input(input: Input) -> Option<server_invite::Input> {
         Input::Timer(TimerKind::H) => I::TimerH,
         Input::Timer(TimerKind::I) => I::TimerI,
         Input::Timer(TimerKind::L) => I::TimerL,
-        Input::Timer(_) => return None,
+        Input::Timer(_) | Input::Pending => return None,
         Input::TransportError => I::TransportError,
     })
 }
@@ -316,6 +324,7 @@ fn other_input(input: Input) -> Option<server::Input> {
     use server::Input as I;
     Some(match input {
         Input::Request => I::Request,
+        Input::Pending => I::Pending,
         Input::Response(200..) => I::Final,
         Input::Timer(TimerKind::Late100) => I::TimerLate100,
         Input::Timer(TimerKind::J) => I::TimerJ,

@@ -67,7 +67,8 @@ fn a_call_is_set_up_and_hung_up_by_the_caller() {
     let by_peer = ended(&wire.peers[1].events, callee).remove(0);
     assert_eq!((by_peer.by, by_peer.cause), (Side::Remote, Cause::Bye));
     assert_eq!(by_peer.reason, "Q.850;cause=16", "the Reason header arrives (RFC 3326)");
-    let sent: Vec<_> = wire.log.iter().map(|(from, line)| (*from, line.split(' ').nth(1).unwrap_or(""), line)).collect();
+    let sent: Vec<_> =
+        wire.log.iter().map(|(from, line)| (*from, line.split(' ').nth(1).unwrap_or(""), line)).collect();
     assert_eq!(sent.len(), 7, "no message too many: {sent:?}");
 }
 
@@ -87,13 +88,20 @@ fn both_hang_up_at_once() {
     wire.peers[1].endpoint.hangup(wire.now, callee, None).unwrap();
     finish(&mut wire);
     assert_eq!((wire.count(0, "BYE"), wire.count(1, "BYE")), (1, 1));
-    assert_eq!((wire.count(0, "SIP/2.0 200"), wire.count(1, "SIP/2.0 200 ")), (1, 2), "both BYEs are answered 200");
+    assert_eq!(
+        (wire.count(0, "SIP/2.0 200"), wire.count(1, "SIP/2.0 200 ")),
+        (1, 2),
+        "both BYEs are answered 200"
+    );
 }
 
 #[test]
 fn the_caller_gives_up_while_it_rings() {
     let (mut wire, caller, callee) = ringing();
-    wire.peers[0].endpoint.hangup(wire.now, caller, Some("SIP;cause=200;text=\"Call completed elsewhere\"")).unwrap();
+    wire.peers[0]
+        .endpoint
+        .hangup(wire.now, caller, Some("SIP;cause=200;text=\"Call completed elsewhere\""))
+        .unwrap();
     finish(&mut wire);
     let (here, there) = (&ended(&wire.peers[0].events, caller)[0], &ended(&wire.peers[1].events, callee)[0]);
     assert_eq!((here.by, here.cause), (Side::Local, Cause::Cancel));
@@ -156,7 +164,10 @@ fn commands_that_do_not_fit_the_state_change_nothing() {
     assert!(wrong(wire.peers[1].endpoint.answer_reoffer(now, callee, None)));
     assert_eq!(wire.peers[1].endpoint.reject(now, callee, 200, None, &[]), Err(Error::Status(200)));
     let stolen = [("Via".to_owned(), "SIP/2.0/UDP evil".to_owned())];
-    assert!(matches!(wire.peers[1].endpoint.reject(now, callee, 486, None, &stolen), Err(Error::ReservedHeader(_))));
+    assert!(matches!(
+        wire.peers[1].endpoint.reject(now, callee, 486, None, &stolen),
+        Err(Error::ReservedHeader(_))
+    ));
     let smuggled = Some("x\r\nEvil: yes");
     assert!(matches!(wire.peers[0].endpoint.hangup(now, caller, smuggled), Err(Error::Build(_))));
     wire.peers[0].endpoint.hangup(now, caller, None).unwrap();
@@ -205,7 +216,7 @@ fn answer_the_rest(wire: &mut Wire, step: usize) {
     for event in wire.peers[1].news() {
         if let Event::Incoming { leg, .. } = event {
             let callee = &mut wire.peers[1].endpoint;
-            if step % 2 == 0 {
+            if step.is_multiple_of(2) {
                 callee.provisional(now, leg, 180, None).unwrap();
             }
             callee.answer(now, leg, sdp("v=0 answer")).unwrap();

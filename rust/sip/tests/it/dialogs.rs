@@ -60,7 +60,11 @@ fn record_route_is_reversed_for_the_caller() {
     let invite = solo.sent_one();
     solo.receive(&response(&invite, 200, "bob", &extra));
     let transmit = solo.endpoint.poll_transmit().unwrap();
-    assert_eq!(transmit.flow.remote, address("192.0.2.31:5060"), "the first hop back is the last recorded (12.1.2)");
+    assert_eq!(
+        transmit.flow.remote,
+        address("192.0.2.31:5060"),
+        "the first hop back is the last recorded (12.1.2)"
+    );
     let ack = Message::parse(transmit.payload, &telephony_sip::Limits::default()).unwrap();
     assert_eq!(routes(&ack), ["<sip:192.0.2.31;lr>", "<sip:192.0.2.30;lr>"]);
     let bye = hangup(&mut solo, leg);
@@ -162,8 +166,9 @@ fn an_info_reaches_the_application_with_its_body() {
 fn a_reinvite_is_a_reoffer_and_its_200_waits_for_the_ack() {
     let mut solo = Solo::new();
     let (leg, tag) = called(&mut solo);
-    let moved = format!("{OFFER}").replace("Content-Type", "X-Moved: yes\nContent-Type");
-    let reinvite = request("INVITE", "r", 2, &tag, &moved).replace("<sip:peer@192.0.2.9:5060>", "<sip:peer@192.0.2.9:5099>");
+    let moved = OFFER.replace("Content-Type", "X-Moved: yes\nContent-Type");
+    let reinvite = request("INVITE", "r", 2, &tag, &moved)
+        .replace("<sip:peer@192.0.2.9:5060>", "<sip:peer@192.0.2.9:5099>");
     solo.receive(&reinvite);
     assert_eq!(first_line(&solo.sent_one()), "100");
     assert!(matches!(solo.events()[..], [Event::Reoffer { leg: of, .. }] if of == leg));
@@ -196,7 +201,8 @@ fn a_reinvite_without_an_offer_is_answered_with_one_and_its_ack_is_told() {
 fn a_refused_reinvite_leaves_the_call_as_it_was() {
     let mut solo = Solo::new();
     let (leg, tag) = called(&mut solo);
-    let moved = request("INVITE", "r", 2, &tag, OFFER).replace("<sip:peer@192.0.2.9:5060>", "<sip:peer@192.0.2.9:5099>");
+    let moved = request("INVITE", "r", 2, &tag, OFFER)
+        .replace("<sip:peer@192.0.2.9:5060>", "<sip:peer@192.0.2.9:5099>");
     solo.receive(&moved);
     let warning = [("Warning".to_owned(), "304 gateway \"Media type not available\"".to_owned())];
     solo.endpoint.reject_reoffer(solo.now, leg, 488, &warning).unwrap();
@@ -206,7 +212,11 @@ fn a_refused_reinvite_leaves_the_call_as_it_was() {
     solo.receive(&request("ACK", "r", 2, &tag, ""));
     solo.events();
     let bye = hangup(&mut solo, leg);
-    assert_eq!(bye.request_uri(), Some("sip:peer@192.0.2.9:5060"), "RFC 6141: no refresh by a refused request");
+    assert_eq!(
+        bye.request_uri(),
+        Some("sip:peer@192.0.2.9:5060"),
+        "RFC 6141: no refresh by a refused request"
+    );
 }
 
 #[test]

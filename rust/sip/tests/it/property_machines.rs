@@ -66,7 +66,7 @@ impl Script {
     }
 
     fn fresh_request(&mut self, one: u16, two: u16) {
-        let method = if one % 2 == 0 { "INVITE" } else { pick(&METHODS, one).unwrap() };
+        let method = if one.is_multiple_of(2) { "INVITE" } else { pick(&METHODS, one).unwrap() };
         let extra = ["", OFFER, "Expires: 3", "Require: x"][usize::from(two % 4)];
         let text = request(method, &format!("f{}", two % 20), u32::from(one % 4), "", extra);
         self.receive(&text.replace("solo@", &format!("call{}@", two % 6)));
@@ -80,7 +80,7 @@ impl Script {
             false => (ours.from_tag().unwrap_or("x"), ours.to_tag()),
         };
         let method = pick(&METHODS, two).unwrap();
-        let extra = if two % 3 == 0 { OFFER } else { "" };
+        let extra = if two.is_multiple_of(3) { OFFER } else { "" };
         let branch = format!("d{}", two % 50);
         let text = request(method, &branch, u32::from(two % 7), mine.unwrap_or_default(), extra)
             .replace("tag=peer", &format!("tag={theirs}"))
@@ -89,10 +89,16 @@ impl Script {
     }
 
     fn respond(&mut self, one: u16, two: u16) {
-        let requests: Vec<_> = self.sent.iter().rev().filter(|message| message.is_request()).take(12).collect();
+        let requests: Vec<_> =
+            self.sent.iter().rev().filter(|message| message.is_request()).take(12).collect();
         let Some(ours) = pick(&requests, one) else { return };
         let tag = ["", "bob", "carol", "dave"][usize::from(two % 4)];
-        let text = response(ours, *pick(&STATUSES, two).unwrap(), tag, if two % 5 == 0 { "" } else { CONTACT });
+        let text = response(
+            ours,
+            *pick(&STATUSES, two).unwrap(),
+            tag,
+            if two.is_multiple_of(5) { "" } else { CONTACT },
+        );
         self.receive(&text);
     }
 
@@ -115,7 +121,8 @@ impl Script {
     }
 
     fn command(&mut self, one: u16, two: u16) {
-        let legs: Vec<LegId> = self.events.iter().map(Event::leg).chain((1..=self.dialled).map(LegId)).collect();
+        let legs: Vec<LegId> =
+            self.events.iter().map(Event::leg).chain((1..=self.dialled).map(LegId)).collect();
         let Some(leg) = pick(&legs, one).copied() else { return };
         let (endpoint, now) = (&mut self.solo.endpoint, self.solo.now);
         // Wrong commands are part of the game; what they return does not matter here.
@@ -139,7 +146,11 @@ impl Script {
         match one % 8 {
             0 => self.solo.endpoint.handle_transport_error(self.solo.now, self.solo.flow),
             1 => self.solo.endpoint.refuse_new(Some(1..=5)),
-            2 => self.solo.endpoint.handle_datagram(self.solo.now, Bytes::from_static(b"\x16\x03\x01 noise"), self.solo.flow),
+            2 => self.solo.endpoint.handle_datagram(
+                self.solo.now,
+                Bytes::from_static(b"\x16\x03\x01 noise"),
+                self.solo.flow,
+            ),
             _ => self.solo.endpoint.refuse_new(None),
         }
     }
@@ -174,7 +185,10 @@ fn converse(seed: u8, steps: &[Step]) {
         let endpoint = &mut wire.peers[side].endpoint;
         let _ = match what % 8 {
             0 => {
-                wire.dial(side, u64::from(*what) * 1000 + u64::from(*one) % 1000 + (1 << 32) * wire.log.len() as u64);
+                wire.dial(
+                    side,
+                    u64::from(*what) * 1000 + u64::from(*one) % 1000 + (1 << 32) * wire.log.len() as u64,
+                );
                 Ok(())
             }
             1 => endpoint.provisional(now, leg, 183, None),

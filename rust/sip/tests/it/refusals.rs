@@ -39,7 +39,10 @@ fn an_unknown_scheme_is_416() {
 #[test]
 fn a_call_without_hops_left_is_483_but_options_ends_here_anyway() {
     assert_eq!(status(&invite("a").replace("Max-Forwards: 70", "Max-Forwards: 0")), "483");
-    assert_eq!(status(&request("OPTIONS", "a", 1, "", "").replace("Max-Forwards: 70", "Max-Forwards: 0")), "200");
+    assert_eq!(
+        status(&request("OPTIONS", "a", 1, "", "").replace("Max-Forwards: 70", "Max-Forwards: 0")),
+        "200"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use telephony_sip::{
-    Body, Config, Dial, Endpoint, Ended, Event, Flow, LegId, Limits, Message, Method, Name, Stats, Transport,
+    Body, Config, Dial, Ended, Endpoint, Event, Flow, LegId, Limits, Message, Method, Name, Stats, Transport,
 };
 
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -145,7 +145,11 @@ impl Wire {
     }
 
     pub(crate) fn flow(&self, from: usize) -> Flow {
-        Flow { transport: Transport::Udp, local: self.peers[from].address, remote: self.peers[1 - from].address }
+        Flow {
+            transport: Transport::Udp,
+            local: self.peers[from].address,
+            remote: self.peers[1 - from].address,
+        }
     }
 
     pub(crate) fn dial(&mut self, from: usize, leg: u64) -> LegId {
@@ -361,7 +365,11 @@ pub(crate) fn invite(branch: &str) -> String {
 /// A response to a request of the endpoint; `to_tag` is added unless To has one.
 pub(crate) fn response(request: &Message, status: u16, to_tag: &str, extra: &str) -> String {
     let value = |name| request.header(name).unwrap_or_default();
-    let tag = if to_tag.is_empty() || request.to_tag().is_some() { String::new() } else { format!(";tag={to_tag}") };
+    let tag = if to_tag.is_empty() || request.to_tag().is_some() {
+        String::new()
+    } else {
+        format!(";tag={to_tag}")
+    };
     let extra = if extra.is_empty() { String::new() } else { format!("{}\n", extra.trim_end()) };
     format!(
         "SIP/2.0 {status} Phrase\nVia: {}\nFrom: {}\nTo: {}{tag}\nCall-ID: {}\nCSeq: {}\n{extra}Content-Length: 0\n\n",
