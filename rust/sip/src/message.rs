@@ -174,7 +174,7 @@ impl Message {
     /// # Errors
     /// When there is none or it is malformed (partial messages only).
     pub fn top_via(&self) -> Result<Via<'_>, Malformed> {
-        const MISSING: Malformed = Malformed::new("missing", "RFC 3261 8.1.1.7");
+        const MISSING: Malformed = Malformed(&("missing", "RFC 3261 8.1.1.7"));
         let value = self.values(Name::Via).next().ok_or(MISSING)?;
         Via::parse(value).or_else(|_| Via::parse(value.split(';').next().unwrap_or_default()))
     }
@@ -190,7 +190,7 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn from(&self) -> Result<NameAddr<'_>, Malformed> {
-        NameAddr::parse(self.header(Name::From).ok_or(Malformed::new("missing", "RFC 3261 8.1.1.3"))?)
+        NameAddr::parse(self.header(Name::From).ok_or(Malformed(&("missing", "RFC 3261 8.1.1.3")))?)
     }
 
     /// To.
@@ -198,7 +198,7 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn to(&self) -> Result<NameAddr<'_>, Malformed> {
-        NameAddr::parse(self.header(Name::To).ok_or(Malformed::new("missing", "RFC 3261 8.1.1.2"))?)
+        NameAddr::parse(self.header(Name::To).ok_or(Malformed(&("missing", "RFC 3261 8.1.1.2")))?)
     }
 
     /// The tag of From, found while parsing.
@@ -236,7 +236,7 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed (partial messages only).
     pub fn cseq(&self) -> Result<Cseq<'_>, Malformed> {
-        Cseq::parse(self.header(Name::Cseq).ok_or(Malformed::new("missing", "RFC 3261 8.1.1.5"))?)
+        Cseq::parse(self.header(Name::Cseq).ok_or(Malformed(&("missing", "RFC 3261 8.1.1.5")))?)
     }
 
     /// Max-Forwards; `None` when absent (RFC 3261 16.3 then treats it as unlimited).

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use memchr::memchr;
 
-use crate::header::scan::{HOST, PARAM, QUERY, TOKEN, USER, decimal, is_all, run, run_escaped, skip_space};
+use crate::header::scan::{
+    HOST, PARAM, QUERY, TOKEN, USER, class, decimal, is_all, run, run_escaped, skip_space,
+};
 use crate::header::{Malformed, Params};
 
 /// The scheme of a URI.
@@ -22,9 +24,9 @@ pub enum Scheme<'a> {
     Other(&'a str),
 }
 
-const BAD_HOST: Malformed = Malformed::new("malformed host", "RFC 3261 25.1");
-const BAD_USER: Malformed = Malformed::new("malformed user part", "RFC 3261 19.1.1");
-const BAD_TAIL: Malformed = Malformed::new("malformed URI parameters", "RFC 3261 19.1.1");
+const BAD_HOST: Malformed = Malformed(&("malformed host", "RFC 3261 25.1"));
+const BAD_USER: Malformed = Malformed(&("malformed user part", "RFC 3261 19.1.1"));
+const BAD_TAIL: Malformed = Malformed(&("malformed URI parameters", "RFC 3261 19.1.1"));
 
 /// The host of a URI or of a Via.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +52,10 @@ impl<'a> Host<'a> {
     }
 
     /// The host and port at an offset, and where they end. White space may surround the colon, as Via allows.
+    #[inline]
     pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<u16>, usize), Malformed> {
         let bytes = text.as_bytes();
-        let end = match bytes.get(from) {
-            Some(b'[') => {
-                memchr(b']', bytes.get(from..).unwrap_or_default()).map_or(from, |close| from + close + 1)
-            }
-            _ => run(bytes, from, HOST),
-        };
-        let host = Self::of(text.get(from..end).unwrap_or_default())?;
+        let (host, end) = Self::address_or_name(text, from)?;
         let colon = skip_space(bytes, end);
         if bytes.get(colon) != Some(&b':') {
             return Ok((host, None, end));
@@ -66,25 +63,36 @@ impl<'a> Host<'a> {
         let start = skip_space(bytes, colon + 1);
         let end = run(bytes, start, HOST);
         let port = bytes.get(start..end).and_then(decimal).and_then(|port| u16::try_from(port).ok());
-        port.map(|port| (host, Some(port), end)).ok_or(Malformed::new("malformed port", "RFC 3261 25.1"))
+        port.map(|port| (host, Some(port), end)).ok_or(Malformed(&("malformed port", "RFC 3261 25.1")))
     }
 
-    /// A run of host characters, or a bracketed reference.
-    fn of(text: &'a str) -> Result<Self, Malformed> {
-        match text.as_bytes().first() {
-            None => Err(BAD_HOST),
+    #[inline]
+    fn address_or_name(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
+        let bytes = text.as_bytes();
+        match bytes.get(from) {
             Some(b'[') => {
-                let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-                inner.and_then(ipv6).map(Self::V6).ok_or(BAD_HOST)
+                let close = memchr(b']', bytes.get(from..).unwrap_or_default()).ok_or(BAD_HOST)?;
+                let address = text.get(from + 1..from + close).and_then(ipv6).ok_or(BAD_HOST)?;
+                Ok((Self::V6(address), from + close + 1))
             }
-            Some(b'0'..=b'9') => match text.parse() {
-                Ok(address) => Ok(Self::V4(address)),
-                // A name may start with a digit, and container hosts do; digits and dots alone are a broken address.
-                Err(_) if text.bytes().any(|byte| byte.is_ascii_alphabetic()) => Ok(Self::Name(text)),
-                Err(_) => Err(BAD_HOST),
+            Some(b'0'..=b'9') => match ipv4(bytes, from) {
+                Some((address, end)) => Ok((Self::V4(address), end)),
+                None => Self::name(text, from),
             },
-            Some(_) => Ok(Self::Name(text)),
+            _ => Self::name(text, from),
         }
+    }
+
+    /// A name may start with a digit, and container hosts do; digits and dots alone are a broken address.
+    fn name(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
+        let end = run(text.as_bytes(), from, HOST);
+        let name = text.get(from..end).unwrap_or_default();
+        let broken = match name.as_bytes().first() {
+            None => true,
+            Some(b'0'..=b'9') => !name.bytes().any(|byte| byte.is_ascii_alphabetic()),
+            Some(_) => false,
+        };
+        if broken { Err(BAD_HOST) } else { Ok((Self::Name(name), end)) }
     }
 
     /// The address, if it is one.
@@ -96,6 +104,30 @@ impl<'a> Host<'a> {
             Self::V6(address) => Some(IpAddr::V6(*address)),
         }
     }
+}
+
+/// The IPv4 address at an offset and where it ends; `None` when it is none, or the start of a longer name.
+fn ipv4(bytes: &[u8], from: usize) -> Option<(Ipv4Addr, usize)> {
+    let (mut octets, mut at) = ([0_u8; 4], from);
+    for (place, octet) in octets.iter_mut().enumerate() {
+        if place > 0 {
+            at = at.wrapping_add(usize::from(bytes.get(at) == Some(&b'.')));
+        }
+        let start = at;
+        let mut value = 0_u32;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+            value = value.wrapping_mul(10).wrapping_add(u32::from(*digit - b'0'));
+            at = at.wrapping_add(1);
+        }
+        // One to three digits, no leading zero: some would read that as octal.
+        let leading_zero = bytes.get(start) == Some(&b'0') && at - start > 1;
+        if at == start || at - start > 3 || leading_zero {
+            return None;
+        }
+        *octet = u8::try_from(value).ok()?;
+    }
+    let longer = bytes.get(at).is_some_and(|byte| class(*byte) & HOST != 0);
+    (!longer).then_some((Ipv4Addr::from(octets), at))
 }
 
 /// An IPv6 address; also with the third colon before an embedded IPv4 address that the grammar of RFC 3261 wrongly
@@ -137,8 +169,9 @@ impl<'a> Uri<'a> {
     ///
     /// # Errors
     /// When it breaks the grammar of its scheme.
+    #[inline]
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        const FAULT: Malformed = Malformed::new("URI without a scheme", "RFC 3261 19.1.1");
+        const FAULT: Malformed = Malformed(&("URI without a scheme", "RFC 3261 19.1.1"));
         match text.as_bytes() {
             [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', ..] => return Self::sip(text, Scheme::Sip, 4),
             [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', ..] => {
@@ -162,6 +195,7 @@ impl<'a> Uri<'a> {
     }
 
     /// `[user[:password]@]host[:port][;params][?headers]` from an offset on (RFC 3261 19.1.1).
+    #[inline]
     fn sip(text: &'a str, scheme: Scheme<'a>, from: usize) -> Result<Self, Malformed> {
         let bytes = text.as_bytes();
         let mut uri = Self::bare(text, scheme);
@@ -190,7 +224,7 @@ impl<'a> Uri<'a> {
         let digits = number.strip_prefix('+').unwrap_or(number);
         let fits = |byte: u8| byte.is_ascii_hexdigit() || b"*#-.()".contains(&byte);
         if digits.is_empty() || !digits.bytes().all(fits) {
-            return Err(Malformed::new("malformed telephone number", "RFC 3261 19.1.6"));
+            return Err(Malformed(&("malformed telephone number", "RFC 3261 19.1.6")));
         }
         let mut uri = Self { user: Some(number), ..Self::bare(text, Scheme::Tel) };
         let tail = rest.get(end..).unwrap_or_default();
@@ -205,7 +239,7 @@ impl<'a> Uri<'a> {
     fn opaque(text: &'a str, scheme: &'a str, rest: &str) -> Result<Self, Malformed> {
         let visible = |byte: u8| (0x21..0x7f).contains(&byte) && !matches!(byte, b'<' | b'>' | b'"');
         if rest.is_empty() || !rest.bytes().all(visible) {
-            return Err(Malformed::new("malformed URI", "RFC 3261 25.1"));
+            return Err(Malformed(&("malformed URI", "RFC 3261 25.1")));
         }
         Ok(Self::bare(text, Scheme::Other(scheme)))
     }

@@ -21,13 +21,13 @@ impl<'a> Cseq<'a> {
     /// # Errors
     /// When it is not a number below 2^31 followed by a token.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        const FAULT: Malformed = Malformed::new("not a number and a method", "RFC 3261 20.16");
+        const FAULT: Malformed = Malformed(&("not a number and a method", "RFC 3261 20.16"));
         let bytes = text.as_bytes();
         let digits = run(bytes, 0, TOKEN);
         let method = skip_space(bytes, digits);
         let number = bytes.get(..digits).and_then(decimal);
         let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number < 1 << 31);
-        let number = number.ok_or(Malformed::new("number not below 2^31", "RFC 3261 8.1.1.5"))?;
+        let number = number.ok_or(Malformed(&("number not below 2^31", "RFC 3261 8.1.1.5")))?;
         let method_text = text.get(method..).unwrap_or_default();
         if method == digits || !is_all(method_text.as_bytes(), TOKEN) {
             return Err(FAULT);

@@ -14,18 +14,22 @@ pub use params::Params;
 pub use scan::{Values, unquote};
 pub use via::Via;
 
-/// A header value (or URI) that breaks its grammar.
+/// A header value (or URI) that breaks its grammar: what is wrong, in a few words fit for a reason phrase, and the
+/// section of the RFC that rules it. One pointer wide, for it travels in the result of every scanner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what} ({section})")]
-pub struct Malformed {
-    /// What is wrong, in a few words fit for a reason phrase.
-    pub what: &'static str,
-    /// The section of the RFC that rules it.
-    pub section: &'static str,
-}
+#[error("{} ({})", .0.0, .0.1)]
+pub struct Malformed(pub(crate) &'static (&'static str, &'static str));
 
 impl Malformed {
-    pub(crate) const fn new(what: &'static str, section: &'static str) -> Self {
-        Self { what, section }
+    /// What is wrong.
+    #[must_use]
+    pub fn what(&self) -> &'static str {
+        self.0.0
+    }
+
+    /// Where the rule is written.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        self.0.1
     }
 }

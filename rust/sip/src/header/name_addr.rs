@@ -26,11 +26,12 @@ impl<'a> NameAddr<'a> {
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         match Self::take(text, 0)? {
             (address, _, end) if end == text.len() => Ok(address),
-            _ => Err(Malformed::new("unexpected comma", "RFC 3261 20.10")),
+            _ => Err(Malformed(&("unexpected comma", "RFC 3261 20.10"))),
         }
     }
 
     /// The value that starts at an offset and ends with the text or at a comma; its tag, and where it ends.
+    #[inline]
     pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
         let bytes = text.as_bytes();
         let from = skip_space(bytes, from);
@@ -38,7 +39,7 @@ impl<'a> NameAddr<'a> {
             Some(b'<') => Self::bracketed(text, "", from),
             Some(b'"') => {
                 const FAULT: Malformed =
-                    Malformed::new("display name without its closing quote", "RFC 3261 25.1");
+                    Malformed(&("display name without its closing quote", "RFC 3261 25.1"));
                 let end = quoted_end(bytes, from).ok_or(FAULT)?;
                 Self::bracketed(text, text.get(from..end).unwrap_or_default(), skip_space(bytes, end))
             }
@@ -53,18 +54,19 @@ impl<'a> NameAddr<'a> {
         match rest.as_bytes().get(end) {
             Some(b'<') => Self::bracketed(text, trim(rest.get(..end).unwrap_or_default()), from + end),
             Some(b':') => Self::bare(text, from),
-            _ => Err(Malformed::new("display name needs quotes", "RFC 3261 25.1")),
+            _ => Err(Malformed(&("display name needs quotes", "RFC 3261 25.1"))),
         }
     }
 
     /// `<uri>;params` with the bracket at `open`.
+    #[inline]
     fn bracketed(
         text: &'a str,
         display: &'a str,
         open: usize,
     ) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        const NONE: Malformed = Malformed::new("no address behind the display name", "RFC 3261 20.10");
-        const OPEN: Malformed = Malformed::new("angle bracket without its end", "RFC 3261 25.1");
+        const NONE: Malformed = Malformed(&("no address behind the display name", "RFC 3261 20.10"));
+        const OPEN: Malformed = Malformed(&("angle bracket without its end", "RFC 3261 25.1"));
         let inner = text.get(open..).and_then(|rest| rest.strip_prefix('<')).ok_or(NONE)?;
         let close = memchr(b'>', inner.as_bytes()).ok_or(OPEN)?;
         let uri = Uri::parse(inner.get(..close).unwrap_or_default())?;
@@ -78,7 +80,7 @@ impl<'a> NameAddr<'a> {
         let end = rest.find([';', ' ', '\t', ',', '?']).unwrap_or(rest.len());
         let uri = Uri::parse(rest.get(..end).unwrap_or_default())?;
         if rest.as_bytes().get(end) == Some(&b'?') {
-            return Err(Malformed::new("address needs angle brackets", "RFC 3261 20.10"));
+            return Err(Malformed(&("address needs angle brackets", "RFC 3261 20.10")));
         }
         let (params, tag, end) = Params::take(text, from + end, "tag")?;
         Ok((Self { display: "", uri, params }, tag, end))

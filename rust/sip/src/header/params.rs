@@ -3,7 +3,7 @@
 use super::Malformed;
 use super::scan::{NAME, VALUE, quoted_end, run, skip_space};
 
-const FAULT: Malformed = Malformed::new("malformed parameter", "RFC 3261 25.1");
+const FAULT: Malformed = Malformed(&("malformed parameter", "RFC 3261 25.1"));
 
 /// Parameters as they stand in a header value or URI: the text from the first `;` on, already checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,6 +97,7 @@ impl<'a> Params<'a> {
 }
 
 /// The parameter at an offset; `None` at the end, which a comma is too.
+#[inline]
 fn next(bytes: &[u8], from: usize) -> Result<Option<Param>, Malformed> {
     let at = skip_space(bytes, from);
     match bytes.get(at) {
@@ -119,6 +120,7 @@ fn next(bytes: &[u8], from: usize) -> Result<Option<Param>, Malformed> {
     Ok(Some(Param { name, value: Some((start, end)), next: end }))
 }
 
+#[inline]
 fn value_end(bytes: &[u8], start: usize) -> Result<usize, Malformed> {
     match bytes.get(start) {
         Some(b'"') => quoted_end(bytes, start).ok_or(FAULT),

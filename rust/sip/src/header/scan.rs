@@ -59,6 +59,7 @@ const fn add(table: &mut [u8; 256], bytes: &[u8], class: u8) {
     }
 }
 
+#[inline]
 pub(crate) fn class(byte: u8) -> u8 {
     CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
 }
@@ -69,17 +70,32 @@ fn common(bytes: &[u8]) -> u8 {
 }
 
 /// Whether there is at least one byte and all are of a class.
+#[inline]
 pub(crate) fn is_all(bytes: &[u8], wanted: u8) -> bool {
     !bytes.is_empty() && common(bytes) & wanted != 0
 }
 
-/// Where the run of a class that starts at `from` ends.
+/// Where the run of a class that starts at `from` ends. Four bytes a step.
+#[inline]
 pub(crate) fn run(bytes: &[u8], from: usize, wanted: u8) -> usize {
-    let rest = bytes.get(from..).unwrap_or_default();
-    from + rest.iter().position(|byte| class(*byte) & wanted == 0).unwrap_or(rest.len())
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    while let Some(([a, b, c, d], next)) = rest.split_first_chunk::<4>() {
+        if class(*a) & class(*b) & class(*c) & class(*d) & wanted == 0 {
+            break;
+        }
+        rest = next;
+    }
+    while let Some((byte, next)) = rest.split_first() {
+        if class(*byte) & wanted == 0 {
+            break;
+        }
+        rest = next;
+    }
+    bytes.len().wrapping_sub(rest.len())
 }
 
 /// The same, with `%xx` escapes inside the run. A broken escape ends it.
+#[inline]
 pub(crate) fn run_escaped(bytes: &[u8], from: usize, wanted: u8) -> usize {
     let mut at = run(bytes, from, wanted);
     while let Some([b'%', high, low]) = bytes.get(at..at + 3) {
@@ -91,24 +107,60 @@ pub(crate) fn run_escaped(bytes: &[u8], from: usize, wanted: u8) -> usize {
     at
 }
 
-/// The offset of the first byte below 0x0e: a line end, or a control character that may be one. Eight bytes a step.
+/// The offset of the first byte below 0x0e: a line end, or a control character that may be one. Sixteen bytes a step,
+/// which the compiler turns into one vector comparison.
+#[inline]
 pub(crate) fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
     let mut rest = bytes.get(from..)?;
-    while let Some((chunk, next)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        // Borrows only spoil flags above the lowest, and that one is all we read.
-        let below = word.wrapping_sub(ONES * 0x0e) & !word & HIGH;
-        if below != 0 {
-            return Some(bytes.len() - rest.len() + below.trailing_zeros() as usize / 8);
+    while let Some((chunk, next)) = rest.split_first_chunk::<16>() {
+        if chunk.iter().fold(false, |found, byte| found | (*byte < 0x0e)) {
+            break;
         }
         rest = next;
     }
-    rest.iter().position(|byte| *byte < 0x0e).map(|found| bytes.len() - rest.len() + found)
+    let passed = bytes.len().wrapping_sub(rest.len());
+    match rest.split_first_chunk::<8>() {
+        Some((chunk, next)) => match below(*chunk) {
+            Some(found) => Some(passed.wrapping_add(found)),
+            None => match next.split_first_chunk::<8>().map(|(chunk, _)| below(*chunk)) {
+                Some(found) => found.map(|found| passed.wrapping_add(found).wrapping_add(8)),
+                None => next.iter().position(|byte| *byte < 0x0e).map(|found| passed + found + 8),
+            },
+        },
+        None => rest.iter().position(|byte| *byte < 0x0e).map(|found| passed + found),
+    }
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = ONES << 7;
+
+/// The first byte below 0x0e. Borrows only spoil flags above the lowest, and that one is all we read.
+#[inline]
+fn below(chunk: [u8; 8]) -> Option<usize> {
+    let word = u64::from_le_bytes(chunk);
+    let flags = word.wrapping_sub(ONES.wrapping_mul(0x0e)) & !word & HIGH;
+    (flags != 0).then_some(flags.trailing_zeros() as usize / 8)
+}
+
+/// The first colon. Eight bytes a step.
+#[inline]
+pub(crate) fn find_colon(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    while let Some((chunk, next)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk) ^ ONES.wrapping_mul(b':' as u64);
+        let flags = word.wrapping_sub(ONES) & !word & HIGH;
+        if flags != 0 {
+            return Some(
+                bytes.len().wrapping_sub(rest.len()).wrapping_add(flags.trailing_zeros() as usize / 8),
+            );
+        }
+        rest = next;
+    }
+    rest.iter().position(|byte| *byte == b':').map(|found| bytes.len() - rest.len() + found)
 }
 
 /// Where the white space that starts at `from` ends (folds are spaces by now).
+#[inline]
 pub(crate) fn skip_space(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     while let Some(b' ' | b'\t') = bytes.get(at) {
@@ -142,14 +194,17 @@ pub(crate) fn quoted_end(bytes: &[u8], open: usize) -> Option<usize> {
 }
 
 /// A decimal number with any leading zeros; `None` when empty, not digits, or above `u64`.
+#[inline]
 pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
-    if bytes.is_empty() {
-        return None;
+    let digit = |byte: &u8| Some(u64::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit < 10);
+    match bytes.len() {
+        0 => None,
+        // Nineteen digits never overflow.
+        1..=19 => bytes
+            .iter()
+            .try_fold(0_u64, |value, byte| Some(value.wrapping_mul(10).wrapping_add(digit(byte)?))),
+        _ => bytes.iter().try_fold(0_u64, |value, byte| value.checked_mul(10)?.checked_add(digit(byte)?)),
     }
-    bytes.iter().try_fold(0_u64, |value, byte| {
-        byte.is_ascii_digit().then_some(())?;
-        value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
-    })
 }
 
 /// The values of one header line, split at commas outside quotes and angle brackets, white space trimmed.

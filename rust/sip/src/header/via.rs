@@ -33,13 +33,13 @@ impl<'a> Via<'a> {
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         match Self::take(text, 0)? {
             (via, _, end) if end == text.len() => Ok(via),
-            _ => Err(Malformed::new("unexpected comma", "RFC 3261 20.42")),
+            _ => Err(Malformed(&("unexpected comma", "RFC 3261 20.42"))),
         }
     }
 
     /// The value that starts at an offset and ends with the text or at a comma; its branch, and where it ends.
     pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        const FAULT: Malformed = Malformed::new("no sent-protocol", "RFC 3261 20.42");
+        const FAULT: Malformed = Malformed(&("no sent-protocol", "RFC 3261 20.42"));
         let bytes = text.as_bytes();
         let from = skip_space(bytes, from);
         let start = match bytes.get(from..from + 8) {

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::Rule;
 use crate::Limits;
 use crate::header::Name;
-use crate::header::scan::{TOKEN, decimal, find_control, is_all, skip_space};
+use crate::header::scan::{TOKEN, decimal, find_colon, find_control, is_all, skip_space};
 
 /// A range of bytes in the header section, which never exceeds 65,535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,7 +128,7 @@ impl Lines {
 /// `field-name *( SP / HTAB ) ":" *( SP / HTAB ) value` (RFC 3261 7.3.1).
 fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
     let line = bytes.get(from..line_end)?;
-    let colon = line.iter().position(|byte| *byte == b':')?;
+    let colon = find_colon(line)?;
     let name_end = from + trimmed(line.get(..colon)?);
     let name_text = bytes.get(from..name_end)?;
     let name = Name::from_token(name_text);

@@ -58,7 +58,7 @@ impl Rule {
             Self::CseqMethod => "RFC 3261 8.1.1.5",
             Self::Truncated => "RFC 3261 18.3",
             Self::TooLarge => "RFC 3261 21.5.7",
-            Self::RequestUri(malformed) | Self::Header(_, malformed) => malformed.section,
+            Self::RequestUri(malformed) | Self::Header(_, malformed) => malformed.section(),
         }
     }
 
@@ -66,10 +66,10 @@ impl Rule {
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
-            Self::RequestUri(malformed) => format!("Malformed Request-URI: {}", malformed.what),
+            Self::RequestUri(malformed) => format!("Malformed Request-URI: {}", malformed.what()),
             Self::Missing(name) => format!("Missing {name} header field"),
             Self::Repeated(name) => format!("Repeated {name} header field"),
-            Self::Header(name, malformed) => format!("Malformed {name} header field: {}", malformed.what),
+            Self::Header(name, malformed) => format!("Malformed {name} header field: {}", malformed.what()),
             fixed => fixed.fixed_reason().to_owned(),
         }
     }

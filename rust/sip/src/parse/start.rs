@@ -91,6 +91,6 @@ fn request_uri(text: &str, limits: &Limits) -> Result<(), Rule> {
     })?;
     match uri.headers() {
         "" => Ok(()),
-        _ => Err(Rule::RequestUri(Malformed::new("headers not allowed", "RFC 3261 19.1.1"))),
+        _ => Err(Rule::RequestUri(Malformed(&("headers not allowed", "RFC 3261 19.1.1")))),
     }
 }
