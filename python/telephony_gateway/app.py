@@ -216,7 +216,8 @@ def _not_listening(settings: Settings, error: OSError) -> ConfigError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return ConfigError("PORT", f"{where} needs more rights: set a port above 1023")
     # A loop's own words repeat the address; a name that does not resolve has a negative number.
-    plain = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+    number = error.errno or 0
+    plain = os.strerror(number) if number > 0 else error.strerror
     return ConfigError("HOST", f"{where} cannot be listened on: {plain}")
 
 

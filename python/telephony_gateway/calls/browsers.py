@@ -1,5 +1,7 @@
 """The browsers that are connected, and which of them ring for a call."""
 
+from collections.abc import Iterable
+
 from telephony_gateway.calls.frames import IncomingCall
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.live import LiveCall, LiveCalls
@@ -22,11 +24,10 @@ class Browsers:
             if live.call.status == "ringing" and live.participant is None:
                 self._ring(live, browser)
 
-    def disconnect(self, browser: Browser) -> None:
-        """It is gone: it watches nothing any more."""
+    def disconnect(self, browser: Browser) -> Iterable[LiveCall]:
+        """It is gone and watches nothing any more; returns what it watched."""
         self._connected.pop(browser.id, None)
-        for live in self._calls.all_running():
-            live.watchers.pop(browser.id, None)
+        return self._calls.unwatch(browser)
 
     def __contains__(self, browser: Browser) -> bool:
         return browser.id in self._connected
@@ -42,7 +43,7 @@ class Browsers:
 
     def _ring(self, live: LiveCall, browser: Browser) -> None:
         if _rings(live, browser) and browser.id not in live.watchers:
-            live.watchers[browser.id] = browser
+            self._calls.watch(live, browser)
             self._journal.tell([browser], IncomingCall(call=live.call))
 
 

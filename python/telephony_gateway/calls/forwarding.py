@@ -61,7 +61,11 @@ class Forwarding:
             return
         self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
         live.far = self._legs.far(live)
-        self._dial(live, live.far, event, destination)
+        try:
+            self._dial(live, live.far, event, destination)
+        except GatewayError:
+            self._legs.drop(live, live.far)
+            raise
 
     def ringing(self, live: LiveCall) -> None:
         """The far side rings: so does the caller's leg."""

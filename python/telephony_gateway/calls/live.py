@@ -78,6 +78,7 @@ class LiveCalls:
         self.capacity = capacity
         self._by_id: dict[object, LiveCall] = {}
         self._by_leg: dict[LegId, LiveCall] = {}
+        self._watched: dict[str, set[LiveCall]] = {}
         self._running: set[object] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -131,6 +132,18 @@ class LiveCalls:
         if not self._by_leg:
             self._legless.set()
 
+    def watch(self, live: LiveCall, browser: Browser) -> None:
+        """The browser is to hear of the call from now on."""
+        live.watchers[browser.id] = browser
+        self._watched.setdefault(browser.id, set()).add(live)
+
+    def unwatch(self, browser: Browser) -> set[LiveCall]:
+        """The browser hears of no call any more; returns those that it watched."""
+        watched = self._watched.pop(browser.id, set())
+        for live in watched:
+            live.watchers.pop(browser.id, None)
+        return watched
+
     def retire(self, live: LiveCall) -> None:
         """The call is over: it no longer counts, but is at hand until `forget`."""
         self._running.discard(live.call.id)
@@ -142,6 +155,8 @@ class LiveCalls:
         self.retire(live)
         for number in list(live.legs):
             self.detach(live, number)
+        for browser_id in live.watchers:
+            self._watched[browser_id].discard(live)
         self._by_id.pop(live.call.id, None)
 
     async def wait_idle(self) -> None:

@@ -74,8 +74,8 @@ class Manager:
         self._tickets = tickets = Tickets(cache=cache, journal=journal, ids=ids, policy=policy)
         self._browsers = browsers = Browsers(journal=journal, calls=calls)
         self._participants = Participants(
-            engine=engine, journal=journal, legs=legs, closing=closing, bridging=bridging, tickets=tickets,
-            browsers=browsers, policy=policy,
+            engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
+            bridging=bridging, tickets=tickets, browsers=browsers, policy=policy,
         )  # fmt: skip
         forwarding = Forwarding(
             engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks,
@@ -163,8 +163,7 @@ class Manager:
 
     def disconnect(self, browser: Browser) -> None:
         """A browser's socket closed: it leaves its calls. Never raises."""
-        self._browsers.disconnect(browser)
-        for live in self._calls.all_running():
+        for live in self._browsers.disconnect(browser):
             with contained(lambda error, live=live: self._closing.fail(live, error)):  # type: ignore[misc]
                 self._participants.disconnect(live, browser)
 

@@ -144,6 +144,7 @@ class Outbound:
                 timeout=new.timeout,
             )
         except GatewayError:
+            self._legs.drop(live, live.anchor)
             self._closing.finish(live, NOT_DIALLED)
             raise
         self._tasks.later(live, new.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))

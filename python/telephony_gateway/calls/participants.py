@@ -13,10 +13,11 @@ from telephony_gateway.calls.endings import ending_of
 from telephony_gateway.calls.events import Ended, LegId
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs, browser_side
-from telephony_gateway.calls.live import LiveCall, Participant
+from telephony_gateway.calls.live import LiveCall, LiveCalls, Participant
 from telephony_gateway.calls.model import Call, Session
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Browser, Engine
+from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.tickets import Tickets
 from telephony_gateway.errors import GatewayError, Invalid, WrongState
 
@@ -38,8 +39,10 @@ class Participants:
         *,
         engine: Engine,
         journal: Journal,
+        calls: LiveCalls,
         legs: Legs,
         closing: Closing,
+        tasks: Tasks,
         bridging: Bridging,
         tickets: Tickets,
         browsers: Browsers,
@@ -47,8 +50,10 @@ class Participants:
     ) -> None:
         self._engine = engine
         self._journal = journal
+        self._calls = calls
         self._legs = legs
         self._closing = closing
+        self._tasks = tasks
         self._bridging = bridging
         self._tickets = tickets
         self._browsers = browsers
@@ -65,7 +70,7 @@ class Participants:
         _check_joinable(live)
         session = msgspec.structs.replace(session, joined_at=self._journal.clock.now(), left_at=None)
         live.participant = Participant(browser, session)
-        live.watchers[browser.id] = browser
+        self._calls.watch(live, browser)
         self._journal.apply(live, "join", {"session_id": str(session.id), "role": session.role})
         self._journal.session(session)
         return Joined(session=session, call=live.call)
@@ -136,7 +141,8 @@ class Participants:
     async def _negotiated(self, live: LiveCall, participant: Participant) -> None:
         live.require(participant)
         participant.ready = True
-        await self._bridging.join(live)
+        # Once the 200 is on its way there is no way back, even if the browser's socket closes meanwhile.
+        await self._tasks.shield(live, lambda: self._bridging.join(live))
 
     def _leg(self, live: LiveCall, participant: Participant) -> LegId:
         if participant.leg is None:

@@ -7,6 +7,7 @@ from typing import Any
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.containment import contained
 from telephony_gateway.calls.live import LiveCall
+from telephony_gateway.errors import GatewayError, WrongState
 
 
 class Tasks:
@@ -21,6 +22,19 @@ class Tasks:
         live.tasks.add(task)
         task.add_done_callback(live.tasks.discard)
 
+    async def shield(self, live: LiveCall, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await work that goes on although whoever asked for it goes away; the end of the call cancels it."""
+        task = asyncio.get_running_loop().create_task(work(), name=f"call {live.call.id}")
+        live.tasks.add(task)
+        task.add_done_callback(live.tasks.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise WrongState("the call is over") from None
+            task.add_done_callback(lambda done: self._orphaned(live, done))
+            raise
+
     def later(self, live: LiveCall, seconds: float, action: Callable[[], None]) -> None:
         """Do it after so long, in place of the call's timer before, unless the call ends first."""
 
@@ -30,6 +44,11 @@ class Tasks:
                 action()
 
         live.set_timer(seconds, fire)
+
+    def _orphaned(self, live: LiveCall, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, GatewayError):
+            self._closing.fail(live, error)
 
     async def _run(self, live: LiveCall, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         with contained(lambda error: self._closing.fail(live, error)):

@@ -197,6 +197,43 @@ async def test_the_browsers_socket_closes_behind_the_200(world: World) -> None:
     assert (ended.status, ended.hangup_source) == ("completed", "callee")
 
 
+@pytest.mark.parametrize("gap", ["accept_offer", "bridge", "answer"])
+async def test_the_request_is_cancelled_with_its_socket(world: World, gap: str) -> None:
+    browser = world.browser()
+    leg, call = await world.ringing()
+    await world.manager.join(browser, call.id)
+    gate = world.engine.hold(gap)
+    offer = asyncio.create_task(world.manager.offer(browser, call.id, "o"))
+    await settle()
+    offer.cancel()
+    await settle()
+    assert offer.cancelled()
+    world.manager.disconnect(browser)
+    gate.set()
+    await settle()
+    after = await world.manager.find_call(call.id)
+    if gap == "answer":
+        assert (after.status, after.hangup_source) == ("completed", "callee")
+        assert (leg,) in world.engine.of("hangup")
+    else:
+        assert after.status == "ringing"
+
+
+async def test_the_request_is_cancelled_and_then_its_work_fails(world: World) -> None:
+    browser = world.browser()
+    _, call = await world.ringing()
+    await world.manager.join(browser, call.id)
+    gate = world.engine.hold("bridge")
+    offer = asyncio.create_task(world.manager.offer(browser, call.id, "o"))
+    await settle()
+    offer.cancel()
+    await settle()
+    world.engine.faults["answer"] = PanicException("late")
+    gate.set()
+    await settle()
+    assert (await world.manager.find_call(call.id)).status == "failed"
+
+
 async def test_the_socket_closes_in_the_middle_of_a_join(world: World) -> None:
     world.browser("other")
     browser = world.browser(authenticated=False)
