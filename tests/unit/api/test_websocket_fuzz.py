@@ -27,7 +27,7 @@ near = st.builds(
 texts = st.text(max_size=200) | values.map(json.dumps) | near.map(json.dumps)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts)
 def test_decode_gives_a_frame_or_says_why_not(text: str) -> None:
     try:
@@ -54,6 +54,7 @@ async def test_a_conversation_of_nonsense_leaves_the_socket_open(sayings: list[s
         await browser.alive()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(min_value=0, max_value=0.5), max_size=300))
 def test_a_budget_never_gives_more_than_its_rate(gaps: list[float]) -> None:
     budget = FrameBudget(rate=10, burst=20)
