@@ -9,7 +9,11 @@
 
 mod calls;
 mod corpus;
+mod dialogs;
 mod parse;
 mod property;
+mod property_machines;
+mod refusals;
+mod timers;
 mod uri;
 mod wire;
