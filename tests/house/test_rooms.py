@@ -89,6 +89,16 @@ def test_pure_crates_import_nothing_impure(crate: str) -> None:
         assert not IMPURE.findall(code), path
 
 
+def test_only_the_engines_face_imports_the_extension() -> None:
+    """import-linter cannot see a compiled module, so its users are counted here."""
+    users = {
+        str(path.relative_to(ROOT / "python/telephony_gateway"))
+        for path in files(".py", under="python")
+        if re.search(r"^\s*(?:from|import) .*\b_core\b", path.read_text(), re.MULTILINE)
+    }
+    assert users <= {"engine.py", "errors.py"}
+
+
 def test_unsafe_stays_in_its_rooms() -> None:
     """`unsafe` lives in the engine's socket file and the codec's foreign functions only."""
     allowed = {"rust/engine/src/socket.rs", "rust/media/src/codec/opus.rs"}
