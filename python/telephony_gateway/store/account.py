@@ -57,7 +57,7 @@ def current_account() -> Account:
 def server_account(data: Path) -> Account:
     """The user for the server whose data lie (or will lie) in `data`."""
     if os.geteuid() != 0:
-        return current_account()
+        return _nameable(current_account())
     owner = _owner(data)
     for found in ([owner] if owner else []) + [_named(name) for name in _CANDIDATES]:
         if found is not None and found.uid != 0:
@@ -67,6 +67,16 @@ def server_account(data: Path) -> Account:
         "PostgreSQL refuses to run as root and there is no user `postgres` or `nobody`; "
         "start the gateway as another user or name a database server",
     )
+
+
+def _nameable(account: Account) -> Account:
+    if account.name.isdecimal():
+        raise ConfigError(
+            "POSTGRES_URL",
+            f"PostgreSQL will not run as user {account.uid}, which has no name in /etc/passwd; "
+            "start the gateway as a user with a name or name a database server",
+        )
+    return account
 
 
 def _owner(path: Path) -> Account | None:

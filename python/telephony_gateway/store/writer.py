@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import asyncpg
-import msgspec
 import structlog
 
 from telephony_gateway.calls.model import Call, CallEvent, Session
@@ -32,7 +31,6 @@ OnWritten = Callable[[Collection[Call], datetime, datetime], None]
 # The values themselves are at fault (SQLSTATE classes: data, constraint, program limit): no repetition will
 # help.
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
-_UNENCODABLE = (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +207,7 @@ class Writer:
         """Try until it is durable (None) or refused for what it holds (the refusal)."""
         try:
             arguments = _arguments(batch)
-        except _UNENCODABLE as error:
+        except Exception as error:  # not even JSON: surrogates, an integer without end
             return error
         pause = self._limits.first_pause
         while True:
