@@ -60,7 +60,9 @@ pub struct Certificate {
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("fingerprint", &self.fingerprint.to_string()).finish_non_exhaustive()
+        f.debug_struct("Certificate")
+            .field("fingerprint", &self.fingerprint.to_string())
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +85,8 @@ impl Certificate {
             .require_client_certificate(true)
             .build()
             .map_err(|error| DtlsError::new("configuration", error))?;
-        let fingerprint = Fingerprint { hash: HashFunction::Sha256, digest: digest(HashFunction::Sha256, &der) };
+        let fingerprint =
+            Fingerprint { hash: HashFunction::Sha256, digest: digest(HashFunction::Sha256, &der) };
         let pair = DtlsCertificate { certificate: der, private_key: private_key.as_bytes().to_vec() };
         Ok(Self { pair, fingerprint, config: Arc::new(config) })
     }
@@ -117,7 +120,8 @@ fn self_signed(key: &SigningKey, seed: &[u8; 32], since_epoch: Duration) -> Resu
     let encoding = |error: x509_cert::der::Error| DtlsError::new("certificate", error);
     let building = |error: x509_cert::builder::Error| DtlsError::new("certificate", error);
     let name = Name::from_str("CN=WebRTC").map_err(encoding)?;
-    let public_key = key.verifying_key().to_public_key_der().map_err(|error| DtlsError::new("public key", error))?;
+    let public_key =
+        key.verifying_key().to_public_key_der().map_err(|error| DtlsError::new("public key", error))?;
     let public_key = SubjectPublicKeyInfoOwned::from_der(public_key.as_bytes()).map_err(encoding)?;
     let profile = CertificateProfile::Leaf {
         issuer: name.clone(),
@@ -125,7 +129,8 @@ fn self_signed(key: &SigningKey, seed: &[u8; 32], since_epoch: Duration) -> Resu
         enable_key_encipherment: false,
     };
     let (serial, validity) = (serial(seed).map_err(encoding)?, validity(since_epoch).map_err(encoding)?);
-    let builder = CertificateBuilder::new(profile, serial, validity, name, public_key, key).map_err(building)?;
+    let builder =
+        CertificateBuilder::new(profile, serial, validity, name, public_key, key).map_err(building)?;
     builder.build::<DerSignature>().map_err(building)?.to_der().map_err(encoding)
 }
 
@@ -195,7 +200,10 @@ pub struct Dtls {
 
 impl fmt::Debug for Dtls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dtls").field("role", &self.role).field("connected", &self.connected).finish_non_exhaustive()
+        f.debug_struct("Dtls")
+            .field("role", &self.role)
+            .field("connected", &self.connected)
+            .finish_non_exhaustive()
     }
 }
 
@@ -213,7 +221,8 @@ impl Dtls {
         if peer.is_empty() {
             return Err(DtlsError("no fingerprint to check the peer against".to_owned()));
         }
-        let mut engine = dimpl::Dtls::new_auto(Arc::clone(&certificate.config), certificate.pair.clone(), now);
+        let mut engine =
+            dimpl::Dtls::new_auto(Arc::clone(&certificate.config), certificate.pair.clone(), now);
         engine.set_active(role == Role::Client);
         let mut dtls = Self {
             engine: Some(engine),

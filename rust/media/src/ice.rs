@@ -101,7 +101,10 @@ pub struct Ice {
 
 impl fmt::Debug for Ice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ice").field("connected", &self.connected).field("heard", &self.heard).finish_non_exhaustive()
+        f.debug_struct("Ice")
+            .field("connected", &self.connected)
+            .field("heard", &self.heard)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +112,8 @@ impl Ice {
     /// An agent with our host candidates. Addresses that cannot be a candidate (0.0.0.0) are left out.
     #[must_use]
     pub fn new(locals: &[SocketAddr], credentials: Credentials, now: Instant) -> Self {
-        let mut agent = IceAgent::new(IceCreds { ufrag: credentials.ufrag.clone(), pass: credentials.pwd.clone() });
+        let mut agent =
+            IceAgent::new(IceCreds { ufrag: credentials.ufrag.clone(), pass: credentials.pwd.clone() });
         agent.set_ice_lite(true);
         agent.set_controlling(false);
         // RFC 8445 section 6.1.1: the full agent controls. With the highest tie-breaker we win every role conflict.
@@ -121,7 +125,15 @@ impl Ice {
         }
         agent.handle_timeout(now);
         let sources = Vec::new();
-        Self { agent, credentials, sources, candidates: 0, connected: false, heard: None, events: VecDeque::new() }
+        Self {
+            agent,
+            credentials,
+            sources,
+            candidates: 0,
+            connected: false,
+            heard: None,
+            events: VecDeque::new(),
+        }
     }
 
     /// Our credentials.

@@ -31,7 +31,9 @@ impl Direction {
     /// The direction of an attribute name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive].into_iter().find(|d| d.name() == name)
+        [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive]
+            .into_iter()
+            .find(|d| d.name() == name)
     }
 
     /// The attribute's name.

@@ -102,7 +102,8 @@ impl Media {
 
     pub(super) fn parse(line: Line) -> Option<Self> {
         let mut fields = line.value().split_ascii_whitespace();
-        let (_kind, port, _protocol, _format) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (_kind, port, _protocol, _format) =
+            (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         // RFC 8866 section 5.14 allows `port/number of ports`.
         let port = port.split('/').next()?.parse().ok()?;
         Some(Self { lines: vec![line], port })
@@ -243,7 +244,8 @@ impl Session {
     /// A section's direction: its own, else the session's, else both ways (RFC 8866 section 6.7).
     #[must_use]
     pub fn direction(&self, media: &Media) -> Direction {
-        let of = |lines: &[Line]| lines.iter().filter_map(Line::attribute).find_map(|(n, _)| Direction::parse(n));
+        let of =
+            |lines: &[Line]| lines.iter().filter_map(Line::attribute).find_map(|(n, _)| Direction::parse(n));
         of(&media.lines).or_else(|| of(&self.lines)).unwrap_or_default()
     }
 

@@ -33,9 +33,9 @@ where
 impl AesCm {
     pub(super) fn new(keys: &SessionKeys) -> Result<Self, SrtpError> {
         let mut salt = [0_u8; 16];
-        salt.get_mut(..14).ok_or(SrtpError::KeyLength)?.copy_from_slice(
-            keys.salt.get(..14).ok_or(SrtpError::KeyLength)?,
-        );
+        salt.get_mut(..14)
+            .ok_or(SrtpError::KeyLength)?
+            .copy_from_slice(keys.salt.get(..14).ok_or(SrtpError::KeyLength)?);
         Ok(Self {
             cipher: Aes128::new_from_slice(&keys.encryption).map_err(|_| SrtpError::KeyLength)?,
             mac: Hmac::new_from_slice(&keys.authentication).map_err(|_| SrtpError::KeyLength)?,
@@ -81,7 +81,13 @@ impl Transform for AesCm {
         TAG
     }
 
-    fn seal_rtp(&self, id: PacketId, header: &[u8], payload: &mut [u8], tag: &mut [u8]) -> Result<(), SrtpError> {
+    fn seal_rtp(
+        &self,
+        id: PacketId,
+        header: &[u8],
+        payload: &mut [u8],
+        tag: &mut [u8],
+    ) -> Result<(), SrtpError> {
         self.crypt(id, payload);
         write_tag(tag, self.tag(header, payload, roc(id)))
     }
@@ -110,7 +116,13 @@ impl Transform for AesCm {
         write_tag(tag, self.tag(header, body, esrtcp))
     }
 
-    fn open_rtcp(&self, id: PacketId, header: &[u8], body: &mut [u8], trailer: &[u8]) -> Result<(), SrtpError> {
+    fn open_rtcp(
+        &self,
+        id: PacketId,
+        header: &[u8],
+        body: &mut [u8],
+        trailer: &[u8],
+    ) -> Result<(), SrtpError> {
         let (index, tag) = trailer.split_at_checked(INDEX).ok_or(SrtpError::Malformed)?;
         let esrtcp = word(index)?;
         self.verify(header, body, esrtcp, tag)?;

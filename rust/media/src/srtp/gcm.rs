@@ -74,7 +74,13 @@ where
         TAG
     }
 
-    fn seal_rtp(&self, id: PacketId, header: &[u8], payload: &mut [u8], tag: &mut [u8]) -> Result<(), SrtpError> {
+    fn seal_rtp(
+        &self,
+        id: PacketId,
+        header: &[u8],
+        payload: &mut [u8],
+        tag: &mut [u8],
+    ) -> Result<(), SrtpError> {
         self.seal(id, header, payload, tag)
     }
 
@@ -99,7 +105,13 @@ where
         self.seal(id, &rtcp_aad(header, esrtcp)?, body, tag)
     }
 
-    fn open_rtcp(&self, id: PacketId, header: &[u8], body: &mut [u8], trailer: &[u8]) -> Result<(), SrtpError> {
+    fn open_rtcp(
+        &self,
+        id: PacketId,
+        header: &[u8],
+        body: &mut [u8],
+        trailer: &[u8],
+    ) -> Result<(), SrtpError> {
         let (tag, index) = trailer.split_at_checked(TAG).ok_or(SrtpError::Malformed)?;
         let esrtcp = word(index)?;
         if esrtcp & ENCRYPTED != 0 {

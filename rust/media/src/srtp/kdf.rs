@@ -50,7 +50,8 @@ impl KeyMaterial {
 
     fn context(&self, side: usize) -> Result<Context, SrtpError> {
         let (key_len, salt_len) = (self.profile.key_len(), self.profile.salt_len());
-        let part = |start: usize, len: usize| self.exported.get(start..start + len).ok_or(SrtpError::KeyLength);
+        let part =
+            |start: usize, len: usize| self.exported.get(start..start + len).ok_or(SrtpError::KeyLength);
         let key = part(side * key_len, key_len)?;
         let salt = part(2 * key_len + side * salt_len, salt_len)?;
         Context::new(self.profile, key, salt)

@@ -96,7 +96,13 @@ struct PacketId {
 /// 9.2), and so the transform lays it out.
 trait Transform: Send + Sync {
     fn tag_len(&self) -> usize;
-    fn seal_rtp(&self, id: PacketId, header: &[u8], payload: &mut [u8], tag: &mut [u8]) -> Result<(), SrtpError>;
+    fn seal_rtp(
+        &self,
+        id: PacketId,
+        header: &[u8],
+        payload: &mut [u8],
+        tag: &mut [u8],
+    ) -> Result<(), SrtpError>;
     fn open_rtp(&self, id: PacketId, header: &[u8], payload: &mut [u8], tag: &[u8]) -> Result<(), SrtpError>;
     /// The ESRTCP word of a received trailer.
     fn esrtcp(&self, trailer: &[u8]) -> Result<u32, SrtpError>;
@@ -107,7 +113,13 @@ trait Transform: Send + Sync {
         body: &mut [u8],
         trailer: &mut [u8],
     ) -> Result<(), SrtpError>;
-    fn open_rtcp(&self, id: PacketId, header: &[u8], body: &mut [u8], trailer: &[u8]) -> Result<(), SrtpError>;
+    fn open_rtcp(
+        &self,
+        id: PacketId,
+        header: &[u8],
+        body: &mut [u8],
+        trailer: &[u8],
+    ) -> Result<(), SrtpError>;
 }
 
 /// The E flag before the SRTCP index (RFC 3711 section 3.4).

@@ -18,10 +18,16 @@ fn keystream_of_appendix_b2() {
     let iv = u128::from_str_radix("F0F1F2F3F4F5F6F7F8F9FAFBFCFD0000", 16).unwrap();
     let mut segment = vec![0; 0xff02 * 16];
     keystream(&cipher, iv, &mut segment);
-    assert_eq!(segment[..48], hex("E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB
-        41E95B3BB0A2E8DD477901E4FCA894C0"));
-    assert_eq!(segment[0xfeff * 16..], hex("EC8CDF7398607CB0F2D21675EA9EA1E4 362B7C3C6773516318A077D7FC5073AE
-        6A2CC3787889374FBEB4C81B17BA6C44"));
+    assert_eq!(
+        segment[..48],
+        hex("E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB
+        41E95B3BB0A2E8DD477901E4FCA894C0")
+    );
+    assert_eq!(
+        segment[0xfeff * 16..],
+        hex("EC8CDF7398607CB0F2D21675EA9EA1E4 362B7C3C6773516318A077D7FC5073AE
+        6A2CC3787889374FBEB4C81B17BA6C44")
+    );
 }
 
 /// B.3 key derivation test vectors.

@@ -73,7 +73,8 @@ impl Pair {
         let Some(next) = arrivals.chain(timers).min().filter(|next| *next <= end) else { return false };
         self.wire.now = self.wire.now.max(next);
         let now = self.wire.now;
-        let (due, later) = std::mem::take(&mut self.wire.under_way).into_iter().partition(|(at, ..)| *at <= now);
+        let (due, later) =
+            std::mem::take(&mut self.wire.under_way).into_iter().partition(|(at, ..)| *at <= now);
         self.wire.under_way = later;
         let due: Vec<(Instant, usize, Vec<u8>)> = due;
         for (_, to, datagram) in due {
@@ -143,13 +144,13 @@ fn the_handshake_survives_loss() {
         assert_keys_match(&pair);
         // Waiting for the whole handshake's end instead of a flight's timer would take 30 s.
         assert!(pair.wire.now - start < Duration::from_secs(20), "seed {seed}");
-
     }
 }
 
 #[test]
 fn a_wrong_fingerprint_of_the_server_fails_the_client() {
-    let mut pair = Pair::new(Wire::new(1, 0), &[certificate(3).fingerprint()], &[certificate(1).fingerprint()]);
+    let mut pair =
+        Pair::new(Wire::new(1, 0), &[certificate(3).fingerprint()], &[certificate(1).fingerprint()]);
     pair.run(Duration::from_secs(40));
     assert!(failure(&pair.events[0]).contains("fingerprint"));
     // The server never hears a Finished.
@@ -158,7 +159,8 @@ fn a_wrong_fingerprint_of_the_server_fails_the_client() {
 
 #[test]
 fn a_wrong_fingerprint_of_the_client_fails_the_server() {
-    let mut pair = Pair::new(Wire::new(1, 0), &[certificate(2).fingerprint()], &[certificate(3).fingerprint()]);
+    let mut pair =
+        Pair::new(Wire::new(1, 0), &[certificate(2).fingerprint()], &[certificate(3).fingerprint()]);
     pair.run(Duration::from_secs(40));
     assert!(failure(&pair.events[1]).contains("fingerprint"));
 }
@@ -259,7 +261,8 @@ mod dtls12 {
 
     /// The private key that belongs to `certificate(1)`.
     fn peer(now: Instant, active: bool) -> dimpl::Dtls {
-        let seed = sha2::Sha256::new().chain_update([1; 32]).chain_update("dtls key").chain_update([0]).finalize();
+        let seed =
+            sha2::Sha256::new().chain_update([1; 32]).chain_update("dtls key").chain_update([0]).finalize();
         let key = SigningKey::from_slice(&seed).unwrap();
         let private_key = key.to_pkcs8_der().unwrap().as_bytes().to_vec();
         let pair = DtlsCertificate { certificate: certificate(1).der().to_vec(), private_key };

@@ -12,7 +12,10 @@ fn at(address: &str) -> SocketAddr {
 
 fn credentials(seed: u8) -> Credentials {
     let mut bytes = [seed; 32];
-    bytes.iter_mut().zip(0..).for_each(|(byte, i): (&mut u8, u8)| *byte = byte.wrapping_mul(37).wrapping_add(i * 7));
+    bytes
+        .iter_mut()
+        .zip(0..)
+        .for_each(|(byte, i): (&mut u8, u8)| *byte = byte.wrapping_mul(37).wrapping_add(i * 7));
     Credentials::from_seed(bytes)
 }
 
@@ -124,7 +127,9 @@ fn candidates_in_sdp_or_trickled_do_no_harm() {
     ] {
         assert_eq!(ours.add_remote_candidate(now, candidate), Ok(()), "{candidate}");
     }
-    for candidate in ["nonsense", "candidate:1 1 udp x 203.0.113.7 1 typ host", "1 1 udp 1 203.0.113.7 1 type host"] {
+    for candidate in
+        ["nonsense", "candidate:1 1 udp x 203.0.113.7 1 typ host", "1 1 udp 1 203.0.113.7 1 type host"]
+    {
         assert!(ours.add_remote_candidate(now, candidate).is_err(), "{candidate}");
     }
     let mut browser = Browser::new("10.0.0.2:5000", NATTED, &ours, at(SERVER));
@@ -240,7 +245,9 @@ fn credentials_meet_the_standard_and_differ() {
 
 #[test]
 fn other_datagrams_are_not_stun() {
-    for datagram in [&[][..], &[0; 20], &[0x16, 0xfe, 0xfd], &[0x80; 172], &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]] {
+    for datagram in
+        [&[][..], &[0; 20], &[0x16, 0xfe, 0xfd], &[0x80; 172], &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]]
+    {
         assert!(!is_stun(datagram));
         assert_eq!(stun_username(datagram), None);
     }

@@ -23,7 +23,10 @@ impl Local {
     pub(crate) fn new() -> Self {
         Self {
             candidates: vec!["192.0.2.1:4000".parse().unwrap(), "[2001:db8::1]:4000".parse().unwrap()],
-            credentials: Credentials { ufrag: "ourufrag".to_owned(), pwd: "our-password-of-24-chars".to_owned() },
+            credentials: Credentials {
+                ufrag: "ourufrag".to_owned(),
+                pwd: "our-password-of-24-chars".to_owned(),
+            },
             fingerprint: Fingerprint { hash: HashFunction::Sha256, digest: vec![0xab; 32] },
         }
     }

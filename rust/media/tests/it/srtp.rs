@@ -2,7 +2,9 @@
 
 use crate::corpus::{hex, text};
 use proptest::prelude::*;
-use telephony_media::srtp::{Context, KeyMaterial, MAX_OVERHEAD, MAX_SOURCES, Profile, SessionKeys, SrtpError};
+use telephony_media::srtp::{
+    Context, KeyMaterial, MAX_OVERHEAD, MAX_SOURCES, Profile, SessionKeys, SrtpError,
+};
 
 const PROFILES: [Profile; 3] = [Profile::Aes128CmSha1_80, Profile::AeadAes128Gcm, Profile::AeadAes256Gcm];
 

@@ -35,7 +35,8 @@ impl Format {
         let channels = if codec.channels() > 1 { format!("/{}", codec.channels()) } else { String::new() };
         let rtpmap = format!("{}/{}{channels}", codec.name(), codec.clock_rate());
         // RFC 7587 section 6.1: the telephone side has 8 kHz and one channel, and one packet holds 20 ms.
-        let fmtp = (codec == Codec::Opus).then_some("minptime=20;useinbandfec=1;maxplaybackrate=8000;stereo=0");
+        let fmtp =
+            (codec == Codec::Opus).then_some("minptime=20;useinbandfec=1;maxplaybackrate=8000;stereo=0");
         Self { payload_type, rtpmap, fmtp }
     }
 
@@ -68,7 +69,8 @@ pub(super) fn offered(codecs: &[Codec]) -> Vec<Format> {
 /// The first of our codecs that the section has.
 pub(super) fn choose(media: &Media, ours: &[Codec]) -> Result<Choice, NegotiationError> {
     let maps = formats(media);
-    let found = ours.iter().find_map(|&codec| Some((codec, *maps.iter().find(|map| codec_of(map) == Some(codec))?)));
+    let found =
+        ours.iter().find_map(|&codec| Some((codec, *maps.iter().find(|map| codec_of(map) == Some(codec))?)));
     let (codec, map) = found.ok_or_else(|| NegotiationError::NoCommonCodec(names(media)))?;
     Ok(Choice { codec, payload_type: map.payload_type, telephone_event: event_beside(codec, &maps) })
 }

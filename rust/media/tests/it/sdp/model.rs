@@ -88,7 +88,10 @@ fn malformed_texts_are_refused_with_the_line() {
 fn size_and_number_of_lines_are_bounded() {
     assert_eq!(parse(&format!("v=0\r\ns={}\r\n", "x".repeat(MAX_LENGTH))), Err(SdpError::TooLong));
     assert_eq!(parse(&format!("v=0\r\n{}", "a=x\r\n".repeat(1_000))), Err(SdpError::TooManyLines));
-    assert_eq!(parse(&format!("v=0\r\n{}", "m=audio 1 RTP/AVP 0\r\n".repeat(40))), Err(SdpError::TooManyLines));
+    assert_eq!(
+        parse(&format!("v=0\r\n{}", "m=audio 1 RTP/AVP 0\r\n".repeat(40))),
+        Err(SdpError::TooManyLines)
+    );
 }
 
 #[test]

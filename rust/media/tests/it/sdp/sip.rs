@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use telephony_media::codec::Codec;
 use telephony_media::sdp::{
-    Direction, Negotiated, NegotiationError, Params, Peer, RtpPeer, Session, TelephoneEvent, accept, answer, offer,
-    parse,
+    Direction, Negotiated, NegotiationError, Params, Peer, RtpPeer, Session, TelephoneEvent, accept, answer,
+    offer, parse,
 };
 
 const LOCAL: &str = "192.0.2.1:20000";
@@ -43,7 +43,10 @@ fn the_answer_to_asterisk() {
          m=audio 20000 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n\
          a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
     );
-    assert_eq!((negotiated.codec, negotiated.send_payload_type, negotiated.receive_payload_type), (Codec::Pcmu, 0, 0));
+    assert_eq!(
+        (negotiated.codec, negotiated.send_payload_type, negotiated.receive_payload_type),
+        (Codec::Pcmu, 0, 0)
+    );
     assert_eq!(negotiated.telephone_event, event(101));
     assert_eq!(negotiated.ptime, Duration::from_millis(20));
     let (rtp, rtcp) = (Some(at("198.51.100.20:17254")), Some(at("198.51.100.20:17255")));
@@ -122,7 +125,8 @@ fn hold_is_mirrored() {
     assert_eq!((negotiated.direction, peer(&negotiated).rtp), (Direction::RecvOnly, None));
     let silent = Params { direction: Direction::RecvOnly, ..rtp(LOCAL, &CODECS) };
     assert_eq!(answered(ASTERISK, &silent).1.direction, Direction::RecvOnly);
-    let session_level = ASTERISK.replace("a=sendrecv\r\n", "").replace("t=0 0\r\n", "t=0 0\r\na=inactive\r\n");
+    let session_level =
+        ASTERISK.replace("a=sendrecv\r\n", "").replace("t=0 0\r\n", "t=0 0\r\na=inactive\r\n");
     assert_eq!(answered(&session_level, &rtp(LOCAL, &CODECS)).1.direction, Direction::Inactive);
 }
 

@@ -5,7 +5,8 @@ use super::{CODECS, Local, over_the_wire};
 use telephony_media::codec::Codec;
 use telephony_media::dtls::Role;
 use telephony_media::sdp::{
-    Direction, Negotiated, NegotiationError, Peer, Session, TelephoneEvent, WebRtcPeer, accept, answer, offer, parse,
+    Direction, Negotiated, NegotiationError, Peer, Session, TelephoneEvent, WebRtcPeer, accept, answer,
+    offer, parse,
 };
 
 fn answered(text: &str, codecs: &[Codec]) -> (Session, Negotiated) {
@@ -133,7 +134,10 @@ fn errors_say_what_is_missing() {
     assert_eq!(refused(&lite), NegotiationError::BothIceLite);
     assert_eq!(refused(ASTERISK), NegotiationError::UnsupportedProtocol("RTP/AVP".to_owned()));
     assert_eq!(refused(&CHROMIUM.replace("m=audio", "m=video")), NegotiationError::NoAudio);
-    let nothing = answer(&parse(&CHROMIUM.replace("SAVPF 111 63 9 0 8 13", "SAVPF 63 9")).unwrap(), &Local::new().webrtc(&CODECS));
+    let nothing = answer(
+        &parse(&CHROMIUM.replace("SAVPF 111 63 9 0 8 13", "SAVPF 63 9")).unwrap(),
+        &Local::new().webrtc(&CODECS),
+    );
     let names = "red, G722, telephone-event, telephone-event";
     assert_eq!(nothing.unwrap_err(), NegotiationError::NoCommonCodec(names.to_owned()));
 }
@@ -155,7 +159,9 @@ fn our_offer_and_a_browser_s_answer() {
     assert_eq!((audio.protocol(), audio.port()), ("UDP/TLS/RTP/SAVPF", 4_000));
     assert_eq!(audio.attribute("setup"), Some("actpass"));
     assert_eq!(audio.formats().collect::<Vec<_>>(), ["0", "111", "110", "101"]);
-    let theirs = CHROMIUM.replace("setup:actpass", "setup:active").replace("SAVPF 111 63 9 0 8 13 110 126", "SAVPF 0 101");
+    let theirs = CHROMIUM
+        .replace("setup:actpass", "setup:active")
+        .replace("SAVPF 111 63 9 0 8 13 110 126", "SAVPF 0 101");
     let theirs = theirs.replace("a=rtpmap:126 ", "a=rtpmap:101 ");
     let negotiated = accept(&ours, &parse(&theirs).unwrap()).unwrap();
     assert_eq!((negotiated.codec, peer(&negotiated).role), (Codec::Pcmu, Role::Server));
