@@ -2,7 +2,7 @@
 
 Settings, logs, database, cache, engine, manager, HTTP. A start that fails says why in one line (exit code 2).
 SIGTERM or SIGINT stops gracefully (exit code 0): readiness turns 503, new calls are refused, running ones may
-finish until SHUTDOWN_TIMEOUT. A second signal hangs up at once (exit code 1).
+finish until SHUTDOWN_TIMEOUT. A second signal hangs up at once (exit code 1 if that cut a call).
 """
 
 import asyncio
@@ -80,20 +80,21 @@ async def _serve(settings: Settings, routing: Routing) -> int:
     starting = asyncio.current_task()
     assert starting is not None
     signals = StopSignals(starting)
+    code = GRACEFUL
     try:
         async with AsyncExitStack() as stack:
             running = await _start(stack, settings, routing)
             signals.started()
             await signals.asked.wait()
-            await _drain(running, signals, settings.shutdown_timeout)
+            code = await _drain(running, signals, settings.shutdown_timeout)
     except asyncio.CancelledError:
         if not signals.asked.is_set():
             raise
         starting.uncancel()
     finally:
         signals.close()
-    log.info("stopped", forced=signals.forced.is_set())
-    return FORCED if signals.forced.is_set() else GRACEFUL
+    log.info("stopped", forced=code == FORCED)
+    return code
 
 
 async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) -> Running:
@@ -221,19 +222,22 @@ def _not_listening(settings: Settings, error: OSError) -> ConfigError:
     return ConfigError("HOST", f"{where} cannot be listened on: {plain}")
 
 
-async def _drain(running: Running, signals: StopSignals, grace: float) -> None:
-    """Let running calls finish, unless a second signal comes."""
+async def _drain(running: Running, signals: StopSignals, grace: float) -> int:
+    """Let running calls finish, unless a second signal comes; returns the exit code."""
     log.info("stopping", calls=running.manager.active_calls, grace=grace)
     running.health.draining = True
     drain = asyncio.create_task(running.manager.drain(grace), name="drain")
     forced = asyncio.create_task(signals.forced.wait(), name="forced")
     await asyncio.wait([drain, forced], return_when=asyncio.FIRST_COMPLETED)
     forced.cancel()
-    if not drain.done():
-        drain.cancel()
-        await running.manager.drain(0, farewell=FORCED_FAREWELL)
-    elif not drain.cancelled() and (error := drain.exception()) is not None:
-        log.error("draining failed", exc_info=error)
+    if drain.done():
+        if (error := drain.exception()) is not None:
+            log.error("draining failed", exc_info=error)
+        return GRACEFUL
+    drain.cancel()
+    cut = running.manager.active_calls
+    await running.manager.drain(0, farewell=FORCED_FAREWELL)
+    return FORCED if cut else GRACEFUL
 
 
 def _warn(settings: Settings, routing: Routing) -> None:
