@@ -25,7 +25,9 @@ target = {{ trunk = "load" }}
 """
 
 
-async def start_sipp(scenario: str, folder: Path, port: int, *arguments: str, **keys: int) -> asyncio.subprocess.Process:
+async def start_sipp(
+    scenario: str, folder: Path, port: int, *arguments: str, **keys: int
+) -> asyncio.subprocess.Process:
     """A SIPp of many calls; its statistics land in stat.csv."""
     folder.mkdir()
     text = (SCENARIOS / f"{scenario}.xml").read_text()
@@ -67,7 +69,11 @@ async def measure(folder: Path, rate: int, calls: int) -> dict[str, Any]:
     """Run `calls` at `rate` a second through the gateway and charge its CPU to them."""
     callee = free_port()
     (folder / "gateway.toml").write_text(THROUGH.format(callee=callee, codecs='"PCMU"'))
-    settings = {"GATEWAY_CONFIG": str(folder / "gateway.toml"), "LOG_LEVEL": "warning", "RTP_PORT_RANGE": "20000-29999"}
+    settings = {
+        "GATEWAY_CONFIG": str(folder / "gateway.toml"),
+        "LOG_LEVEL": "warning",
+        "RTP_PORT_RANGE": "20000-29999",
+    }
     async with gateway(folder, **settings) as running:
         answering = await start_sipp("uas_gateway_ends", folder / "uas", callee)
         try:

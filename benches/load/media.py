@@ -18,7 +18,7 @@ FRAME = 160
 
 
 class Endpoint:
-    """One UDP port that is the media of every call of one SIPp: it answers each source at 50 packets a second."""
+    """One UDP port that is the media of every call of one SIPp."""
 
     def __init__(self, payload_type: int, payload: bytes, step: int) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -99,7 +99,17 @@ async def measure(folder: Path, mode: str, calls: int, seconds: float) -> dict[s
     async with gateway(folder, **settings) as running:
         hold = int(seconds * 1000) + 60000
         answering = await start_callee(folder, callee, codec, far)
-        limits = ["-r", "50", "-m", str(calls), "-timeout", "300", "-trace_msg", "-message_file", "messages.log"]
+        limits = [
+            "-r",
+            "50",
+            "-m",
+            str(calls),
+            "-timeout",
+            "300",
+            "-trace_msg",
+            "-message_file",
+            "messages.log",
+        ]
         target = f"{running.sip[0]}:{running.sip[1]}"
         calling = await start_sipp(
             "uac_caller_ends", folder / "uac", free_port(), *limits, target, hold=hold, audio_port=near.port

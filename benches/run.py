@@ -1,0 +1,143 @@
+"""Every figure of the project, one JSON line each: `python -m benches.run [--once] [NAME ...]`.
+
+Names: micro (Rust loops, with callgrind instruction counts), boundary (one crossing into Python), store,
+calls (whole gateway between two SIPps), media (CPU per call-second). `--once` runs each briefly: it proves that
+the benches work, its figures mean nothing.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benches.load import calls, media
+
+ROOT = Path(__file__).resolve().parents[1]
+MESSAGE = ROOT / "tests/vectors/invite_1200.sip"
+Figure = dict[str, Any]
+
+
+def binary(name: str) -> Path:
+    """A release binary of the benches crate."""
+    return ROOT / "target/release" / name
+
+
+def output(*command: str | Path) -> str:
+    """What a bounded command prints."""
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=900).stdout
+
+
+def instructions(*command: str | Path) -> int:
+    """Instructions executed by one run, as callgrind counts them."""
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    return int(re.findall(r"Collected : (\d+)", done.stderr)[0])
+
+
+def per_round(rounds: int, *command: str | Path) -> float:
+    """Instructions of one more round: two runs subtracted, so that start-up does not count."""
+    return (instructions(*command, str(2 * rounds)) - instructions(*command, str(rounds))) / rounds
+
+
+def micro(once: bool) -> Iterator[Figure]:
+    """The Rust loops: parse, one virtual call, SRTP, relay, transcode."""
+    subprocess.run(
+        ["cargo", "build", "--release", "--quiet", "-p", "telephony-benches"], cwd=ROOT, check=True
+    )
+    rounds = 2_000 if once else 200_000
+    nanoseconds = float(output(binary("parse"), MESSAGE, str(rounds)))
+    counted = per_round(200 if once else 2_000, binary("parse"), MESSAGE)
+    yield {
+        "figure": "sip.parse_invite",
+        "bytes": MESSAGE.stat().st_size,
+        "ns": nanoseconds,
+        "instructions": round(counted),
+    }
+    for name, least, many in [
+        ("virtual_calls", 500, 50_000),
+        ("srtp", 2_000, 400_000),
+        ("relay", 2_000, 500_000),
+        ("transcode", 500, 20_000),
+    ]:
+        for line in output(binary(name), str(least if once else many)).splitlines():
+            yield json.loads(line)
+
+
+def boundary(once: bool) -> Iterator[Figure]:
+    """One crossing into Python, by pytest-benchmark."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        brief = ["--benchmark-disable-gc", "--benchmark-min-rounds=5"] + (
+            ["--benchmark-max-time=0.05"] if once else []
+        )
+        pytest = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "benches/bench_boundary.py",
+            f"--benchmark-json={report}",
+        ]
+        output(*pytest, *brief)
+        for bench in json.loads(report.read_text())["benchmarks"]:
+            yield {
+                "figure": f"boundary.{bench['name']}",
+                "us_median": round(bench["stats"]["median"] * 1e6, 2),
+            }
+
+
+def store(once: bool) -> Iterator[Figure]:
+    """What a recorded call costs."""
+    arguments = ["--once"] if once else []
+    for line in output(sys.executable, "-m", "benches.bench_store", *arguments).splitlines():
+        yield json.loads(line)
+
+
+def whole_calls(once: bool) -> Iterator[Figure]:
+    """CPU per call of the whole gateway."""
+    for rate, number in [(20, 40)] if once else [(40, 1_200), (200, 6_000), (400, 12_000)]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield asyncio.run(calls.measure(Path(folder), rate, number))
+
+
+def call_seconds(once: bool) -> Iterator[Figure]:
+    """CPU per second of a relayed and of a transcoded call."""
+    for mode, number in [("relay", 40), ("transcode", 20)]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield asyncio.run(media.measure(Path(folder), mode, 4 if once else number, 2 if once else 15))
+
+
+BENCHES: dict[str, Callable[[bool], Iterator[Figure]]] = {
+    "micro": micro,
+    "boundary": boundary,
+    "store": store,
+    "calls": whole_calls,
+    "media": call_seconds,
+}
+
+
+def main() -> None:
+    """Run the named benches, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="which benches; default: all")
+    parser.add_argument("--once", action="store_true", help="briefly, to see that they work")
+    asked = parser.parse_args()
+    for name in asked.names or BENCHES:
+        for figure in BENCHES[name](asked.once):
+            print(json.dumps(figure), flush=True)
+
+
+if __name__ == "__main__":
+    main()
