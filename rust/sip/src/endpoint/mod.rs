@@ -3,8 +3,8 @@
 //! Feed it with `handle_*` and the commands, then drain `poll_transmit` and `poll_event`, and come back at
 //! `poll_timeout`. It never looks at a clock and owns no socket.
 //!
-//! Requests without a call are answered without state ([`refuse`], [`options`]); calls live in [`uac`], [`uas`] and
-//! [`in_dialog`]; what a leg does when is the table in [`session`], carried out by [`carry_out`].
+//! Requests without a call are answered without state (`refuse`, `options`); calls live in `uac`, `uas` and
+//! `in_dialog`; what a leg does when is the table in `session`, carried out by `carry_out`.
 
 mod carry_out;
 mod headers;
