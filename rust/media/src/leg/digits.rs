@@ -31,6 +31,9 @@ impl Leg {
         if self.telephone_event().is_none() {
             return Err(Error::NoTelephoneEvents);
         }
+        if !self.may_send() {
+            return Err(Error::WrongState("the peer is on hold"));
+        }
         if self.digits_out.queue(now, digits, duration) { Ok(()) } else { Err(Error::BadDigits) }
     }
 

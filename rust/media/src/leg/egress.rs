@@ -151,8 +151,9 @@ impl Egress {
     }
 }
 
-/// A duration in units of a clock, modulo 2^32 like every timestamp.
+/// A duration in units of a clock, modulo 2^32 like every timestamp. Every packet passes here: no 128-bit division.
 pub(crate) fn units(duration: Duration, clock_rate: u32) -> u32 {
-    let units = duration.as_micros() * u128::from(clock_rate) / 1_000_000;
-    u32::try_from(units & u128::from(u32::MAX)).unwrap_or(0)
+    let seconds = u32::try_from(duration.as_secs() & u64::from(u32::MAX)).unwrap_or(0);
+    let part = u64::from(duration.subsec_nanos()) * u64::from(clock_rate) / 1_000_000_000;
+    seconds.wrapping_mul(clock_rate).wrapping_add(u32::try_from(part).unwrap_or(0))
 }
