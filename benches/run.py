@@ -1,8 +1,8 @@
 """Every figure of the project, one JSON line each: `python -m benches.run [--once] [NAME ...]`.
 
 Names: micro (Rust loops, with callgrind instruction counts), boundary (one crossing into Python), store,
-calls (whole gateway between two SIPps), media (CPU per call-second). `--once` runs each briefly: it proves that
-the benches work, its figures mean nothing.
+calls (whole gateway between two SIPps), media (CPU per call-second). `--once` runs each briefly: it proves
+that the benches work, its figures mean nothing.
 """
 
 import argparse
