@@ -3,7 +3,7 @@
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -126,17 +126,23 @@ class Phone:
 
 
 @pytest.fixture
-def phones(start: Start) -> object:
+def phone(start: Start) -> Iterator[Callable[[Node], Phone]]:
+    """Makes phones that are closed after the test."""
+    made: list[Phone] = []
+
+    def phone(node: Node) -> Phone:
+        made.append(Phone(node.engine.sip_address))
+        return made[-1]
+
+    yield phone
+    for each in made:
+        each.close()
+
+
+def test_sound_goes_through_a_bridge(start: Start, phone: Callable[[Node], Phone]) -> None:
     node = start()
-    pair = (Phone(node.engine.sip_address), Phone(node.engine.sip_address))
-    yield node, *pair
-    for phone in pair:
-        phone.close()
-
-
-def test_sound_goes_through_a_bridge(phones: tuple[Node, Phone, Phone]) -> None:
-    node, first, second = phones
-    legs = [phone.call(node) for phone in (first, second)]
+    first, second = phone(node), phone(node)
+    legs = [each.call(node) for each in (first, second)]
     assert node.run(node.engine.bridge(*legs)).error is None
     for speaker, listener, sound in ((first, second, 0x11), (second, first, 0x22)):
         listener.rtp.settimeout(0.02)

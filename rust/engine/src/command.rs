@@ -185,7 +185,7 @@ impl Dial {
         check_codecs(&self.codecs)?;
         for (what, uri) in [("uri", &self.uri), ("from_uri", &self.from_uri)] {
             let fault = |why: &str| EngineError::new(Code::Invalid, format!("{what} {uri:?}: {why}"));
-            Uri::parse(uri).map_err(|error| fault(error.what))?;
+            Uri::parse(uri).map_err(|error| fault(error.what()))?;
         }
         crate::resolve::Target::parse(self.next_hop.as_deref().unwrap_or(&self.uri)).map(drop)
     }

@@ -38,7 +38,7 @@ impl Target {
 
     /// The host and port of a URI; `maddr` stands before the host (RFC 3261 19.1.1).
     fn of_uri(text: &str) -> Result<Self, &'static str> {
-        let uri = Uri::parse(text).map_err(|error| error.what)?;
+        let uri = Uri::parse(text).map_err(|error| error.what())?;
         if uri.scheme() != Scheme::Sip {
             return Err("only sip: URIs can be called so far");
         }
@@ -46,7 +46,7 @@ impl Target {
             return Err("only the transport UDP is there so far");
         }
         let host = match uri.params().value("maddr") {
-            Some(maddr) => Host::parse(maddr).map_err(|error| error.what)?,
+            Some(maddr) => Host::parse(maddr).map_err(|error| error.what())?,
             None => uri.host().ok_or("it names no host")?,
         };
         let port = uri.port().unwrap_or(SIP_PORT);

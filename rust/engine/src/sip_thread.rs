@@ -39,6 +39,9 @@ const DATAGRAM: usize = 65_535;
 const MAIL_BATCH: usize = 64;
 /// How soon to try again when a queue to another thread was full.
 const RETRY: Duration = Duration::from_millis(10);
+/// Silence on the wire after which a stopping engine takes its BYEs and CANCELs for answered: a lost one is sent again
+/// after T1, 500 ms, and dialogs stay for Timer K, 5 s, after the answer (RFC 3261 17.1.2.2), so they do not tell.
+const SILENCE: Duration = Duration::from_millis(600);
 /// Seconds after which a refused caller may try again (RFC 3261 20.33), drawn at random so that they do not all
 /// come back at once: soon when the load will pass, later when this node drains.
 const RETRY_OVERLOAD: RangeInclusive<u32> = 2..=10;
@@ -90,6 +93,8 @@ pub(crate) struct SipThread {
     families: Families,
     refusal: Refusal,
     stop_at: Option<Instant>,
+    /// When a datagram was last sent or received.
+    last_datagram: Instant,
     stats: Arc<SipStats>,
     publisher: Publisher,
     receive: ReceiveBatch,
@@ -114,6 +119,7 @@ impl SipThread {
             public: parts.public,
             refusal: Refusal::default(),
             stop_at: None,
+            last_datagram: Instant::now(),
             stats: parts.stats,
             publisher: Publisher::new(Instant::now()),
             receive: ReceiveBatch::new(BATCH, DATAGRAM),
@@ -146,10 +152,16 @@ impl SipThread {
 
     /// Asked to stop, and nothing is left to say to anybody; or it takes too long.
     fn is_done(&self) -> bool {
-        self.stop_at.is_some_and(|deadline| self.is_quiet() || Instant::now() >= deadline)
+        self.stop_by().is_some_and(|until| self.is_quiet() || Instant::now() >= until)
     }
 
-    /// Every leg has ended, and every CANCEL and BYE has its answer.
+    /// When a stopping engine stops waiting for its peers.
+    fn stop_by(&self) -> Option<Instant> {
+        let silent = self.legs.is_empty().then(|| self.last_datagram + SILENCE);
+        self.stop_at.map(|deadline| silent.map_or(deadline, |silent| silent.min(deadline)))
+    }
+
+    /// Every leg has ended, and no CANCEL or BYE can be under way.
     fn is_quiet(&self) -> bool {
         let alive = self.endpoint.stats();
         self.legs.is_empty() && alive.legs == 0 && alive.dialogs == 0
@@ -178,7 +190,7 @@ impl SipThread {
             self.lookups.front().map(|(until, _)| *until),
             self.publisher.next(),
             clogged.then(|| now + RETRY),
-            self.stop_at,
+            self.stop_by(),
         ];
         times.into_iter().flatten().min().map(|next| next.saturating_duration_since(now))
     }
@@ -208,6 +220,9 @@ impl SipThread {
         }
         for _ in 0..BATCHES {
             let count = self.socket.receive(&mut self.receive, BATCH).unwrap_or_default();
+            if count > 0 {
+                self.last_datagram = Instant::now();
+            }
             (0..count).for_each(|index| self.receive_one(index));
             self.drain();
             self.watch_load();
@@ -286,7 +301,8 @@ impl SipThread {
             let endpoint = &mut self.endpoint;
             guard(&self.stats.losses, || endpoint.handle_timeout(now));
         }
-        while let Some((_, leg)) = self.lookups.pop_front_if(|(until, _)| *until <= now) {
+        while self.lookups.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, leg)) = self.lookups.pop_front() else { return };
             self.on_resolved(now, leg, Err("its name was not resolved in time".into()));
         }
     }
@@ -330,6 +346,9 @@ impl SipThread {
         self.stats.losses.unsent.add(failed.len() as u64);
         failed.into_iter().for_each(|remote| self.transport_error(remote));
         let any = !outgoing.is_empty();
+        if any {
+            self.last_datagram = Instant::now();
+        }
         outgoing.clear();
         self.outgoing = outgoing;
         any

@@ -79,7 +79,7 @@ impl Socket {
 
     fn enable(&self, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
         let on: libc::c_int = 1;
-        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        let size = length_of::<libc::c_int>();
         // SAFETY: the option's value is a live `c_int` and the length says so.
         let result = unsafe { libc::setsockopt(self.fd(), level, option, (&raw const on).cast(), size) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -181,7 +181,7 @@ impl Socket {
         let mut payload = [0_u8; 64];
         let mut vector = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
         header.msg_name = (&raw mut name).cast();
-        header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        header.msg_namelen = length_of::<libc::sockaddr_storage>();
         header.msg_iov = &raw mut vector;
         header.msg_iovlen = 1;
         header.msg_control = control.as_mut_ptr().cast();
@@ -243,7 +243,7 @@ impl ReceiveBatch {
             vector.iov_len = buffer.len();
             let header = &mut header.msg_hdr;
             header.msg_name = ptr::from_mut(name).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_namelen = length_of::<libc::sockaddr_storage>();
             header.msg_iov = vector;
             header.msg_iovlen = 1;
             header.msg_control = control.as_mut_ptr().cast();
@@ -315,6 +315,12 @@ impl SendBatch {
         }
         self.headers.len()
     }
+}
+
+/// The size of a C structure as the system calls count it.
+#[allow(clippy::cast_possible_truncation)]
+const fn length_of<T>() -> libc::c_uint {
+    size_of::<T>() as libc::c_uint
 }
 
 /// An IPv4 address as a dual-stack IPv6 socket wants it.
@@ -425,7 +431,7 @@ fn write_source(header: &mut libc::msghdr, control: &mut [u64; CONTROL_WORDS], f
 
 /// Writes the one control message of a header whose buffer holds any packet info.
 fn write_control<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, value: T) {
-    let size = size_of::<T>() as libc::c_uint;
+    let size = length_of::<T>();
     // SAFETY: both macros only compute sizes.
     let (space, length) = unsafe { (libc::CMSG_SPACE(size), libc::CMSG_LEN(size)) };
     // SAFETY: the caller set a control buffer of CONTROL_WORDS words, more than CMSG_SPACE of an in6_pktinfo (40

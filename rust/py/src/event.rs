@@ -26,13 +26,13 @@ impl Incoming {
         self.0.request_uri()
     }
 
-    #[getter]
-    fn from_uri(&self) -> &str {
+    #[getter(from_uri)]
+    fn caller_uri(&self) -> &str {
         self.0.from_uri()
     }
 
-    #[getter]
-    fn from_display(&self) -> String {
+    #[getter(from_display)]
+    fn caller_display(&self) -> String {
         self.0.from_display()
     }
 

@@ -8,7 +8,7 @@ mod event;
 mod stats;
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 use telephony_engine::Codec;
 
 /// The Rust engine: SIP and media threads behind one event queue.
@@ -22,10 +22,14 @@ fn core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_aliases(module)
 }
 
-/// The type aliases of the stub, so that they can be imported outside annotations too.
+/// The type aliases of the stub, so that they can be imported outside annotations too. PyO3's `__all__` goes: the
+/// stub does not promise it.
 fn add_aliases(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    let names = PyTuple::new(py, Codec::ALL.map(Codec::name))?;
-    module.add("Codec", py.import("typing")?.getattr("Literal")?.get_item(names)?)?;
-    module.add("LegId", py.get_type::<pyo3::types::PyInt>())
+    let typing = module.py().import("typing")?;
+    let (literal, union) = (typing.getattr("Literal")?, typing.getattr("Union")?);
+    let names =
+        Codec::ALL.into_iter().map(|codec| literal.get_item(codec.name())).collect::<PyResult<Vec<_>>>()?;
+    module.add("Codec", union.get_item(PyTuple::new(module.py(), names)?)?)?;
+    module.add("LegId", module.py().get_type::<PyInt>())?;
+    module.delattr("__all__")
 }

@@ -7,7 +7,8 @@ use crate::LegId;
 use crate::event::{Cause, Event, Incoming, Side};
 use crate::message::{MediaJob, Purpose};
 use std::time::Instant;
-use telephony_sip::{Event as SipEvent, Flow, Message};
+use telephony_sip::header::unquote;
+use telephony_sip::{Event as SipEvent, Flow, Message, Params};
 
 impl SipThread {
     pub(super) fn on_sip_event(&mut self, now: Instant, event: SipEvent) {
@@ -48,10 +49,10 @@ impl SipThread {
 
     fn on_progress(&mut self, now: Instant, leg: LegId, response: &Message) {
         let Some(entry) = self.legs.get(&leg) else { return };
-        if let Description::Sdp(answer) = Description::of(response) {
-            if entry.remote_answer.as_ref() != Some(&answer) {
-                self.apply_answer(now, leg, Purpose::EarlyAnswer, answer);
-            }
+        if let Description::Sdp(answer) = Description::of(response)
+            && entry.remote_answer.as_ref() != Some(&answer)
+        {
+            self.apply_answer(now, leg, Purpose::EarlyAnswer, answer);
         }
         let status = response.status().map_or(180, |status| status.0);
         self.events.send(Event::Ringing { leg, status });
@@ -130,10 +131,18 @@ impl SipThread {
             by: side(ended.by),
             cause: cause(ended.cause),
             status: ended.status,
-            reason: ended.reason,
+            reason: plain_words(&ended.reason),
             stats: None,
         });
     }
+}
+
+/// The text of a Reason value (RFC 3326) without the syntax around it; a reason phrase stays as it is.
+fn plain_words(reason: &str) -> String {
+    let params = reason.find(';').and_then(|start| Params::parse(reason.get(start..)?).ok());
+    let text = params.and_then(|params| params.value("text"));
+    // `value` strips the quotes and leaves the escapes, which mean something only inside quotes.
+    text.map_or_else(|| reason.to_owned(), |text| unquote(&format!("\"{text}\"")).into_owned())
 }
 
 fn side(side: telephony_sip::Side) -> Side {
@@ -155,5 +164,20 @@ fn cause(cause: telephony_sip::Cause) -> Cause {
         Sip::TransportError => Cause::TransportError,
         Sip::Unreachable => Cause::Unreachable,
         _ => Cause::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_words;
+
+    #[test]
+    fn reasons_lose_their_syntax() {
+        assert_eq!(
+            plain_words("SIP;cause=200;text=\"Call \\\"completed\\\" elsewhere\""),
+            "Call \"completed\" elsewhere"
+        );
+        assert_eq!(plain_words("Q.850;cause=16"), "Q.850;cause=16");
+        assert_eq!(plain_words("Busy Here"), "Busy Here");
     }
 }

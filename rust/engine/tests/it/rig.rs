@@ -8,17 +8,17 @@ use telephony_engine::{
 };
 
 /// Patience of a test; on a busy machine threads wake late.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-pub const G711: [Codec; 2] = [Codec::Pcmu, Codec::Pcma];
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const G711: [Codec; 2] = [Codec::Pcmu, Codec::Pcma];
 
 /// Descriptors and threads belong to the whole process, so tests that count them run alone, and so do the others.
 static ALONE: Mutex<()> = Mutex::new(());
 
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn config() -> EngineConfig {
+pub(crate) fn config() -> EngineConfig {
     EngineConfig {
         sip_host: "127.0.0.1".into(),
         sip_port: 0,
@@ -29,22 +29,22 @@ pub fn config() -> EngineConfig {
 }
 
 /// An engine and the events that were read and not yet looked for.
-pub struct Node {
-    pub engine: Engine,
-    pub seen: Vec<Event>,
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) seen: Vec<Event>,
 }
 
 impl Node {
-    pub fn start(config: &EngineConfig) -> Self {
+    pub(crate) fn start(config: &EngineConfig) -> Self {
         Self { engine: Engine::start(config).unwrap(), seen: Vec::new() }
     }
 
-    pub fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("sip:bob@{}", self.engine.sip_address())
     }
 
     /// Waits for the first event that `pick` takes; the others stay.
-    pub fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
         loop {
             self.seen.extend(self.engine.drain(64));
@@ -58,68 +58,68 @@ impl Node {
         }
     }
 
-    pub fn incoming(&mut self) -> Incoming {
+    pub(crate) fn incoming(&mut self) -> Incoming {
         self.wait("Incoming", |event| match event {
             Event::Incoming(incoming) => Some((**incoming).clone()),
             _ => None,
         })
     }
 
-    pub fn ended(&mut self, of: LegId) -> Ended {
+    pub(crate) fn ended(&mut self, of: LegId) -> Ended {
         self.wait("Ended", |event| match event {
             Event::Ended(ended) if ended.leg == of => Some((**ended).clone()),
             _ => None,
         })
     }
 
-    pub fn done(&mut self, correlation: u64) -> Done {
+    pub(crate) fn done(&mut self, correlation: u64) -> Done {
         self.wait("Done", |event| match event {
             Event::Done(done) if done.correlation == correlation => Some((**done).clone()),
             _ => None,
         })
     }
 
-    pub fn answered(&mut self, of: LegId) -> Codec {
+    pub(crate) fn answered(&mut self, of: LegId) -> Codec {
         self.wait("Answered", |event| match event {
             Event::Answered { leg, codec, .. } if *leg == of => Some(*codec),
             _ => None,
         })
     }
 
-    pub fn ringing(&mut self, of: LegId) -> u16 {
+    pub(crate) fn ringing(&mut self, of: LegId) -> u16 {
         self.wait("Ringing", |event| match event {
             Event::Ringing { leg, status } if *leg == of => Some(*status),
             _ => None,
         })
     }
 
-    pub fn confirmed(&mut self, of: LegId) {
+    pub(crate) fn confirmed(&mut self, of: LegId) {
         self.wait("Confirmed", |event| matches!(event, Event::Confirmed { leg } if *leg == of).then_some(()));
     }
 
     /// Carries a command out and expects it to go well.
-    pub fn run(&mut self, command: Command) -> Outcome {
+    pub(crate) fn run(&mut self, command: Command) -> Outcome {
         let correlation = self.engine.command(command).unwrap();
         self.done(correlation).result.unwrap()
     }
 
-    pub fn dial(&mut self, uri: &str, codecs: &[Codec]) -> LegId {
+    pub(crate) fn dial(&mut self, uri: &str, codecs: &[Codec]) -> LegId {
         let leg = self.engine.next_leg(Kind::Sip, None).unwrap();
         self.run(Command::Dial(Box::new(call(leg, uri, codecs))));
         leg
     }
 
-    pub fn answer(&mut self, leg: LegId) {
+    pub(crate) fn answer(&mut self, leg: LegId) {
         self.run(Command::Ring { leg, codecs: G711.to_vec(), status: 180 });
         self.run(Command::Answer { leg });
     }
 
-    pub fn hang_up(&mut self, leg: LegId) {
+    pub(crate) fn hang_up(&mut self, leg: LegId) {
         self.run(Command::Hangup { leg, reason: None });
     }
 }
 
-pub fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
+pub(crate) fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
     Dial {
         leg,
         uri: uri.into(),
@@ -133,7 +133,7 @@ pub fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
 }
 
 /// Two engines in a call.
-pub fn connect(caller: &mut Node, callee: &mut Node) -> (LegId, LegId) {
+pub(crate) fn connect(caller: &mut Node, callee: &mut Node) -> (LegId, LegId) {
     let out = caller.dial(&callee.uri(), &G711);
     let inbound = callee.incoming().leg;
     callee.answer(inbound);
@@ -143,14 +143,14 @@ pub fn connect(caller: &mut Node, callee: &mut Node) -> (LegId, LegId) {
 }
 
 /// A peer that speaks bare SIP text from its own socket.
-pub struct Peer {
+pub(crate) struct Peer {
     socket: UdpSocket,
     gateway: SocketAddr,
-    pub rtp: UdpSocket,
+    pub(crate) rtp: UdpSocket,
 }
 
 impl Peer {
-    pub fn new(gateway: SocketAddr) -> Self {
+    pub(crate) fn new(gateway: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let rtp = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -158,11 +158,11 @@ impl Peer {
         Self { socket, gateway, rtp }
     }
 
-    pub fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("sip:peer@{}", self.socket.local_addr().unwrap())
     }
 
-    pub fn sdp(&self, format: &str) -> String {
+    pub(crate) fn sdp(&self, format: &str) -> String {
         let port = self.rtp.local_addr().unwrap().port();
         format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {format}\r\n"
@@ -170,7 +170,7 @@ impl Peer {
     }
 
     /// A request, with the dialog headers of call `id`.
-    pub fn request(&self, method: &str, id: &str, cseq: u32, to_tag: &str, body: &str) {
+    pub(crate) fn request(&self, method: &str, id: &str, cseq: u32, to_tag: &str, body: &str) {
         let (local, gateway) = (self.socket.local_addr().unwrap(), self.gateway);
         let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let number = cseq;
@@ -184,18 +184,18 @@ impl Peer {
         ));
     }
 
-    pub fn send(&self, text: &str) {
+    pub(crate) fn send(&self, text: &str) {
         self.socket.send_to(text.as_bytes(), self.gateway).unwrap();
     }
 
-    pub fn receive(&self) -> String {
+    pub(crate) fn receive(&self) -> String {
         let mut buffer = [0; 65_535];
         let (length, _) = self.socket.recv_from(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
     /// The next message that begins with `start`; the others are passed over.
-    pub fn expect(&self, start: &str) -> String {
+    pub(crate) fn expect(&self, start: &str) -> String {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             let message = self.receive();
@@ -207,7 +207,7 @@ impl Peer {
     }
 
     /// The next message of call `id` that begins with `start`.
-    pub fn expect_for(&self, id: &str, start: &str) -> String {
+    pub(crate) fn expect_for(&self, id: &str, start: &str) -> String {
         loop {
             let message = self.expect(start);
             if header(&message, "Call-ID") == Some(id) {
@@ -217,7 +217,7 @@ impl Peer {
     }
 
     /// Answers a request of the gateway.
-    pub fn respond(&self, request: &str, status: &str, body: &str) {
+    pub(crate) fn respond(&self, request: &str, status: &str, body: &str) {
         let copied = |name: &str| {
             header(request, name).map(|value| format!("{name}: {value}\r\n")).unwrap_or_default()
         };
@@ -236,7 +236,7 @@ impl Peer {
     }
 }
 
-pub fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = message.split("\r\n\r\n").next()?.split("\r\n").skip(1);
     lines.find_map(|line| {
         line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -244,20 +244,20 @@ pub fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// `;tag=...` of a response's To.
-pub fn to_tag(response: &str) -> String {
+pub(crate) fn to_tag(response: &str) -> String {
     let to = header(response, "To").unwrap();
     to[to.find(";tag=").unwrap()..].to_owned()
 }
 
 /// The RTP address of a session description.
-pub fn rtp_address(message: &str) -> SocketAddr {
+pub(crate) fn rtp_address(message: &str) -> SocketAddr {
     let value = |prefix: &str| message.split("\r\n").find_map(|line| line.strip_prefix(prefix)).unwrap();
     let port = value("m=audio ").split(' ').next().unwrap();
     format!("{}:{port}", value("c=IN IP4 ")).parse().unwrap()
 }
 
 /// A PCMU packet of 20 ms.
-pub fn rtp_packet(sequence: u16, sound: u8) -> Vec<u8> {
+pub(crate) fn rtp_packet(sequence: u16, sound: u8) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend(sequence.to_be_bytes());
     packet.extend((u32::from(sequence) * 160).to_be_bytes());
