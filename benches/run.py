@@ -51,28 +51,37 @@ def per_round(rounds: int, *command: str | Path) -> float:
     return (instructions(*command, str(2 * rounds)) - instructions(*command, str(rounds))) / rounds
 
 
+def parse(once: bool) -> Figure:
+    """An INVITE to its routing keys, with every check."""
+    nanoseconds = float(output(binary("parse"), MESSAGE, str(2_000 if once else 200_000)))
+    counted = per_round(200 if once else 2_000, binary("parse"), MESSAGE)
+    size = MESSAGE.stat().st_size
+    return {"figure": "sip.parse_invite", "bytes": size, "ns": nanoseconds, "instructions": round(counted)}
+
+
+def counted(name: str, case: str, once: bool) -> Figure:
+    """One loop of the benches crate: wall time and instructions of one round."""
+    many = {"relay": 512_000, "transcode": 10_000}[name]
+    few = {"relay": 6_400, "transcode": 100}[name]
+    figure: Figure = json.loads(output(binary(name), case, str(few if once else many)))
+    return figure | {"instructions": round(per_round(few, binary(name), case))}
+
+
 def micro(once: bool) -> Iterator[Figure]:
     """The Rust loops: parse, one virtual call, SRTP, relay, transcode."""
     subprocess.run(
         ["cargo", "build", "--release", "--quiet", "-p", "telephony-benches"], cwd=ROOT, check=True
     )
-    rounds = 2_000 if once else 200_000
-    nanoseconds = float(output(binary("parse"), MESSAGE, str(rounds)))
-    counted = per_round(200 if once else 2_000, binary("parse"), MESSAGE)
-    yield {
-        "figure": "sip.parse_invite",
-        "bytes": MESSAGE.stat().st_size,
-        "ns": nanoseconds,
-        "instructions": round(counted),
-    }
-    for name, least, many in [
-        ("virtual_calls", 500, 50_000),
-        ("srtp", 2_000, 400_000),
-        ("relay", 2_000, 500_000),
-        ("transcode", 500, 20_000),
-    ]:
-        for line in output(binary(name), str(least if once else many)).splitlines():
-            yield json.loads(line)
+    yield parse(once)
+    calls_each = 200 if once else 2_000
+    figure: Figure = json.loads(output(binary("virtual_calls"), str(500 if once else 100_000)))
+    yield figure | {"instructions": round(per_round(calls_each, binary("virtual_calls")))}
+    for line in output(binary("srtp"), "1" if once else "20").splitlines():
+        yield json.loads(line)
+    for case in ["rtp-rtp", "law-law", "rtp-srtp", "srtp-rtp"]:
+        yield counted("relay", case, once)
+    for case in ["opus-pcmu", "pcmu-opus"]:
+        yield counted("transcode", case, once)
 
 
 def boundary(once: bool) -> Iterator[Figure]:

@@ -1,4 +1,6 @@
 //! Nanoseconds to protect and to check a 20 ms G.711 packet (172 bytes), one line of JSON for each profile.
+//!
+//! `cargo run --release -p telephony-benches --bin srtp -- [rounds]`; each round is 20,000 packets, the best counts.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -9,7 +11,6 @@ use std::time::Instant;
 use telephony_media::srtp::{Context, MAX_OVERHEAD, Profile, SrtpError};
 
 const PACKET: usize = 172;
-const ROUNDS: u32 = 20;
 const PACKETS: u16 = 20_000;
 
 fn packet(sequence: u16) -> [u8; PACKET + MAX_OVERHEAD] {
@@ -21,10 +22,10 @@ fn packet(sequence: u16) -> [u8; PACKET + MAX_OVERHEAD] {
 }
 
 /// Nanoseconds per packet: (protect, check), the best of all rounds.
-fn measure(profile: Profile) -> Result<(u128, u128), SrtpError> {
+fn measure(profile: Profile, rounds: u32) -> Result<(u128, u128), SrtpError> {
     let (key, salt) = (vec![1; profile.key_len()], vec![2; profile.salt_len()]);
     let mut best = (u128::MAX, u128::MAX);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut out = Context::new(profile, &key, &salt)?;
         let mut into = Context::new(profile, &key, &salt)?;
         let mut packets: Vec<_> = (0..PACKETS).map(packet).collect();
@@ -45,10 +46,11 @@ fn measure(profile: Profile) -> Result<(u128, u128), SrtpError> {
 }
 
 fn main() -> Result<(), SrtpError> {
+    let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20);
     for profile in [Profile::Aes128CmSha1_80, Profile::AeadAes128Gcm, Profile::AeadAes256Gcm] {
-        let (protect, check) = measure(profile)?;
+        let (protect, check) = measure(profile, rounds)?;
         println!(
-            "{{\"bench\":\"srtp\",\"profile\":\"{profile:?}\",\"protect_ns\":{protect},\"unprotect_ns\":{check}}}"
+            r#"{{"figure": "media.srtp.{profile:?}", "unit": "ns/packet", "protect": {protect}, "unprotect": {check}}}"#
         );
     }
     Ok(())

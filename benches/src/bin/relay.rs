@@ -1,13 +1,13 @@
 //! What one relayed packet costs, between two plain legs and between a plain and a WebRTC leg, either way.
 //!
-//! `cargo run --release -p telephony-media --example relay_loop [case] [packets]`; cases: rtp-rtp, rtp-srtp, srtp-rtp,
+//! `cargo run --release -p telephony-benches --bin relay -- [case] [packets]`; cases: rtp-rtp, rtp-srtp, srtp-rtp,
 //! law-law (PCMU to PCMA). One JSON line a case.
 #![allow(dead_code, clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout, clippy::cast_possible_truncation, reason = "a measuring tool")]
 
-#[path = "../tests/it/browser.rs"]
+#[path = "../../../rust/media/tests/it/browser.rs"]
 mod browser;
-#[path = "../tests/it/wire.rs"]
+#[path = "../../../rust/media/tests/it/wire.rs"]
 mod wire;
 
 use std::time::Instant;

@@ -1,11 +1,11 @@
 //! What one transcoded packet of 20 ms costs, Opus to PCMU and PCMU to Opus.
 //!
-//! `cargo run --release -p telephony-media --example transcode_loop [case] [packets]`; cases: opus-pcmu, pcmu-opus.
+//! `cargo run --release -p telephony-benches --bin transcode -- [case] [packets]`; cases: opus-pcmu, pcmu-opus.
 //! One JSON line a case. The sound is a mix of tones and noise that comes and goes, so that the encoder has work.
 #![allow(dead_code, clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout, clippy::cast_possible_truncation, reason = "a measuring tool")]
 
-#[path = "../tests/it/wire.rs"]
+#[path = "../../../rust/media/tests/it/wire.rs"]
 mod wire;
 
 use std::time::{Duration, Instant};
