@@ -241,7 +241,7 @@ mod tests {
             (EngineConfig { media_workers: 0, ..local() }, MEDIA_WORKERS),
             (EngineConfig { media_workers: 1000, ..local() }, MEDIA_WORKERS),
             (EngineConfig { rtp_port_range: 20_000..=20_000, ..local() }, RTP_PORT_RANGE),
-            (EngineConfig { rtp_port_range: 30_000..=20_000, ..local() }, RTP_PORT_RANGE),
+            (EngineConfig { rtp_port_range: RangeInclusive::new(30_000, 20_000), ..local() }, RTP_PORT_RANGE),
             (EngineConfig { rtp_port_range: 20_000..=20_003, media_workers: 3, ..local() }, RTP_PORT_RANGE),
             (EngineConfig { webrtc_port: 65_535, media_workers: 2, ..local() }, WEBRTC_PORT),
         ] {

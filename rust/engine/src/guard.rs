@@ -13,3 +13,16 @@ pub(crate) fn guard<T>(losses: &Losses, work: impl FnOnce() -> T) -> Option<T> {
     }
     result.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_counted_and_contained() {
+        let losses = Losses::default();
+        assert_eq!(guard(&losses, || 5), Some(5));
+        assert_eq!(guard(&losses, || panic!("a fault of ours")), None::<()>);
+        assert_eq!(losses.panics.read(), 1);
+    }
+}

@@ -31,10 +31,10 @@ fn relay(from: &Peer, to: &Peer, port: std::net::SocketAddr, sound: u8) -> Vec<u
     to.rtp.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     for sequence in 0..200 {
         from.rtp.send_to(&rtp_packet(sequence, sound), port).unwrap();
-        if let Ok((length, _)) = to.rtp.recv_from(&mut buffer) {
-            if length == 172 && buffer[1] & 0x7f == 0 {
-                return buffer[12..length].to_vec();
-            }
+        if let Ok((172, _)) = to.rtp.recv_from(&mut buffer)
+            && buffer[1] & 0x7f == 0
+        {
+            return buffer[12..172].to_vec();
         }
     }
     panic!("no sound");
