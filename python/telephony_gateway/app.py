@@ -185,7 +185,13 @@ def _checks(engine: EngineClient, store: Store, cache: Cache) -> dict[str, Check
     async def ask_engine() -> ComponentHealth:
         began = time.perf_counter()
         stats = engine.stats()
-        info = {"legs": stats.legs, "ports_free": stats.ports_free, "queue": stats.event_queue_depth}
+        info = {
+            "sip_address": engine.sip_address,
+            "webrtc_addresses": engine.webrtc_addresses,
+            "legs": stats.legs,
+            "ports_free": stats.ports_free,
+            "queue": stats.event_queue_depth,
+        }
         return ComponentHealth(status="up", latency=time.perf_counter() - began, info=info)
 
     async def ask_database() -> ComponentHealth:

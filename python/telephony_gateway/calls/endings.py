@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from telephony_gateway.calls.events import Ended, EndedCause
-from telephony_gateway.calls.model import Call, Ending, HangupCause, HangupSource, LegSide, TerminalStatus
+from telephony_gateway.calls.model import (
+    Call,
+    Ending,
+    HangupCause,
+    HangupSource,
+    LegSide,
+    Status,
+    TerminalStatus,
+)
+from telephony_gateway.errors import WrongState
 
 Outcome = tuple[TerminalStatus, HangupCause]
 
@@ -51,6 +60,16 @@ REFUSAL: Final[Mapping[TerminalStatus, int]] = {
     "completed": 480,
 }
 
+# How a caller is turned away whose call is set to such a status.
+DECLINE: Final[Mapping[Status, Ending]] = {
+    "busy": Ending(
+        status="busy", cause="user_busy", source="callee", sip_response_code=486, reason="declined"
+    ),
+    "no-answer": Ending(
+        status="no-answer", cause="timeout", source="callee", sip_response_code=480, reason="declined"
+    ),
+}
+
 # What the peer of a leg we hang up reads in the Reason header (RFC 3326; Q.850 cause values).
 Q850: Final[Mapping[HangupCause, int]] = {
     "normal_clearing": 16,
@@ -92,6 +111,19 @@ def requested(call: Call, reason: str | None, source: HangupSource) -> Ending:
             status="canceled", cause="call_rejected", source=source, sip_response_code=603, reason=reason
         )
     return Ending(status="canceled", cause="originator_cancel", source=source, reason=reason)
+
+
+def as_requested(call: Call, status: Status) -> Ending:
+    """How a call ends whose status someone sets; `WrongState` for what it cannot become by request."""
+    if status == "completed":
+        return requested(call, None, "system")
+    if call.answered:
+        raise WrongState("the call was answered: it can only be completed")
+    if status == "canceled":
+        return requested(call, None, "system")
+    if call.direction == "inbound" and (decline := DECLINE.get(status)) is not None:
+        return decline
+    raise WrongState(f"the call cannot be made {status} by request")
 
 
 def shutdown(call: Call) -> Ending:

@@ -17,7 +17,7 @@ from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.clock import SystemClock
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.containment import PASS_ON, contained
-from telephony_gateway.calls.endings import requested, shutdown
+from telephony_gateway.calls.endings import as_requested, requested, shutdown
 from telephony_gateway.calls.events import Event, Incoming
 from telephony_gateway.calls.forwarding import Forwarding
 from telephony_gateway.calls.ids import IdSource
@@ -35,7 +35,7 @@ from telephony_gateway.calls.progress import Progress
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.tickets import Tickets
-from telephony_gateway.errors import EngineFailure, GatewayError, Overloaded, WrongState
+from telephony_gateway.errors import EngineFailure, GatewayError, Overloaded
 
 __all__ = ["Joined", "Manager", "NewCall"]
 
@@ -131,15 +131,16 @@ class Manager:
         return await self._lookup.events(call_id)
 
     async def change_status(self, call_id: UUID, status: Status) -> Call:
-        """Set a call to `completed` (hang up) or `canceled` (before the answer). Setting it twice is fine."""
+        """End a call as `completed`, before its answer as `canceled`; decline one that came in as `busy` or
+        `no-answer`. Setting a status twice is fine.
+        """
         call = await self._lookup.call(call_id)
         if call.status == status:
             return call
-        if status not in ("completed", "canceled"):
-            raise WrongState("a call can be set to completed or canceled only")
-        if status == "canceled" and call.answered:
-            raise WrongState("the call was answered: it can be completed, not canceled")
-        return await self.end_call(call_id)
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            self._closing.finish(live, as_requested(live.call, status))
+        return live.call
 
     async def end_call(
         self, call_id: UUID, *, reason: str | None = None, source: HangupSource = "system"

@@ -56,7 +56,7 @@ async def test_a_call_of_another_node(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "ringing", "in-progress", "busy", "failed", "no-answer"])
-async def test_only_two_statuses_can_be_set(world: World, status: str) -> None:
+async def test_an_answered_call_can_only_be_completed(world: World, status: str) -> None:
     world.browser()
     _, call = await world.talking(world.browser())
     if status == "in-progress":
@@ -67,6 +67,23 @@ async def test_only_two_statuses_can_be_set(world: World, status: str) -> None:
     with pytest.raises(WrongState):
         await world.manager.change_status(call.id, "canceled")
     assert (await world.manager.change_status(call.id, "completed")).hangup_source == "system"
+
+
+@pytest.mark.parametrize(("status", "told"), [("busy", 486), ("no-answer", 480), ("canceled", 603)])
+async def test_a_caller_is_declined(world: World, status: str, told: int) -> None:
+    world.browser()
+    leg, call = await world.ringing()
+    for impossible in ("queued", "in-progress", "failed"):
+        with pytest.raises(WrongState):
+            await world.manager.change_status(call.id, impossible)  # type: ignore[arg-type]
+    assert (await world.manager.change_status(call.id, status)).status == status  # type: ignore[arg-type]
+    assert world.engine.of("reject") == [(leg, told)]
+
+
+async def test_a_callee_is_not_declined(world: World) -> None:
+    _, call = await world.dialled()
+    with pytest.raises(WrongState):
+        await world.manager.change_status(call.id, "busy")
 
 
 async def test_two_requests_end_a_call_once(world: World) -> None:
