@@ -178,7 +178,8 @@ class Engine:
         codecs: list[str],
         headers: list[tuple[str, str]] = [],
         timeout: float = 60.0,
-    ) -> int: ...
+    ) -> int:
+        """Send an INVITE. Once the command is taken, exactly one `Ended` follows, whatever happens."""
     def ring(self, leg: LegId, *, codecs: list[str], status: int = 180) -> int:
         """Negotiate the offer, send the provisional; 488 and Ended(not_acceptable) if nothing is common."""
     def answer(self, leg: LegId) -> int:
