@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import socket
 import sys
@@ -35,6 +34,32 @@ async def eventually(probe: Callable[[], Awaitable[Any]], what: str, timeout: fl
             raise AssertionError(f"{what}: not within {timeout} s")
         await asyncio.sleep(0.05)
     return value
+
+
+def open_files(proc: Path) -> list[str]:
+    """What a process has open, but for its database connections: their pool grows to its bound and stays."""
+    database = {line.split()[6] for line in (proc / "net/unix").read_text().splitlines()[1:]}
+    found = []
+    for entry in (proc / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(entry))
+    return [name for name in found if name.removeprefix("socket:[").removesuffix("]") not in database]
+
+
+def engine_threads(proc: Path) -> int:
+    """Threads that Rust named; Python's own pool grows to its bound and stays."""
+    names = [(task / "comm").read_text() for task in (proc / "task").iterdir()]
+    return sum(name != (proc / "comm").read_text() for name in names)
+
+
+def describe(proc: Path) -> list[str]:
+    """The same for a human: sockets by protocol, addresses (hexadecimal) and state."""
+    sockets = {}
+    for table in ("tcp", "udp"):
+        for line in (proc / "net" / table).read_text().splitlines()[1:]:
+            columns = line.split()
+            sockets[f"socket:[{columns[9]}]"] = " ".join([table, *columns[1:4]])
+    return sorted(sockets.get(name, name) for name in open_files(proc))
 
 
 @dataclass(frozen=True)
@@ -104,10 +129,9 @@ class Gateway:
         """Count what is held now."""
         samples = await self.metrics()
         proc = Path(f"/proc/{self.process.pid}")
-        status = (proc / "status").read_text()
         return Use(
-            descriptors=len(list((proc / "fd").iterdir())),
-            threads=int(re.findall(r"Threads:\s+(\d+)", status)[0]),
+            descriptors=len(open_files(proc)),
+            threads=engine_threads(proc),
             ports=int(samples["engine_rtp_ports_in_use"]),
             legs=int(samples["engine_legs"]),
             calls=int(samples["active_calls"]),
@@ -131,7 +155,8 @@ class Gateway:
         try:
             await eventually(back, "return of everything taken", timeout)
         except AssertionError:
-            raise AssertionError(f"leak: {before} became {await self.use()}") from None
+            left = describe(Path(f"/proc/{self.process.pid}"))
+            raise AssertionError(f"leak: {before} became {await self.use()}: {left}") from None
 
     async def stop(self, timeout: float = 20) -> int:
         """SIGTERM and the exit code."""

@@ -88,6 +88,7 @@ async def test_a_call_out_is_dialled_on_the_page(running: Gateway, tmp_path: Pat
 
 async def test_digits_and_mute_on_the_page(running: Gateway, tmp_path: Path) -> None:
     async with chromium_page(running.url, tmp_path, FROM_BROWSER) as page, rtp_peer(FROM_PHONE) as phone:
+        await expect(page.get_by_test_id("connection")).to_have_text("ready")
         async with sipp("uac_gateway_ends", tmp_path, remote=running.sip, audio_port=phone.port) as caller:
             await page.get_by_test_id("answer").click()
             await expect(page.get_by_test_id("status")).to_have_text("in-progress")
