@@ -1,6 +1,7 @@
 //! A parsed message: offsets into one buffer, values typed when asked for.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use crate::header::scan::decimal;
 use crate::header::{Cseq, Malformed, Name, NameAddr, Values, Via};
@@ -11,8 +12,8 @@ use crate::{Method, StatusCode, Uri};
 #[derive(Debug, Clone)]
 pub struct Message {
     bytes: Bytes,
-    /// Where the body begins.
-    head: usize,
+    /// Start line and header section, empty line included: the part of `bytes` that is known to be UTF-8.
+    head: ByteString,
     start: Start,
     slots: Slots,
     keys: Keys,
@@ -21,7 +22,7 @@ pub struct Message {
 /// The fields of a message while it is read.
 pub(crate) struct Parts<'a> {
     pub(crate) bytes: &'a mut Bytes,
-    pub(crate) head: &'a mut usize,
+    pub(crate) head: &'a mut ByteString,
     pub(crate) start: &'a mut Start,
     pub(crate) slots: &'a mut Slots,
     pub(crate) keys: &'a mut Keys,
@@ -30,7 +31,13 @@ pub(crate) struct Parts<'a> {
 impl Message {
     /// A message to be read in place, so that its slots never move.
     pub(crate) fn unread(bytes: Bytes) -> Self {
-        Self { bytes, head: 0, start: Start::Unread, slots: Slots::new(), keys: Keys::default() }
+        Self {
+            bytes,
+            head: ByteString::new(),
+            start: Start::Unread,
+            slots: Slots::new(),
+            keys: Keys::default(),
+        }
     }
 
     /// All fields, for the parser to fill.
@@ -39,9 +46,8 @@ impl Message {
         Parts { bytes, head, start, slots, keys }
     }
 
-    /// Text of the header section, which is UTF-8 since it was parsed.
     fn text(&self, span: Span) -> &str {
-        self.bytes.get(span.range()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.head.get(span.range()).unwrap_or_default()
     }
 
     fn found(&self, span: Span) -> Option<&str> {
@@ -135,7 +141,7 @@ impl Message {
 
     /// Name (as written) and value of every header line, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.slots.iter().map(|slot| (self.text(slot.name_text), self.text(slot.value)))
+        self.slots.as_slice().iter().map(|slot| (self.text(slot.name_text), self.text(slot.value)))
     }
 
     /// Every line of one header, in order, lists not split.
@@ -152,13 +158,13 @@ impl Message {
     /// The body, cut to Content-Length.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        self.bytes.get(self.head..).unwrap_or_default()
+        self.bytes.get(self.head.len()..).unwrap_or_default()
     }
 
     /// The body, sharing the message's buffer.
     #[must_use]
     pub fn body_bytes(&self) -> Bytes {
-        self.bytes.slice(self.head.min(self.bytes.len())..)
+        self.bytes.slice(self.head.len().min(self.bytes.len())..)
     }
 
     /// The message from start line to the end of the body. Folded lines are joined by spaces; anything a datagram

@@ -3,13 +3,16 @@
 mod check;
 mod lines;
 mod rule;
+mod slots;
 mod start;
 
 use bytes::{Buf as _, Bytes};
+use bytestring::ByteString;
 
 pub(crate) use check::Keys;
-pub(crate) use lines::{Slot, Slots, Span, content_length};
+pub(crate) use lines::content_length;
 pub use rule::{ParseError, Rule};
+pub(crate) use slots::{Slot, Slots, Span};
 pub(crate) use start::Start;
 
 use crate::message::Parts;
@@ -51,16 +54,15 @@ enum Retry {
 
 /// Fills a message from its own bytes; the first rule broken, if what was understood is a message nevertheless.
 fn read(message: &mut Message, limits: &Limits) -> Result<Option<Rule>, Retry> {
-    let Parts { bytes, head: end, start, slots, keys } = message.parts();
+    let Parts { bytes, head, start, slots, keys } = message.parts();
     let lines = lines::scan(bytes, limits, slots).map_err(Retry::Not)?;
     if lines.folded {
         return Err(Retry::Folded);
     }
-    *end = lines.end;
-    let head = std::str::from_utf8(bytes.get(..lines.end).unwrap_or_default()).map_err(|_| Retry::NotUtf8)?;
+    *head = ByteString::try_from(bytes.slice(..lines.end)).map_err(|_| Retry::NotUtf8)?;
     let (found, fault) = start::start_line(head, lines.start, limits);
     *start = found.ok_or(Retry::Not(fault.unwrap_or(Rule::StartLine)))?;
-    let broken = check::check(head, *start, slots, keys);
+    let broken = check::check(head, *start, slots.as_slice(), keys);
     Ok(fault.or(lines.fault).or(broken))
 }
 
@@ -69,8 +71,10 @@ fn read(message: &mut Message, limits: &Limits) -> Result<Option<Rule>, Retry> {
 fn finish(mut message: Message, mut fault: Option<Rule>) -> Result<Message, ParseError> {
     let Parts { bytes, head, keys, .. } = message.parts();
     match keys.content_length {
-        Some(length) if length > bytes.len().saturating_sub(*head) => fault = fault.or(Some(Rule::Truncated)),
-        Some(length) => bytes.truncate(*head + length),
+        Some(length) if length > bytes.len().saturating_sub(head.len()) => {
+            fault = fault.or(Some(Rule::Truncated))
+        }
+        Some(length) => bytes.truncate(head.len() + length),
         None => {}
     }
     match fault {

@@ -122,6 +122,26 @@ impl Name {
         }
     }
 
+    /// How much text [`Self::before_colon`] needs.
+    pub(crate) const LONGEST: usize = LONGEST;
+
+    /// The header whose canonical spelling and a colon the text starts with, and where that colon is. Most lines do,
+    /// and comparing three words tells.
+    #[inline]
+    pub(crate) fn before_colon(text: &[u8; Self::LONGEST]) -> Option<(Self, usize)> {
+        let [a, b, c] = words(text);
+        let (token, before, found) = match (colon(a), colon(b)) {
+            (0, 0) => ([a, b, c & below(colon(c))], 16, colon(c)),
+            (0, found) => ([a, b & below(found), 0], 8, found),
+            (found, _) => ([a & below(found), 0, 0], 0, found),
+        };
+        let slot = usize::from(EXACT.get(place(token, MULTIPLIER)).copied().unwrap_or(EMPTY));
+        let colon = before + found.trailing_zeros() as usize / 8;
+        // The words alone would take NUL behind a name for its end.
+        let same = WORDS.get(slot)? == &token && TEXTS.get(slot)?.len() == colon;
+        same.then(|| (NAMES.get(slot).copied().unwrap_or(Self::Other), colon))
+    }
+
     fn from_compact(letter: u8) -> Self {
         match letter | 0x20 {
             b'a' => Self::AcceptContact,
@@ -287,4 +307,81 @@ const fn build_index() -> [u8; 256] {
         at += 1;
     }
     index
+}
+
+/// Three words hold the longest name and its colon.
+const LONGEST: usize = 24;
+
+#[inline]
+fn words(text: &[u8; LONGEST]) -> [u64; 3] {
+    match text.as_chunks::<8>().0 {
+        [a, b, c] => [u64::from_le_bytes(*a), u64::from_le_bytes(*b), u64::from_le_bytes(*c)],
+        _ => [0; 3],
+    }
+}
+
+/// Flags the first colon of a word by the highest bit of its byte; zero when there is none.
+#[inline]
+fn colon(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let differs = word ^ (ONES * b':' as u64);
+    differs.wrapping_sub(ONES) & !differs & (ONES << 7)
+}
+
+/// All bits of the bytes below the lowest flag.
+#[inline]
+fn below(flags: u64) -> u64 {
+    ((flags & flags.wrapping_neg()) >> 7).wrapping_sub(1)
+}
+
+/// Every name as three words.
+static WORDS: [[u64; 3]; NAMES.len()] = build_words();
+
+/// The multiplier that gives each name a place of its own.
+const MULTIPLIER: u64 = build_exact().1;
+
+/// Where each name sits by its words.
+static EXACT: [u8; 1024] = build_exact().0;
+
+#[inline]
+const fn place(words: [u64; 3], multiplier: u64) -> usize {
+    let [a, b, c] = words;
+    let mixed = a.wrapping_add(b.rotate_left(23)).wrapping_add(c.rotate_left(41));
+    (mixed.wrapping_mul(multiplier) >> 54) as usize
+}
+
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+const fn build_words() -> [[u64; 3]; NAMES.len()] {
+    let (mut words, mut name) = ([[0; 3]; NAMES.len()], 0);
+    while name < NAMES.len() {
+        let (text, mut at) = (TEXTS[name].as_bytes(), 0);
+        assert!(text.len() < LONGEST, "a header name and its colon are longer than three words");
+        while at < text.len() {
+            words[name][at / 8] |= (text[at] as u64) << (at % 8 * 8);
+            at += 1;
+        }
+        name += 1;
+    }
+    words
+}
+
+/// Tries multipliers until no two names meet.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "evaluated by the compiler only"
+)]
+const fn build_exact() -> ([u8; 1024], u64) {
+    let (words, mut multiplier) = (build_words(), 0x9e37_79b9_7f4a_7c15_u64);
+    loop {
+        let (mut index, mut name) = ([EMPTY; 1024], 0);
+        while name < NAMES.len() && index[place(words[name], multiplier)] == EMPTY {
+            index[place(words[name], multiplier)] = name as u8;
+            name += 1;
+        }
+        if name == NAMES.len() {
+            return (index, multiplier);
+        }
+        multiplier = multiplier.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(2);
+    }
 }

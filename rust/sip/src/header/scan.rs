@@ -75,23 +75,27 @@ pub(crate) fn is_all(bytes: &[u8], wanted: u8) -> bool {
     !bytes.is_empty() && common(bytes) & wanted != 0
 }
 
-/// Where the run of a class that starts at `from` ends. Four bytes a step.
+/// Sixteen bytes from an offset on, so that one look at the length serves them all.
 #[inline]
+fn window(bytes: &[u8], from: usize) -> Option<&[u8; 16]> {
+    bytes.get(from..)?.first_chunk()
+}
+
+/// Where the run of a class that starts at `from` ends.
 pub(crate) fn run(bytes: &[u8], from: usize, wanted: u8) -> usize {
-    let mut rest = bytes.get(from..).unwrap_or_default();
-    while let Some(([a, b, c, d], next)) = rest.split_first_chunk::<4>() {
-        if class(*a) & class(*b) & class(*c) & class(*d) & wanted == 0 {
-            break;
+    let mut at = from;
+    while let Some(window) = window(bytes, at) {
+        for (place, byte) in window.iter().enumerate() {
+            if class(*byte) & wanted == 0 {
+                return at.wrapping_add(place);
+            }
         }
-        rest = next;
+        at = at.wrapping_add(window.len());
     }
-    while let Some((byte, next)) = rest.split_first() {
-        if class(*byte) & wanted == 0 {
-            break;
-        }
-        rest = next;
+    while bytes.get(at).is_some_and(|byte| class(*byte) & wanted != 0) {
+        at = at.wrapping_add(1);
     }
-    bytes.len().wrapping_sub(rest.len())
+    at
 }
 
 /// The same, with `%xx` escapes inside the run. A broken escape ends it.
@@ -111,52 +115,27 @@ pub(crate) fn run_escaped(bytes: &[u8], from: usize, wanted: u8) -> usize {
 /// which the compiler turns into one vector comparison.
 #[inline]
 pub(crate) fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut rest = bytes.get(from..)?;
-    while let Some((chunk, next)) = rest.split_first_chunk::<16>() {
-        if chunk.iter().fold(false, |found, byte| found | (*byte < 0x0e)) {
+    let mut at = from;
+    for window in bytes.get(from..)?.as_chunks::<16>().0 {
+        if window.iter().fold(false, |found, byte| found | (*byte < 0x0e)) {
             break;
         }
-        rest = next;
+        at = at.wrapping_add(window.len());
     }
-    let passed = bytes.len().wrapping_sub(rest.len());
-    match rest.split_first_chunk::<8>() {
-        Some((chunk, next)) => match below(*chunk) {
-            Some(found) => Some(passed.wrapping_add(found)),
-            None => match next.split_first_chunk::<8>().map(|(chunk, _)| below(*chunk)) {
-                Some(found) => found.map(|found| passed.wrapping_add(found).wrapping_add(8)),
-                None => next.iter().position(|byte| *byte < 0x0e).map(|found| passed + found + 8),
-            },
-        },
-        None => rest.iter().position(|byte| *byte < 0x0e).map(|found| passed + found),
-    }
-}
-
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
-const HIGH: u64 = ONES << 7;
-
-/// The first byte below 0x0e. Borrows only spoil flags above the lowest, and that one is all we read.
-#[inline]
-fn below(chunk: [u8; 8]) -> Option<usize> {
-    let word = u64::from_le_bytes(chunk);
-    let flags = word.wrapping_sub(ONES.wrapping_mul(0x0e)) & !word & HIGH;
-    (flags != 0).then_some(flags.trailing_zeros() as usize / 8)
-}
-
-/// The first colon. Eight bytes a step.
-#[inline]
-pub(crate) fn find_colon(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    while let Some((chunk, next)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk) ^ ONES.wrapping_mul(b':' as u64);
-        let flags = word.wrapping_sub(ONES) & !word & HIGH;
-        if flags != 0 {
-            return Some(
-                bytes.len().wrapping_sub(rest.len()).wrapping_add(flags.trailing_zeros() as usize / 8),
-            );
+    while let Some(word) = bytes.get(at..)?.first_chunk() {
+        match below(u64::from_le_bytes(*word)) {
+            0 => at = at.wrapping_add(word.len()),
+            flags => return Some(at.wrapping_add(flags.trailing_zeros() as usize / 8)),
         }
-        rest = next;
     }
-    rest.iter().position(|byte| *byte == b':').map(|found| bytes.len() - rest.len() + found)
+    bytes.get(at..)?.iter().position(|byte| *byte < 0x0e).map(|found| at.wrapping_add(found))
+}
+
+/// Flags the first byte below 0x0e. Borrows only spoil flags above the lowest, and that one is all we read.
+#[inline]
+fn below(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    word.wrapping_sub(ONES * 0x0e) & !word & (ONES << 7)
 }
 
 /// Where the white space that starts at `from` ends (folds are spaces by now).

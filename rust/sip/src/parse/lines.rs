@@ -1,53 +1,10 @@
 //! The pass over the lines: where each header starts and ends.
 
-use smallvec::SmallVec;
-
-use super::Rule;
+use super::{Rule, Slot, Slots, Span};
 use crate::Limits;
 use crate::header::Name;
-use crate::header::scan::{TOKEN, decimal, find_colon, find_control, is_all, skip_space};
-
-/// A range of bytes in the header section, which never exceeds 65,535.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Span {
-    start: u16,
-    end: u16,
-}
-
-impl Span {
-    pub(crate) fn new(start: usize, end: usize) -> Self {
-        Self { start: short(start), end: short(end) }
-    }
-
-    /// Where `part` lies in `whole`; empty when it does not.
-    pub(crate) fn of(part: &str, whole: &str) -> Self {
-        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-        if start > whole.len() { Self::default() } else { Self::new(start, start + part.len()) }
-    }
-
-    pub(crate) fn range(self) -> std::ops::Range<usize> {
-        usize::from(self.start)..usize::from(self.end)
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.start >= self.end
-    }
-}
-
-fn short(offset: usize) -> u16 {
-    u16::try_from(offset).unwrap_or(u16::MAX)
-}
-
-/// One header line.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Slot {
-    pub(crate) name: Name,
-    pub(crate) name_text: Span,
-    pub(crate) value: Span,
-}
-
-/// Enough for what carriers send; more lines move to the heap.
-pub(crate) type Slots = SmallVec<[Slot; 32]>;
+use crate::header::scan::{TOKEN, decimal, find_control, is_all, skip_space};
+use memchr::memchr;
 
 /// The header section taken apart; its slots go straight into their message.
 pub(crate) struct Lines {
@@ -68,10 +25,20 @@ pub(crate) struct Line {
 }
 
 /// The line that starts at `from`; `None` when it does not end. CR must be followed by LF; NUL must be a quoted pair.
+#[inline]
 pub(crate) fn line(bytes: &[u8], from: usize) -> Option<Line> {
-    let (mut at, mut clean) = (from, true);
+    let found = find_control(bytes, from)?;
+    match bytes.get(found..)? {
+        [b'\r', b'\n', ..] => Some(Line { end: found, next: found + 2, clean: true }),
+        _ => odd_line(bytes, from, found),
+    }
+}
+
+/// The same for a line with something else than CRLF at `found`.
+#[cold]
+fn odd_line(bytes: &[u8], from: usize, found: usize) -> Option<Line> {
+    let (mut found, mut clean) = (found, true);
     loop {
-        let found = find_control(bytes, at)?;
         match bytes.get(found)? {
             b'\n' => return Some(Line { end: found, next: found + 1, clean }),
             b'\r' if bytes.get(found + 1)? == &b'\n' => {
@@ -81,7 +48,7 @@ pub(crate) fn line(bytes: &[u8], from: usize) -> Option<Line> {
             0 | b'\r' => clean = false,
             _ => {}
         }
-        at = found + 1;
+        found = find_control(bytes, found + 1)?;
     }
 }
 
@@ -97,8 +64,12 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Resul
         fault: (!first.clean).then_some(Rule::Control),
         folded: false,
     };
-    while let Some(line) = line(bytes, lines.end) {
-        let from = std::mem::replace(&mut lines.end, line.next);
+    loop {
+        let from = lines.end;
+        // A known name needs no look at its characters, and no line ends inside it.
+        let known = bytes.get(from..).and_then(<[u8]>::first_chunk).and_then(Name::before_colon);
+        let Some(line) = line(bytes, known.map_or(from, |(_, colon)| from + colon)) else { break };
+        lines.end = line.next;
         if line.end == from {
             return Ok(lines);
         }
@@ -106,7 +77,11 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Resul
         if line.end - from > limits.max_header_line || slots.len() >= limits.max_headers {
             return Err(Rule::TooLarge);
         }
-        match slot(bytes, from, line.end) {
+        let slot = match known {
+            Some((name, colon)) => Some(Slot::new(bytes, name, from, from + colon, line.end)),
+            None => odd_slot(bytes, from, line.end),
+        };
+        match slot {
             Some(slot) if line.clean => slots.push(slot),
             _ => lines.note(if line.clean { Rule::HeaderLine } else { Rule::Control }),
         }
@@ -126,28 +101,35 @@ impl Lines {
 }
 
 /// `field-name *( SP / HTAB ) ":" *( SP / HTAB ) value` (RFC 3261 7.3.1).
-fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
-    let line = bytes.get(from..line_end)?;
-    let colon = find_colon(line)?;
-    let name_end = from + trimmed(line.get(..colon)?);
-    let name_text = bytes.get(from..name_end)?;
-    let name = Name::from_token(name_text);
-    // A known name needs no look at its characters.
-    if name == Name::Other && !is_all(name_text, TOKEN) {
+fn odd_slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
+    let colon = from + memchr(b':', bytes.get(from..line_end)?)?;
+    let name_end = trimmed(bytes, from, colon);
+    let token = bytes.get(from..name_end)?;
+    let name = Name::from_token(token);
+    if name == Name::Other && !is_all(token, TOKEN) {
         return None;
     }
-    let end = from + trimmed(line);
-    let value = skip_space(bytes, from + colon + 1).min(end);
-    Some(Slot { name, name_text: Span::new(from, name_end), value: Span::new(value, end) })
+    Some(Slot { name_text: Span::new(from, name_end), ..Slot::new(bytes, name, from, colon, line_end) })
 }
 
-/// The length without trailing white space.
-fn trimmed(bytes: &[u8]) -> usize {
-    let mut bytes = bytes;
-    while let Some((b' ' | b'\t', rest)) = bytes.split_last() {
-        bytes = rest;
+impl Slot {
+    /// A line whose name runs from `from` to its colon; the value without the white space around it.
+    #[inline]
+    fn new(bytes: &[u8], name: Name, from: usize, colon: usize, line_end: usize) -> Self {
+        let start = skip_space(bytes, colon.wrapping_add(1));
+        let end = trimmed(bytes, start, line_end);
+        Self { name, name_text: Span::new(from, colon), value: Span::new(start.min(end), end) }
     }
-    bytes.len()
+}
+
+/// The end without the white space before it.
+#[inline]
+fn trimmed(bytes: &[u8], from: usize, end: usize) -> usize {
+    let mut end = end;
+    while end > from && matches!(bytes.get(end.wrapping_sub(1)), Some(b' ' | b'\t')) {
+        end = end.wrapping_sub(1);
+    }
+    end
 }
 
 /// A copy whose folded header lines are joined: the line end becomes spaces, so that no offset moves
@@ -171,7 +153,7 @@ pub(crate) fn content_length(head: &[u8], limits: &Limits) -> Result<Option<usiz
     if scan(head, limits, &mut slots)?.folded {
         return content_length(&unfold(head), limits);
     }
-    let mut found = slots.iter().filter(|slot| slot.name == Name::ContentLength);
+    let mut found = slots.as_slice().iter().filter(|slot| slot.name == Name::ContentLength);
     let Some(slot) = found.next() else { return Ok(None) };
     if found.next().is_some() {
         return Err(Rule::Repeated(Name::ContentLength));
