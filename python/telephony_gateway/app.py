@@ -28,7 +28,7 @@ from telephony_gateway.calls.clock import SystemClock
 from telephony_gateway.calls.ids import IdSource, Owner
 from telephony_gateway.calls.manager import Manager
 from telephony_gateway.calls.policy import Policy
-from telephony_gateway.calls.ports import Cache, Observer, Store
+from telephony_gateway.calls.ports import Cache, Store
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.config import Settings, load_settings, load_tables
 from telephony_gateway.engine import EngineClient
@@ -39,7 +39,7 @@ from telephony_gateway.store import EmbeddedPostgres, PostgresStore
 from telephony_gateway.telemetry.collectors import register_engine, register_writer
 from telephony_gateway.telemetry.logging import setup_logging
 from telephony_gateway.telemetry.metrics import Metrics
-from telephony_gateway.telemetry.tracing import open_tracer
+from telephony_gateway.telemetry.tracing import Tracer, open_tracer
 
 log = structlog.get_logger(__name__)
 
@@ -101,8 +101,9 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     log.info("starting", version=__version__, environment=settings.node_env)
     name = stack.enter_context(node_name(settings.data_dir, required=settings.postgres_url is None))
     owner = Owner.of(name, datetime.now(UTC))
-    metrics, observers = await _start_telemetry(stack, settings)
-    store = await _start_store(stack, settings)
+    metrics = Metrics()
+    tracer = _start_tracer(stack, settings)
+    store = await _start_store(stack, settings, tracer)
     await store.close_orphans(owner)
     cache = await _start_cache(stack, settings)
     engine = _engine(settings)
@@ -113,7 +114,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
         routing=routing,
         ids=IdSource(owner, SystemClock()),
         policy=_policy(settings),
-        observers=observers,
+        observers=[metrics, tracer] if tracer else [metrics],
     )
     await engine.start(manager.handle)
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
@@ -128,22 +129,20 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     return Running(manager, health)
 
 
-async def _start_telemetry(stack: AsyncExitStack, settings: Settings) -> tuple[Metrics, list[Observer]]:
-    metrics = Metrics()
+def _start_tracer(stack: AsyncExitStack, settings: Settings) -> Tracer | None:
     tracer = open_tracer(settings.otel_exporter_otlp_endpoint)
-    if tracer is None:
-        return metrics, [metrics]
-    stack.push_async_callback(tracer.close)
-    return metrics, [metrics, tracer]
+    if tracer is not None:
+        stack.push_async_callback(tracer.close)
+    return tracer
 
 
-async def _start_store(stack: AsyncExitStack, settings: Settings) -> PostgresStore:
+async def _start_store(stack: AsyncExitStack, settings: Settings, tracer: Tracer | None) -> PostgresStore:
     dsn = settings.postgres_url
     if dsn is None:
         server = EmbeddedPostgres(settings.data_dir, bin_dir=settings.pg_bin_dir)
         dsn = await server.start()
         stack.push_async_callback(server.stop)
-    store = PostgresStore(dsn)
+    store = PostgresStore(dsn, on_written=tracer.written if tracer else None)
     stack.push_async_callback(store.close)
     await store.start()
     return store
