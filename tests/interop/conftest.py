@@ -15,12 +15,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     """A development gateway: every connected browser rings."""
     async with gateway(tmp_path_factory.mktemp("gateway")) as running:
+        before = await running.use()
         yield running
+        await running.settled(before, 45, transactions=True)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def running(shared_gateway: Gateway, tmp_path: Path) -> AsyncIterator[Gateway]:
-    """The shared gateway; fails the test that leaves a port, a leg, a descriptor or a thread behind."""
+    """The shared gateway; fails the test that leaves a port, a leg or a descriptor behind."""
     before = await shared_gateway.use()
     yield shared_gateway
     await shared_gateway.settled(before)

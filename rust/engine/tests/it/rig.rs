@@ -28,6 +28,9 @@ pub(crate) fn config() -> EngineConfig {
     }
 }
 
+/// Who dials.
+const CALLER: &str = "sip:alice@example.com";
+
 /// An engine and the events that were read and not yet looked for.
 pub(crate) struct Node {
     pub(crate) engine: Engine,
@@ -123,7 +126,7 @@ pub(crate) fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
     Dial {
         leg,
         uri: uri.into(),
-        from_uri: "sip:alice@example.com".into(),
+        from_uri: CALLER.into(),
         from_display: "Alice".into(),
         next_hop: None,
         codecs: codecs.to_vec(),
@@ -135,7 +138,11 @@ pub(crate) fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
 /// Two engines in a call.
 pub(crate) fn connect(caller: &mut Node, callee: &mut Node) -> (LegId, LegId) {
     let out = caller.dial(&callee.uri(), &G711);
-    let inbound = callee.incoming().leg;
+    // Whatever else may have come in meanwhile, this is the call that `dial` made.
+    let inbound = callee.wait("Incoming of the caller", |event| match event {
+        Event::Incoming(incoming) if incoming.from_uri() == CALLER => Some(incoming.leg),
+        _ => None,
+    });
     callee.answer(inbound);
     assert_eq!(caller.answered(out), Codec::Pcmu);
     callee.confirmed(inbound);
