@@ -37,6 +37,11 @@ impl Message {
         }
         let mut message = Self::unread(datagram);
         match read(&mut message, limits) {
+            // The usual case stands by itself, lest every message be moved once more.
+            Ok(None) => match cut(&mut message) {
+                None => Ok(message),
+                truncated => finish(message, truncated),
+            },
             Ok(fault) => finish(message, fault),
             Err(Retry::Not(rule)) => Err(ParseError::hopeless(rule)),
             Err(Retry::Folded) => reread(Bytes::from(lines::unfold(message.bytes())), limits),
@@ -68,16 +73,20 @@ fn read(message: &mut Message, limits: &Limits) -> Result<Option<Rule>, Retry> {
 
 /// Cuts the body to Content-Length; a datagram shorter than that is an error, one without Content-Length ends the body
 /// itself (RFC 3261 18.3).
-fn finish(mut message: Message, mut fault: Option<Rule>) -> Result<Message, ParseError> {
+fn cut(message: &mut Message) -> Option<Rule> {
     let Parts { bytes, head, keys, .. } = message.parts();
-    match keys.content_length {
-        Some(length) if length > bytes.len().saturating_sub(head.len()) => {
-            fault = fault.or(Some(Rule::Truncated))
-        }
-        Some(length) => bytes.truncate(head.len() + length),
-        None => {}
+    let length = keys.content_length?;
+    if length > bytes.len().saturating_sub(head.len()) {
+        return Some(Rule::Truncated);
     }
-    match fault {
+    bytes.truncate(head.len() + length);
+    None
+}
+
+/// Cuts the body and hands out the message, or what it broke first.
+fn finish(mut message: Message, fault: Option<Rule>) -> Result<Message, ParseError> {
+    let truncated = cut(&mut message);
+    match fault.or(truncated) {
         None => Ok(message),
         Some(rule) => Err(ParseError::new(rule, message)),
     }

@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use memchr::memchr;
 
-use crate::header::scan::{
-    HOST, PARAM, QUERY, TOKEN, USER, class, decimal, is_all, run, run_escaped, skip_space,
-};
+use crate::header::scan::{HOST, PARAM, QUERY, TOKEN, USER, class, is_all, run, run_escaped, skip_space};
 use crate::header::{Malformed, Params};
 
 /// The scheme of a URI.
@@ -61,9 +59,10 @@ impl<'a> Host<'a> {
             return Ok((host, None, end));
         }
         let start = skip_space(bytes, colon + 1);
-        let end = run(bytes, start, HOST);
-        let port = bytes.get(start..end).and_then(decimal).and_then(|port| u16::try_from(port).ok());
-        port.map(|port| (host, Some(port), end)).ok_or(Malformed(&("malformed port", "RFC 3261 25.1")))
+        match port(bytes, start) {
+            Some((port, end)) => Ok((host, Some(port), end)),
+            None => Err(Malformed(&("malformed port", "RFC 3261 25.1"))),
+        }
     }
 
     #[inline]
@@ -106,28 +105,41 @@ impl<'a> Host<'a> {
     }
 }
 
-/// The IPv4 address at an offset and where it ends; `None` when it is none, or the start of a longer name.
-fn ipv4(bytes: &[u8], from: usize) -> Option<(Ipv4Addr, usize)> {
-    let (mut octets, mut at) = ([0_u8; 4], from);
-    for (place, octet) in octets.iter_mut().enumerate() {
-        if place > 0 {
-            at = at.wrapping_add(usize::from(bytes.get(at) == Some(&b'.')));
-        }
-        let start = at;
-        let mut value = 0_u32;
-        while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
-            value = value.wrapping_mul(10).wrapping_add(u32::from(*digit - b'0'));
-            at = at.wrapping_add(1);
-        }
-        // One to three digits, no leading zero: some would read that as octal.
-        let leading_zero = bytes.get(start) == Some(&b'0') && at - start > 1;
-        if at == start || at - start > 3 || leading_zero {
-            return None;
-        }
-        *octet = u8::try_from(value).ok()?;
+/// The port at an offset, leading zeros allowed, and where it ends.
+#[inline]
+fn port(bytes: &[u8], from: usize) -> Option<(u16, usize)> {
+    let (mut port, mut at) = (0_u32, from);
+    while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+        port = port.wrapping_mul(10).wrapping_add(u32::from(*digit & 15)).min(1 << 16);
+        at = at.wrapping_add(1);
     }
     let longer = bytes.get(at).is_some_and(|byte| class(*byte) & HOST != 0);
-    (!longer).then_some((Ipv4Addr::from(octets), at))
+    if at == from || longer { None } else { Some((u16::try_from(port).ok()?, at)) }
+}
+
+/// The IPv4 address at an offset and where it ends; `None` when it is none, or the start of a longer name.
+fn ipv4(bytes: &[u8], from: usize) -> Option<(Ipv4Addr, usize)> {
+    /// No digit yet.
+    const NONE: u32 = u32::MAX;
+    let (mut address, mut octet, mut dots) = (0_u32, NONE, 0_u8);
+    let mut at = from;
+    for byte in bytes.get(from..)? {
+        octet = match (byte.wrapping_sub(b'0'), octet) {
+            (digit @ ..10, NONE) => u32::from(digit),
+            // No leading zero: some would read that as octal.
+            (..10, 0) => return None,
+            (digit @ ..10, octet @ ..26) => octet.wrapping_mul(10).wrapping_add(u32::from(digit)),
+            (..10, _) => return None,
+            (_, octet @ ..256) if *byte == b'.' && dots < 3 => {
+                (address, dots) = (address << 8 | octet, dots.wrapping_add(1));
+                NONE
+            }
+            _ => break,
+        };
+        at = at.wrapping_add(1);
+    }
+    let longer = bytes.get(at).is_some_and(|byte| class(*byte) & HOST != 0);
+    (dots == 3 && octet < 256 && !longer).then(|| (Ipv4Addr::from(address << 8 | octet), at))
 }
 
 /// An IPv6 address; also with the third colon before an embedded IPv4 address that the grammar of RFC 3261 wrongly
@@ -171,50 +183,67 @@ impl<'a> Uri<'a> {
     /// When it breaks the grammar of its scheme.
     #[inline]
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        const FAULT: Malformed = Malformed(&("URI without a scheme", "RFC 3261 19.1.1"));
-        match text.as_bytes() {
-            [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', ..] => return Self::sip(text, Scheme::Sip, 4),
-            [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', ..] => {
-                return Self::sip(text, Scheme::Sips, 5);
-            }
-            _ => {}
+        match Self::take(text, 0)? {
+            (uri, end) if end == text.len() => Ok(uri),
+            (_, end) => Err(Self::cut(text, 0, end)),
         }
+    }
+
+    /// The URI at an offset and where it ends: with the text, or in front of what cannot be part of it.
+    #[inline]
+    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
+        let Some((scheme, start)) = sip_scheme(text, from) else { return Self::take_other(text, from) };
+        let found = Sip::scan(text, start).map_err(|fault| blame(text, start, start, fault))?;
+        let part = |from, to| text.get(from..to).unwrap_or_default();
+        let uri = Self {
+            text: part(from, found.end),
+            scheme,
+            user: (found.at > start).then(|| part(start, found.colon)),
+            password: text.get(found.colon.wrapping_add(1)..found.at),
+            host: Some(found.host),
+            port: found.port,
+            params: Params::checked(part(found.params, found.headers)),
+            headers: part(found.headers.wrapping_add(1), found.end),
+        };
+        Ok((uri, found.end))
+    }
+
+    /// Checks the URI at an offset and tells where it ends and whether headers follow its parameters.
+    #[inline]
+    pub(crate) fn check(text: &'a str, from: usize) -> Result<(bool, usize), Malformed> {
+        match sip_scheme(text, from).map(|(_, start)| (start, Sip::scan(text, start))) {
+            Some((_, Ok(found))) => Ok((found.headers + 1 < found.end, found.end)),
+            Some((start, Err(fault))) => Err(blame(text, start, start, fault)),
+            None => Self::take_other(text, from).map(|(_, end)| (false, end)),
+        }
+    }
+
+    /// What is wrong with the URI at an offset if it must not end where it does.
+    #[cold]
+    pub(crate) fn cut(text: &str, from: usize, end: usize) -> Malformed {
+        sip_scheme(text, from).map_or(BAD_TAIL, |(_, start)| blame(text, start, end, BAD_TAIL))
+    }
+
+    /// A URI of another scheme, which ends with the text or at a closing bracket.
+    #[inline(never)]
+    fn take_other(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
+        const FAULT: Malformed = Malformed(&("URI without a scheme", "RFC 3261 19.1.1"));
+        let text = text.get(from..).unwrap_or_default();
+        let text = text.split_once('>').map_or(text, |(uri, _)| uri);
         let (scheme, rest) = text.split_once(':').ok_or(FAULT)?;
-        match scheme.as_bytes() {
+        let uri = match scheme.as_bytes() {
             [b't' | b'T', b'e' | b'E', b'l' | b'L'] => Self::tel(text, rest),
             [first, ..] if first.is_ascii_alphabetic() && is_all(scheme.as_bytes(), TOKEN) => {
                 Self::opaque(text, scheme, rest)
             }
             _ => Err(FAULT),
-        }
+        };
+        uri.map(|uri| (uri, from + text.len()))
     }
 
     fn bare(text: &'a str, scheme: Scheme<'a>) -> Self {
         let params = Params::default();
         Self { text, scheme, user: None, password: None, host: None, port: None, params, headers: "" }
-    }
-
-    /// `[user[:password]@]host[:port][;params][?headers]` from an offset on (RFC 3261 19.1.1).
-    #[inline]
-    fn sip(text: &'a str, scheme: Scheme<'a>, from: usize) -> Result<Self, Malformed> {
-        let bytes = text.as_bytes();
-        let mut uri = Self::bare(text, scheme);
-        let host = match user_end(bytes, from)? {
-            Some((colon, at)) => {
-                uri.user = text.get(from..colon);
-                uri.password = text.get(colon + 1..at);
-                at + 1
-            }
-            None => from,
-        };
-        let (host, port, at) = Host::take(text, host)?;
-        (uri.host, uri.port) = (Some(host), port);
-        let end = params_end(bytes, at)?;
-        uri.params = Params::checked(text.get(at..end).unwrap_or_default());
-        if bytes.get(end) == Some(&b'?') {
-            uri.headers = text.get(end + 1..).unwrap_or_default();
-        }
-        Ok(uri)
     }
 
     /// A telephone number and its parameters (RFC 3966 3).
@@ -305,30 +334,73 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// Where the user ends and where its `@` is; `None` when the URI has no user part.
-fn user_end(bytes: &[u8], from: usize) -> Result<Option<(usize, usize)>, Malformed> {
-    let end = run_escaped(bytes, from, USER);
-    let (colon, at) = match bytes.get(end) {
-        Some(b'@') => (end, end),
-        // A password, or the port of a bare host.
-        Some(b':') => match run_escaped(bytes, end + 1, USER) {
-            at if bytes.get(at) == Some(&b'@') => (end, at),
-            _ => return no_user(bytes, end),
-        },
-        _ => return no_user(bytes, end),
-    };
-    if colon == from { Err(BAD_USER) } else { Ok(Some((colon, at))) }
-}
-
-/// What holds no user part must not hold an `@` further on either.
-fn no_user(bytes: &[u8], from: usize) -> Result<Option<(usize, usize)>, Malformed> {
-    match memchr(b'@', bytes.get(from..).unwrap_or_default()) {
-        Some(_) => Err(BAD_USER),
-        None => Ok(None),
+/// The scheme `sip` or `sips` at an offset, and where what follows it starts.
+#[inline]
+fn sip_scheme<'a>(text: &str, from: usize) -> Option<(Scheme<'a>, usize)> {
+    match text.as_bytes().get(from..)? {
+        [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', ..] => Some((Scheme::Sip, from + 4)),
+        [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', ..] => Some((Scheme::Sips, from + 5)),
+        _ => None,
     }
 }
 
-/// Where the parameters that start at an offset end: at the end of the URI, or at the `?` before well-formed headers.
+/// Where the parts of a SIP URI lie.
+struct Sip<'a> {
+    /// The end of the user and the `@`; both where the host starts when there is no user.
+    colon: usize,
+    at: usize,
+    host: Host<'a>,
+    port: Option<u16>,
+    params: usize,
+    /// The `?`, or the end.
+    headers: usize,
+    end: usize,
+}
+
+impl<'a> Sip<'a> {
+    /// `[user[:password]@]host[:port][;params][?headers]` from an offset on (RFC 3261 19.1.1).
+    #[inline]
+    fn scan(text: &'a str, from: usize) -> Result<Self, Malformed> {
+        let bytes = text.as_bytes();
+        let (colon, at) = user(bytes, from)?;
+        let (host, port, params) = Host::take(text, if at > from { at + 1 } else { from })?;
+        let headers = params_end(bytes, params)?;
+        let end = match bytes.get(headers) {
+            Some(b'?') => run_escaped(bytes, headers + 1, QUERY),
+            _ => headers,
+        };
+        Ok(Self { colon, at, host, port, params, headers, end })
+    }
+}
+
+/// Where the user ends and where its `@` is; both at `from` when the URI has no user part.
+#[inline]
+fn user(bytes: &[u8], from: usize) -> Result<(usize, usize), Malformed> {
+    let end = run_escaped(bytes, from, USER);
+    match bytes.get(end) {
+        Some(b'@') if end == from => Err(BAD_USER),
+        Some(b'@') => Ok((end, end)),
+        // A password, or the port of a bare host.
+        Some(b':') => match run_escaped(bytes, end + 1, USER) {
+            at if bytes.get(at) != Some(&b'@') => Ok((from, from)),
+            _ if end == from => Err(BAD_USER),
+            at => Ok((end, at)),
+        },
+        _ => Ok((from, from)),
+    }
+}
+
+/// What is wrong with a URI that could not be read beyond `end`: no `@` may follow a broken user part.
+#[cold]
+fn blame(text: &str, from: usize, end: usize, fault: Malformed) -> Malformed {
+    let inside = |byte: &u8| !matches!(byte, b'>' | b'\r' | b'\n');
+    let mut rest = text.as_bytes().get(end..).unwrap_or_default().iter().take_while(|byte| inside(byte));
+    let no_user = user(text.as_bytes(), from).is_ok_and(|(_, at)| at == from);
+    if no_user && rest.any(|byte| *byte == b'@') { BAD_USER } else { fault }
+}
+
+/// Where the parameters that start at an offset end.
+#[inline]
 fn params_end(bytes: &[u8], from: usize) -> Result<usize, Malformed> {
     let mut at = from;
     while bytes.get(at) == Some(&b';') {
@@ -341,11 +413,7 @@ fn params_end(bytes: &[u8], from: usize) -> Result<usize, Malformed> {
             at = run_escaped(bytes, at + 1, PARAM);
         }
     }
-    match bytes.get(at) {
-        None => Ok(at),
-        Some(b'?') if run_escaped(bytes, at + 1, QUERY) == bytes.len() => Ok(at),
-        Some(_) => Err(BAD_TAIL),
-    }
+    Ok(at)
 }
 
 /// `%xx` resolved; bytes that are not UTF-8 become U+FFFD.

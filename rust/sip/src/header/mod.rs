@@ -9,6 +9,8 @@ mod via;
 
 pub use cseq::Cseq;
 pub use name::Name;
+pub(crate) use name::Names;
+pub(crate) use name_addr::Address;
 pub use name_addr::NameAddr;
 pub use params::Params;
 pub use scan::{Values, unquote};

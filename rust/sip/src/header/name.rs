@@ -245,22 +245,59 @@ impl Name {
                 | Self::To
         )
     }
+}
 
-    /// The set of all singletons.
+/// A set of names; all that are not in the table count as one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Names(u64, u64);
+
+impl Names {
+    #[inline]
+    const fn place(name: Name) -> Self {
+        let place = name as u8;
+        let bit = 1 << (place & 63);
+        if place < 64 { Self(bit, 0) } else { Self(0, bit) }
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, name: Name) -> bool {
+        let Self(low, high) = Self::place(name);
+        self.0 & low | self.1 & high != 0
+    }
+
+    #[inline]
+    pub(crate) const fn has_all(self, others: Self) -> bool {
+        self.0 & others.0 == others.0 && self.1 & others.1 == others.1
+    }
+
+    #[inline]
+    pub(crate) const fn add(&mut self, name: Name) {
+        let Self(low, high) = Self::place(name);
+        self.0 |= low;
+        self.1 |= high;
+    }
+
     #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
-    pub(crate) const fn singletons() -> u128 {
-        let (mut set, mut at) = (0, 0);
-        while at < NAMES.len() {
-            if NAMES[at].is_singleton() {
-                set |= NAMES[at].bit();
-            }
+    pub(crate) const fn of(names: &[Name]) -> Self {
+        let (mut set, mut at) = (Self(0, 0), 0);
+        while at < names.len() {
+            set.add(names[at]);
             at += 1;
         }
         set
     }
 
-    pub(crate) const fn bit(self) -> u128 {
-        1 << (self as u8)
+    /// All that may stand once only.
+    #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+    pub(crate) const fn singletons() -> Self {
+        let (mut set, mut at) = (Self(0, 0), 0);
+        while at < NAMES.len() {
+            if NAMES[at].is_singleton() {
+                set.add(NAMES[at]);
+            }
+            at += 1;
+        }
+        set
     }
 }
 

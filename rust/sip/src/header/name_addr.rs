@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
-
+use super::params::{self, Wanted};
 use super::scan::{TOKEN, class, quoted_end, skip_space, trim, unquote};
 use super::{Malformed, Params};
 use crate::Uri;
@@ -30,60 +29,28 @@ impl<'a> NameAddr<'a> {
         }
     }
 
-    /// The value that starts at an offset and ends with the text or at a comma; its tag, and where it ends.
-    #[inline]
-    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        let bytes = text.as_bytes();
-        let from = skip_space(bytes, from);
-        match bytes.get(from) {
-            Some(b'<') => Self::bracketed(text, "", from),
-            Some(b'"') => {
-                const FAULT: Malformed =
-                    Malformed(&("display name without its closing quote", "RFC 3261 25.1"));
-                let end = quoted_end(bytes, from).ok_or(FAULT)?;
-                Self::bracketed(text, text.get(from..end).unwrap_or_default(), skip_space(bytes, end))
-            }
-            _ => Self::unquoted(text, from),
-        }
-    }
-
-    /// Tokens before a bracket, or an address without brackets: the first that is neither token nor space tells.
-    fn unquoted(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        let rest = text.get(from..).unwrap_or_default();
-        let end = rest.bytes().position(|byte| !is_display(byte)).unwrap_or(rest.len());
-        match rest.as_bytes().get(end) {
-            Some(b'<') => Self::bracketed(text, trim(rest.get(..end).unwrap_or_default()), from + end),
-            Some(b':') => Self::bare(text, from),
-            _ => Err(Malformed(&("display name needs quotes", "RFC 3261 25.1"))),
-        }
-    }
-
-    /// `<uri>;params` with the bracket at `open`.
-    #[inline]
-    fn bracketed(
-        text: &'a str,
-        display: &'a str,
-        open: usize,
-    ) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        const NONE: Malformed = Malformed(&("no address behind the display name", "RFC 3261 20.10"));
-        const OPEN: Malformed = Malformed(&("angle bracket without its end", "RFC 3261 25.1"));
-        let inner = text.get(open..).and_then(|rest| rest.strip_prefix('<')).ok_or(NONE)?;
-        let close = memchr(b'>', inner.as_bytes()).ok_or(OPEN)?;
-        let uri = Uri::parse(inner.get(..close).unwrap_or_default())?;
-        let (params, tag, end) = Params::take(text, open + close + 2, "tag")?;
+    /// The value at an offset, its tag, and where it ends: with the text, its line, or at a comma.
+    fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
+        let (display, open) = display(text, from)?;
+        let (uri, end) = match open {
+            Some(open) => closed(text, open, Uri::take(text, open + 1))?,
+            None => bare(text, from, Uri::take)?,
+        };
+        let (params, tag, end) = Params::take(text, end, Wanted::TAG)?;
         Ok((Self { display, uri, params }, tag, end))
     }
 
-    /// `uri;params`: parameters belong to the header, and a comma or question mark needs brackets (RFC 3261 20.10).
-    fn bare(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        let rest = text.get(from..).unwrap_or_default();
-        let end = rest.find([';', ' ', '\t', ',', '?']).unwrap_or(rest.len());
-        let uri = Uri::parse(rest.get(..end).unwrap_or_default())?;
-        if rest.as_bytes().get(end) == Some(&b'?') {
-            return Err(Malformed(&("address needs angle brackets", "RFC 3261 20.10")));
-        }
-        let (params, tag, end) = Params::take(text, from + end, "tag")?;
-        Ok((Self { display: "", uri, params }, tag, end))
+    /// Checks the value at an offset, of which only a few parts are wanted.
+    #[inline(never)]
+    pub(crate) fn check(text: &'a str, from: usize) -> Result<Address, Malformed> {
+        let (_, open) = display(text, from)?;
+        let (start, (_, end)) = match open {
+            Some(open) => (open + 1, closed(text, open, Uri::check(text, open + 1))?),
+            None => (skip_space(text.as_bytes(), from), bare(text, from, Uri::check)?),
+        };
+        let uri = (start, if open.is_some() { end - 1 } else { end });
+        let list = params::check(text.as_bytes(), end, Wanted::TAG)?;
+        Ok(Address { uri, tag: list.found.unwrap_or_default(), end: list.next })
     }
 
     /// The display name without quotes and escapes; empty when there is none.
@@ -96,6 +63,87 @@ impl<'a> NameAddr<'a> {
     #[must_use]
     pub fn tag(&self) -> Option<&'a str> {
         self.params.value("tag").filter(|tag| !tag.is_empty())
+    }
+}
+
+/// Where the parts of an address lie that routing needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Address {
+    pub(crate) uri: (usize, usize),
+    pub(crate) tag: (usize, usize),
+    /// Where it ends, white space behind it included.
+    pub(crate) end: usize,
+}
+
+/// The display name at an offset and the bracket behind it; no bracket when the address has none. The first that is
+/// neither token nor space tells.
+#[inline]
+fn display(text: &str, from: usize) -> Result<(&str, Option<usize>), Malformed> {
+    const QUOTE: Malformed = Malformed(&("display name without its closing quote", "RFC 3261 25.1"));
+    const NONE: Malformed = Malformed(&("no address behind the display name", "RFC 3261 20.10"));
+    let bytes = text.as_bytes();
+    let from = skip_space(bytes, from);
+    match bytes.get(from) {
+        Some(b'<') => Ok(("", Some(from))),
+        Some(b'"') => {
+            let end = quoted_end(bytes, from).ok_or(QUOTE)?;
+            let open = skip_space(bytes, end);
+            match bytes.get(open) {
+                Some(b'<') => Ok((text.get(from..end).unwrap_or_default(), Some(open))),
+                _ => Err(NONE),
+            }
+        }
+        _ => unquoted(text, from),
+    }
+}
+
+/// Tokens before a bracket, or an address without brackets.
+fn unquoted(text: &str, from: usize) -> Result<(&str, Option<usize>), Malformed> {
+    let rest = text.get(from..).unwrap_or_default();
+    let end = rest.bytes().position(|byte| !is_display(byte)).unwrap_or(rest.len());
+    match rest.as_bytes().get(end) {
+        Some(b'<') => Ok((trim(rest.get(..end).unwrap_or_default()), Some(from + end))),
+        Some(b':') => Ok(("", None)),
+        _ => Err(Malformed(&("display name needs quotes", "RFC 3261 25.1"))),
+    }
+}
+
+/// What was read behind the bracket at `open`, if the closing one follows it; and the offset behind that.
+#[inline]
+fn closed<T>(text: &str, open: usize, read: Result<(T, usize), Malformed>) -> Result<(T, usize), Malformed> {
+    match read {
+        Ok((uri, end)) if text.as_bytes().get(end) == Some(&b'>') => Ok((uri, end + 1)),
+        Ok((_, end)) => Err(unclosed(text, open, Uri::cut(text, open + 1, end))),
+        Err(fault) => Err(unclosed(text, open, fault)),
+    }
+}
+
+/// A bracket that is never closed is what is wrong, whatever else is.
+#[cold]
+fn unclosed(text: &str, open: usize, fault: Malformed) -> Malformed {
+    let line = text.get(open..).unwrap_or_default().bytes().take_while(|byte| !matches!(byte, b'\r' | b'\n'));
+    match { line }.any(|byte| byte == b'>') {
+        true => fault,
+        false => Malformed(&("angle bracket without its end", "RFC 3261 25.1")),
+    }
+}
+
+/// `uri;params`: parameters belong to the header, and a comma or question mark needs brackets (RFC 3261 20.10).
+fn bare<'a, T>(
+    text: &'a str,
+    from: usize,
+    read: impl Fn(&'a str, usize) -> Result<(T, usize), Malformed>,
+) -> Result<(T, usize), Malformed> {
+    let start = skip_space(text.as_bytes(), from);
+    let rest = text.get(start..).unwrap_or_default();
+    let end = start + rest.find([';', ' ', '\t', ',', '?', '\r', '\n']).unwrap_or(rest.len());
+    let (uri, stop) = read(text.get(..end).unwrap_or_default(), start)?;
+    if stop != end {
+        return Err(Uri::cut(text, start, stop));
+    }
+    match text.as_bytes().get(end) {
+        Some(b'?') => Err(Malformed(&("address needs angle brackets", "RFC 3261 20.10"))),
+        _ => Ok((uri, end)),
     }
 }
 

@@ -24,31 +24,23 @@ impl<'a> Params<'a> {
     /// # Errors
     /// When a name is empty, a quote is open or anything but `;` separates.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        match Self::take(text, 0, "")? {
+        match Self::take(text, 0, Wanted::NONE)? {
             (params, _, end) if end == text.len() => Ok(params),
             _ => Err(FAULT),
         }
     }
 
-    /// The list that starts at an offset and ends with the text or at a comma, where it ends, and the value of one
+    /// The list that starts at an offset and where it ends, white space behind it included; and the value of one
     /// parameter looked for on the way.
+    #[inline]
     pub(crate) fn take(
         text: &'a str,
         from: usize,
-        wanted: &str,
+        wanted: Wanted,
     ) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        let (mut at, mut found) = (from, None);
-        while let Some(param) = next(text.as_bytes(), at)? {
-            at = param.next;
-            if found.is_none()
-                && !wanted.is_empty()
-                && text.get(param.name.0..param.name.1).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
-            {
-                found = param.value.and_then(|(start, end)| text.get(start..end));
-            }
-        }
-        let params = Self { text: text.get(from..at).unwrap_or_default() };
-        Ok((params, found.filter(|value| !value.is_empty()), skip_space(text.as_bytes(), at)))
+        let List { found, end, next } = check(text.as_bytes(), from, wanted)?;
+        let part = |(from, to)| text.get(from..to).filter(|part| !part.is_empty());
+        Ok((Self { text: text.get(from..end).unwrap_or_default() }, found.and_then(part), next))
     }
 
     /// A list whose grammar was checked elsewhere.
@@ -76,7 +68,9 @@ impl<'a> Params<'a> {
         let text = self.text;
         let mut at = 0;
         std::iter::from_fn(move || {
-            let param = next(text.as_bytes(), at).ok()??;
+            let semicolon = skip_space(text.as_bytes(), at);
+            let param =
+                text.as_bytes().get(semicolon).and_then(|_| param(text.as_bytes(), semicolon).ok())?;
             at = param.next;
             let value = param.value.and_then(|(start, end)| text.get(start..end));
             Some((text.get(param.name.0..param.name.1)?, value))
@@ -96,16 +90,83 @@ impl<'a> Params<'a> {
     }
 }
 
-/// The parameter at an offset; `None` at the end, which a comma is too.
+/// Where a checked list lies.
+pub(crate) struct List {
+    /// The value of the parameter looked for.
+    pub(crate) found: Option<(usize, usize)>,
+    pub(crate) end: usize,
+    /// The end of the white space behind it.
+    pub(crate) next: usize,
+}
+
+/// Checks the list at an offset: where the value of one parameter lies, where the list ends, and where the white
+/// space behind it does. That is the end of the text or of a line, or a comma.
 #[inline]
-fn next(bytes: &[u8], from: usize) -> Result<Option<Param>, Malformed> {
-    let at = skip_space(bytes, from);
-    match bytes.get(at) {
-        None | Some(b',') => return Ok(None),
-        Some(b';') => {}
-        Some(_) => return Err(FAULT),
+pub(crate) fn check(bytes: &[u8], from: usize, wanted: Wanted) -> Result<List, Malformed> {
+    let (mut end, mut found) = (from, None);
+    loop {
+        let at = skip_space(bytes, end);
+        match bytes.get(at) {
+            Some(b';') => {}
+            None | Some(b',' | b'\r' | b'\n') => return Ok(List { found, end, next: at }),
+            Some(_) => return Err(FAULT),
+        }
+        let param = param(bytes, at)?;
+        end = param.next;
+        if found.is_none() && wanted.is(bytes, param.name) {
+            found = param.value;
+        }
     }
-    let start = skip_space(bytes, at + 1);
+}
+
+/// The name of the parameter looked for, as one word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    word: u64,
+    length: usize,
+}
+
+impl Wanted {
+    const NONE: Self = Self::new(b"");
+    pub(crate) const TAG: Self = Self::new(b"tag");
+    pub(crate) const BRANCH: Self = Self::new(b"branch");
+
+    #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+    const fn new(name: &[u8]) -> Self {
+        let (mut word, mut at) = (0, 0);
+        assert!(name.len() < 8, "a word and one bit hold the name");
+        while at < name.len() {
+            assert!(name[at].is_ascii_lowercase(), "only letters become themselves by setting one bit");
+            word |= (name[at] as u64) << (8 * at);
+            at += 1;
+        }
+        Self { word, length: name.len() }
+    }
+
+    /// Whether the name between two offsets is this one, in any case.
+    #[inline]
+    fn is(self, bytes: &[u8], (start, end): (usize, usize)) -> bool {
+        const SMALL: u64 = u64::from_ne_bytes([0x20; 8]);
+        if end.wrapping_sub(start) != self.length {
+            return false;
+        }
+        match bytes.get(start..).and_then(<[u8]>::first_chunk) {
+            Some(text) => {
+                let mask = (1_u64 << (8 * self.length)).wrapping_sub(1);
+                (u64::from_le_bytes(*text) | SMALL) & mask == self.word
+            }
+            None => {
+                let name = bytes.get(start..end).unwrap_or_default();
+                name.eq_ignore_ascii_case(self.word.to_le_bytes().get(..self.length).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The parameter whose `;` is at an offset.
+#[inline]
+fn param(bytes: &[u8], at: usize) -> Result<Param, Malformed> {
+    let start = skip_space(bytes, at.wrapping_add(1));
     let end = run(bytes, start, NAME);
     if start == end {
         return Err(FAULT);
@@ -113,17 +174,12 @@ fn next(bytes: &[u8], from: usize) -> Result<Option<Param>, Malformed> {
     let name = (start, end);
     let at = skip_space(bytes, end);
     if bytes.get(at) != Some(&b'=') {
-        return Ok(Some(Param { name, value: None, next: at }));
+        return Ok(Param { name, value: None, next: at });
     }
-    let start = skip_space(bytes, at + 1);
-    let end = value_end(bytes, start)?;
-    Ok(Some(Param { name, value: Some((start, end)), next: end }))
-}
-
-#[inline]
-fn value_end(bytes: &[u8], start: usize) -> Result<usize, Malformed> {
-    match bytes.get(start) {
-        Some(b'"') => quoted_end(bytes, start).ok_or(FAULT),
-        _ => Ok(run(bytes, start, VALUE)),
-    }
+    let start = skip_space(bytes, at.wrapping_add(1));
+    let end = match bytes.get(start) {
+        Some(b'"') => quoted_end(bytes, start).ok_or(FAULT)?,
+        _ => run(bytes, start, VALUE),
+    };
+    Ok(Param { name, value: Some((start, end)), next: end })
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr3};
 
 /// token (RFC 3261 25.1).
 pub(crate) const TOKEN: u8 = 1;
@@ -160,15 +160,16 @@ pub(crate) fn trim(text: &str) -> &str {
     text
 }
 
-/// The offset behind the closing quote of a string whose opening quote is at `open`.
+/// The offset behind the closing quote of a string whose opening quote is at `open`. It closes on its own line.
 pub(crate) fn quoted_end(bytes: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     loop {
-        let found = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes.get(found) == Some(&b'"') {
-            return Some(found + 1);
+        let found = at + memchr3(b'"', b'\\', b'\n', bytes.get(at..)?)?;
+        match bytes.get(found..)? {
+            [b'"', ..] => return Some(found + 1),
+            [b'\\', escaped, ..] if *escaped != b'\n' => at = found + 2,
+            _ => return None,
         }
-        at = found + 2;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::params::{self, Wanted};
 use super::scan::{TOKEN, run, skip_space, trim};
 use super::{Malformed, Params};
 use crate::Host;
@@ -32,30 +33,26 @@ impl<'a> Via<'a> {
     /// When it breaks the grammar of via-parm.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         match Self::take(text, 0)? {
-            (via, _, end) if end == text.len() => Ok(via),
+            (via, end) if end == text.len() => Ok(via),
             _ => Err(Malformed(&("unexpected comma", "RFC 3261 20.42"))),
         }
     }
 
-    /// The value that starts at an offset and ends with the text or at a comma; its branch, and where it ends.
-    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        const FAULT: Malformed = Malformed(&("no sent-protocol", "RFC 3261 20.42"));
-        let bytes = text.as_bytes();
-        let from = skip_space(bytes, from);
-        let start = match bytes.get(from..from + 8) {
-            Some(b"SIP/2.0/") => from + 8,
-            _ => protocol_end(bytes, from).ok_or(FAULT)?,
-        };
-        let end = run(bytes, start, TOKEN);
-        let sent_by = skip_space(bytes, end);
-        if start == end || end == sent_by {
-            return Err(FAULT);
-        }
-        let (host, port, at) = Host::take(text, sent_by)?;
-        let (params, branch, next) = Params::take(text, at, "branch")?;
-        let transport = text.get(start..end).unwrap_or_default();
+    /// The value at an offset, and where it ends: with the text, its line, or at a comma.
+    fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
+        let from = skip_space(text.as_bytes(), from);
+        let Path { transport, host, port, end: at } = path(text, from)?;
+        let (params, _, next) = Params::take(text, at, Wanted::BRANCH)?;
+        let transport = text.get(transport.0..transport.1).unwrap_or_default();
         let path = trim(text.get(from..at).unwrap_or_default());
-        Ok((Self { transport, host, port, params, path }, branch, next))
+        Ok((Self { transport, host, port, params, path }, next))
+    }
+
+    /// Checks the value at an offset: where its branch lies, and where it ends, white space included.
+    pub(crate) fn check(text: &str, from: usize) -> Result<((usize, usize), usize), Malformed> {
+        let path = path(text, skip_space(text.as_bytes(), from))?;
+        let list = params::check(text.as_bytes(), path.end, Wanted::BRANCH)?;
+        Ok((list.found.unwrap_or_default(), list.next))
     }
 
     /// The branch; `None` when absent or empty.
@@ -132,6 +129,32 @@ impl<'a> Via<'a> {
         }
         text
     }
+}
+
+/// Everything before the parameters.
+struct Path<'a> {
+    transport: (usize, usize),
+    host: Host<'a>,
+    port: Option<u16>,
+    end: usize,
+}
+
+/// `sent-protocol LWS sent-by` at an offset.
+#[inline]
+fn path(text: &str, from: usize) -> Result<Path<'_>, Malformed> {
+    const FAULT: Malformed = Malformed(&("no sent-protocol", "RFC 3261 20.42"));
+    let bytes = text.as_bytes();
+    let start = match bytes.get(from..) {
+        Some([b'S', b'I', b'P', b'/', b'2', b'.', b'0', b'/', ..]) => from + 8,
+        _ => protocol_end(bytes, from).ok_or(FAULT)?,
+    };
+    let end = run(bytes, start, TOKEN);
+    let sent_by = skip_space(bytes, end);
+    if start == end || end == sent_by {
+        return Err(FAULT);
+    }
+    let (host, port, at) = Host::take(text, sent_by)?;
+    Ok(Path { transport: (start, end), host, port, end: at })
 }
 
 /// The offset of the transport behind `protocol / version /`, white space allowed around each slash.

@@ -2,15 +2,17 @@
 
 use super::{Rule, Slot, Span, Start};
 use crate::Method;
-use crate::header::scan::{WORD, decimal, is_all};
-use crate::header::{Cseq, Malformed, Name, NameAddr, Via};
+use crate::header::scan::{WORD, decimal, is_all, skip_space};
+use crate::header::{Address, Cseq, Malformed, Name, NameAddr, Names, Via};
 
 /// RFC 3261 8.1.1 and 8.2.6.2. Max-Forwards, mandatory in requests too, is let go: RFC 2543 peers have none, and its
 /// absence has a meaning (RFC 3261 16.3, RFC 4475 3.4.1).
 const MANDATORY: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Name::Cseq];
 
-/// The headers that may stand once only, as one set.
-const SINGLETONS: u128 = Name::singletons();
+const NEEDED: Names = Names::of(&MANDATORY);
+
+/// The headers that may stand once only.
+const SINGLETONS: Names = Names::singletons();
 
 /// What transactions and dialogs are matched by.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,13 +24,13 @@ pub(crate) struct Keys {
     pub(crate) cseq: u32,
     pub(crate) cseq_method: Option<Method>,
     pub(crate) content_length: Option<usize>,
-    seen: u128,
+    seen: Names,
 }
 
 impl Keys {
     /// Whether any line of the header is there.
     pub(crate) fn has(&self, name: Name) -> bool {
-        self.seen & name.bit() != 0
+        self.seen.has(name)
     }
 }
 
@@ -36,15 +38,11 @@ impl Keys {
 pub(crate) fn check(head: &str, start: Start, slots: &[Slot], keys: &mut Keys) -> Option<Rule> {
     let mut fault = None;
     for slot in slots {
-        let bit = slot.name.bit();
-        let checked = match keys.seen & bit & SINGLETONS {
-            0 => {
-                let value = head.get(slot.value.range()).unwrap_or_default();
-                keys.take(head, slot.name, value).map_err(|malformed| Rule::Header(slot.name, malformed))
-            }
-            _ => Err(Rule::Repeated(slot.name)),
+        let checked = match keys.seen.has(slot.name) && SINGLETONS.has(slot.name) {
+            false => keys.take(head, slot).map_err(|malformed| Rule::Header(slot.name, malformed)),
+            true => Err(Rule::Repeated(slot.name)),
         };
-        keys.seen |= bit;
+        keys.seen.add(slot.name);
         if let Err(rule) = checked {
             fault.get_or_insert(rule);
         }
@@ -53,28 +51,29 @@ pub(crate) fn check(head: &str, start: Start, slots: &[Slot], keys: &mut Keys) -
 }
 
 impl Keys {
-    fn take(&mut self, head: &str, name: Name, value: &str) -> Result<(), Malformed> {
-        match name {
-            Name::Via => self.take_vias(head, value),
-            Name::From => only(value).map(|from| self.from_tag = span(from.tag, head)),
-            Name::To => only(value).map(|to| self.to_tag = span(to.tag, head)),
-            Name::Contact if value == "*" => Ok(()),
-            Name::Contact => self.take_contacts(head, value),
+    fn take(&mut self, head: &str, slot: &Slot) -> Result<(), Malformed> {
+        let value = || head.get(slot.value.range()).unwrap_or_default();
+        match slot.name {
+            Name::Via => self.take_vias(head, slot),
+            Name::From => only(head, slot).map(|from| self.from_tag = Span::new(from.tag.0, from.tag.1)),
+            Name::To => only(head, slot).map(|to| self.to_tag = Span::new(to.tag.0, to.tag.1)),
+            Name::Contact if value() == "*" => Ok(()),
+            Name::Contact => self.take_contacts(head, slot),
             Name::Route | Name::RecordRoute => {
-                each(value, |at| address(value, at).map(|address| address.end))
+                each(head, slot, |at| NameAddr::check(head, at).map(|address| address.end))
             }
-            Name::CallId if is_all(value.as_bytes(), WORD) => Ok(()),
+            Name::CallId if is_all(value().as_bytes(), WORD) => Ok(()),
             Name::CallId => Err(Malformed(&("not a word", "RFC 3261 20.8"))),
-            Name::Cseq => Cseq::parse(value).map(|cseq| {
+            Name::Cseq => Cseq::parse(value()).map(|cseq| {
                 self.cseq = cseq.number;
                 self.cseq_method = Some(cseq.method);
             }),
-            Name::MaxForwards => match decimal(value.as_bytes()) {
+            Name::MaxForwards => match decimal(value().as_bytes()) {
                 Some(0..=255) => Ok(()),
                 _ => Err(Malformed(&("not a number up to 255", "RFC 3261 20.22"))),
             },
             Name::ContentLength => {
-                let length = decimal(value.as_bytes()).and_then(|length| usize::try_from(length).ok());
+                let length = decimal(value().as_bytes()).and_then(|length| usize::try_from(length).ok());
                 self.content_length = length;
                 length.map(drop).ok_or(Malformed(&("not a number", "RFC 3261 20.14")))
             }
@@ -82,30 +81,31 @@ impl Keys {
         }
     }
 
-    fn take_vias(&mut self, head: &str, line: &str) -> Result<(), Malformed> {
+    fn take_vias(&mut self, head: &str, slot: &Slot) -> Result<(), Malformed> {
         let mut first = !self.has(Name::Via);
-        each(line, |at| {
-            let (_, branch, end) = Via::take(line, at)?;
+        each(head, slot, |at| {
+            let ((start, stop), end) = Via::check(head, at)?;
             if std::mem::take(&mut first) {
-                self.branch = span(branch, head);
+                self.branch = Span::new(start, stop);
             }
             Ok(end)
         })
     }
 
-    fn take_contacts(&mut self, head: &str, line: &str) -> Result<(), Malformed> {
+    fn take_contacts(&mut self, head: &str, slot: &Slot) -> Result<(), Malformed> {
         let mut first = !self.has(Name::Contact);
-        each(line, |at| {
-            let contact = address(line, at)?;
+        each(head, slot, |at| {
+            let contact = NameAddr::check(head, at)?;
             if std::mem::take(&mut first) {
-                self.contact_uri = span(Some(contact.uri), head);
+                self.contact_uri = Span::new(contact.uri.0, contact.uri.1);
             }
             Ok(contact.end)
         })
     }
 
     fn missing(&self) -> Option<Rule> {
-        MANDATORY.into_iter().find(|name| !self.has(*name)).map(Rule::Missing)
+        let missing = || MANDATORY.into_iter().find(|name| !self.has(*name)).map(Rule::Missing);
+        if self.seen.has_all(NEEDED) { None } else { missing() }
     }
 
     /// The CSeq method must be the request's (RFC 3261 8.1.1.5).
@@ -123,38 +123,30 @@ impl Keys {
     }
 }
 
-/// Calls `take` for each value of a comma list; it says where the value ends.
-fn each(line: &str, mut take: impl FnMut(usize) -> Result<usize, Malformed>) -> Result<(), Malformed> {
-    let mut end = take(0)?;
-    while end < line.len() {
+/// Calls `take` for each value of a comma list; it says where the value ends. It looks at the whole head: no value runs
+/// over its line's end, since no part of the grammar takes CR or LF.
+#[inline]
+fn each(
+    head: &str,
+    slot: &Slot,
+    mut take: impl FnMut(usize) -> Result<usize, Malformed>,
+) -> Result<(), Malformed> {
+    let range = slot.value.range();
+    let mut end = take(range.start)?;
+    while end < range.end {
         end = take(end + 1)?;
     }
-    Ok(())
-}
-
-/// What the checks keep of an address.
-struct Address<'a> {
-    uri: &'a str,
-    tag: Option<&'a str>,
-    end: usize,
-}
-
-/// The address at an offset. Never inlined: its one copy of the grammar drops all that is not kept.
-#[inline(never)]
-fn address(value: &str, at: usize) -> Result<Address<'_>, Malformed> {
-    let (address, tag, end) = NameAddr::take(value, at)?;
-    Ok(Address { uri: address.uri.as_str(), tag, end })
+    match end == range.end || end == skip_space(head.as_bytes(), range.end) {
+        true => Ok(()),
+        false => Err(Malformed(&("not a list", "RFC 3261 7.3.1"))),
+    }
 }
 
 /// A single address.
-fn only(value: &str) -> Result<Address<'_>, Malformed> {
-    let address = address(value, 0)?;
-    match address.end == value.len() {
+fn only(head: &str, slot: &Slot) -> Result<Address, Malformed> {
+    let (address, range) = (NameAddr::check(head, slot.value.range().start)?, slot.value.range());
+    match address.end == range.end || address.end == skip_space(head.as_bytes(), range.end) {
         true => Ok(address),
         false => Err(Malformed(&("more than one address", "RFC 3261 20.20"))),
     }
-}
-
-fn span(part: Option<&str>, head: &str) -> Span {
-    part.map_or(Span::default(), |part| Span::of(part, head))
 }

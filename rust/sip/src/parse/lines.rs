@@ -66,9 +66,14 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Resul
     };
     loop {
         let from = lines.end;
-        // A known name needs no look at its characters, and no line ends inside it.
-        let known = bytes.get(from..).and_then(<[u8]>::first_chunk).and_then(Name::before_colon);
-        let Some(line) = line(bytes, known.map_or(from, |(_, colon)| from + colon)) else { break };
+        if slots.len() < limits.max_headers
+            && let Some((slot, next)) = plain_line(bytes, from, limits.max_header_line)
+        {
+            slots.push(slot);
+            lines.end = next;
+            continue;
+        }
+        let Some(line) = line(bytes, from) else { break };
         lines.end = line.next;
         if line.end == from {
             return Ok(lines);
@@ -77,11 +82,7 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Resul
         if line.end - from > limits.max_header_line || slots.len() >= limits.max_headers {
             return Err(Rule::TooLarge);
         }
-        let slot = match known {
-            Some((name, colon)) => Some(Slot::new(bytes, name, from, from + colon, line.end)),
-            None => odd_slot(bytes, from, line.end),
-        };
-        match slot {
+        match slot(bytes, from, line.end) {
             Some(slot) if line.clean => slots.push(slot),
             _ => lines.note(if line.clean { Rule::HeaderLine } else { Rule::Control }),
         }
@@ -100,8 +101,25 @@ impl Lines {
     }
 }
 
+/// The line nearly every line is: a name we know in its canonical spelling, a colon, a value free of control
+/// characters, CRLF, and no fold behind it. Where the next line starts; `None` for any other line.
+#[inline]
+fn plain_line(bytes: &[u8], from: usize, max_length: usize) -> Option<(Slot, usize)> {
+    let rest = bytes.get(from..)?;
+    // A known name needs no look at its characters.
+    let (name, colon) = Name::before_colon(rest.first_chunk()?)?;
+    let end = find_control(rest, colon)?;
+    let [b'\r', b'\n', next, ..] = rest.get(end..)? else { return None };
+    if end > max_length || matches!(next, b' ' | b'\t') {
+        return None;
+    }
+    let start = skip_space(rest, colon + 1);
+    let value = Span::new(from + start, from + trimmed(rest, start, end));
+    Some((Slot { name, name_text: Span::new(from, from + colon), value }, from + end + 2))
+}
+
 /// `field-name *( SP / HTAB ) ":" *( SP / HTAB ) value` (RFC 3261 7.3.1).
-fn odd_slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
+fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
     let colon = from + memchr(b':', bytes.get(from..line_end)?)?;
     let name_end = trimmed(bytes, from, colon);
     let token = bytes.get(from..name_end)?;
@@ -109,17 +127,9 @@ fn odd_slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
     if name == Name::Other && !is_all(token, TOKEN) {
         return None;
     }
-    Some(Slot { name_text: Span::new(from, name_end), ..Slot::new(bytes, name, from, colon, line_end) })
-}
-
-impl Slot {
-    /// A line whose name runs from `from` to its colon; the value without the white space around it.
-    #[inline]
-    fn new(bytes: &[u8], name: Name, from: usize, colon: usize, line_end: usize) -> Self {
-        let start = skip_space(bytes, colon.wrapping_add(1));
-        let end = trimmed(bytes, start, line_end);
-        Self { name, name_text: Span::new(from, colon), value: Span::new(start.min(end), end) }
-    }
+    let start = skip_space(bytes, colon + 1);
+    let end = trimmed(bytes, start, line_end);
+    Some(Slot { name, name_text: Span::new(from, name_end), value: Span::new(start, end) })
 }
 
 /// The end without the white space before it.
