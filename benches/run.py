@@ -111,7 +111,8 @@ def store(once: bool) -> Iterator[Figure]:
     """What a recorded call costs."""
     arguments = ["--once"] if once else []
     for line in output(sys.executable, "-m", "benches.bench_store", *arguments).splitlines():
-        yield json.loads(line)
+        if line.startswith("{"):  # the rest is the store's own log
+            yield json.loads(line)
 
 
 def whole_calls(once: bool) -> Iterator[Figure]:
