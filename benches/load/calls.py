@@ -1,6 +1,7 @@
 """Whole gateway between two SIPps: INVITE, 180, 200, ACK, BYE, ports allocated, record written."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ async def start_sipp(
     )
 
 
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """End a SIPp, if it has not ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
 def totals(folder: Path) -> dict[str, float]:
     """The cumulative columns of the last line SIPp wrote."""
     lines = (folder / "stat.csv").read_text().splitlines()
@@ -86,8 +94,7 @@ async def measure(folder: Path, rate: int, calls: int) -> dict[str, Any]:
             await settle(running)
             spent = cpu_of(running.process.pid) - before
         finally:
-            answering.kill()
-            await answering.wait()
+            await stop(answering)
         seen = totals(folder / "uac")
         return {
             "bench": "calls through the gateway",

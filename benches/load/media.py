@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benches.load.calls import THROUGH, start_sipp
+from benches.load.calls import THROUGH, start_sipp, stop
 from benches.load.process import cpu_of
 from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import free_port
@@ -30,10 +30,12 @@ class Endpoint:
         self.payload = payload
         self.targets: set[tuple[str, int]] = set()
         self.received = 0
+        self.number = 0
 
-    def send(self, number: int) -> None:
+    def send(self) -> None:
         """One packet to every call."""
         payload_type, step = self.header
+        self.number = number = self.number + 1
         packet = struct.pack("!BBHII", 0x80, payload_type, number & 0xFFFF, number * step, 77) + self.payload
         for target in self.targets:
             with contextlib.suppress(BlockingIOError):
@@ -66,7 +68,7 @@ async def exchange(endpoints: list[Endpoint], seconds: float) -> None:
     for number in range(int(seconds * 50)):
         await asyncio.sleep(max(0.0, start + number * 0.02 - time.monotonic()))
         for endpoint in endpoints:
-            endpoint.send(number)
+            endpoint.send()
             endpoint.drain()
 
 
@@ -123,9 +125,8 @@ async def measure(folder: Path, mode: str, calls: int, seconds: float) -> dict[s
             await exchange([near, far], seconds)
             spent = cpu_of(running.process.pid) - before
         finally:
-            for process in (calling, answering):
-                process.kill()
-                await process.wait()
+            await stop(calling)
+            await stop(answering)
     expected = calls * seconds * 50
     return {
         "bench": f"call-second, {mode}",
