@@ -1,13 +1,13 @@
 //! Messages of our own making.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use crate::header::scan::{TOKEN, is_all};
 use crate::header::{Name, Values, Via};
-use crate::{Message, Method, StatusCode};
+use crate::write::{put_ip, put_number};
+use crate::{Message, Method, StatusCode, Transport};
 
 /// A message that must not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,7 @@ pub enum BuildError {
 /// Writes a message line by line. The first fault is kept and returned by [`Builder::build`].
 #[derive(Debug, Clone)]
 pub struct Builder {
+    /// The start line and the lines so far, without the last line's end.
     head: Vec<u8>,
     body: Vec<u8>,
     /// Where a tag goes: the end of the To line, while it has none.
@@ -51,11 +52,11 @@ impl Builder {
         if !is_all(method.as_bytes(), TOKEN) {
             builder.fail(BuildError::Syntax("method"));
         }
-        let visible = |byte: u8| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"');
-        if uri.is_empty() || !uri.bytes().all(visible) {
+        let hidden = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'<' || byte == b'>' || byte == b'"';
+        if uri.is_empty() || any(uri, hidden) {
             builder.fail(BuildError::Syntax("Request-URI"));
         }
-        builder.put(&[method, " ", uri, " SIP/2.0\r\n"]);
+        builder.put(&[method, " ", uri, " SIP/2.0"]);
         builder
     }
 
@@ -86,7 +87,9 @@ impl Builder {
             builder.fail(BuildError::Control("reason phrase".to_owned()));
         }
         let reason = if reason.is_empty() { StatusCode(status).reason() } else { reason };
-        builder.put(&["SIP/2.0 ", &status.to_string(), " ", reason, "\r\n"]);
+        builder.put(&["SIP/2.0 "]);
+        put_number(&mut builder.head, u32::from(status));
+        builder.put(&[" ", reason]);
         builder
     }
 
@@ -94,26 +97,43 @@ impl Builder {
     fn vias_from(mut self, request: &Message, source: SocketAddr) -> Self {
         let mut lines = request.lines(Name::Via);
         let Some(top_line) = lines.next() else { return self };
-        let mut values = Values::new(top_line);
-        let top = values.next().unwrap_or_default();
-        let top = Via::parse(top).map_or(top.to_owned(), |via| via.noting(source));
-        match values.rest() {
-            Some(rest) => self.line(Name::Via.as_str(), &[&top, ", ", rest.trim_start()]),
-            None => self.line(Name::Via.as_str(), &[&top]),
+        match request.rport_place() {
+            Some((before, after, rest)) => self.top_via(before, after, rest, source),
+            None => self.odd_via(top_line, source),
         }
         for line in lines {
-            self.line(Name::Via.as_str(), &[line]);
+            self.line(Name::Via, line);
         }
         self
+    }
+
+    /// The usual top Via line: it asks for `rport` once and says nothing of `received`.
+    fn top_via(&mut self, before: &str, after: &str, rest: &str, source: SocketAddr) {
+        self.line(Name::Via, before);
+        self.put(&["="]);
+        put_number(&mut self.head, u32::from(source.port()));
+        self.put(&[after, ";received="]);
+        put_ip(&mut self.head, source.ip());
+        self.put(&[rest]);
+    }
+
+    fn odd_via(&mut self, line: &str, source: SocketAddr) {
+        let mut values = Values::new(line);
+        let top = values.next().unwrap_or_default();
+        let top = Via::parse(top).map_or(top.to_owned(), |via| via.noting(source));
+        self.line(Name::Via, &top);
+        if let Some(rest) = values.rest() {
+            self.put(&[", ", rest.trim_start()]);
+        }
     }
 
     fn identity(mut self, request: &Message, status: u16) -> Self {
         for name in [Name::From, Name::To, Name::CallId, Name::Cseq] {
             if let Some(value) = request.header(name) {
-                self.line(name.as_str(), &[value]);
+                self.line(name, value);
             }
             if name == Name::To && request.has(Name::To) && request.to_tag().is_none() {
-                self.to_end = Some(self.head.len() - 2);
+                self.to_end = Some(self.head.len());
             }
         }
         if status == 100 { self.copy(Name::Timestamp, request) } else { self }
@@ -125,15 +145,57 @@ impl Builder {
         if !is_all(tag.as_bytes(), TOKEN) {
             self.fail(BuildError::Syntax("tag"));
         } else if let Some(at) = self.to_end.take() {
-            self.head.splice(at..at, b";tag=".iter().chain(tag.as_bytes()).copied());
+            self.insert(at, b";tag=");
+            self.insert(at + 5, tag.as_bytes());
         }
         self
+    }
+
+    fn insert(&mut self, at: usize, bytes: &[u8]) {
+        let end = self.head.len();
+        self.head.resize(end + bytes.len(), 0);
+        self.head.copy_within(at..end, at + bytes.len());
+        if let Some(gap) = self.head.get_mut(at..at + bytes.len()) {
+            gap.copy_from_slice(bytes);
+        }
     }
 
     /// Adds a header line.
     #[must_use]
     pub fn header(self, name: Name, value: impl AsRef<str>) -> Self {
-        self.header_named(name.as_str(), value.as_ref())
+        self.parts(name, &[value.as_ref()])
+    }
+
+    /// Adds a header line whose value is given in parts.
+    #[must_use]
+    pub(crate) fn parts(mut self, name: Name, parts: &[&str]) -> Self {
+        match name {
+            Name::Other => self.fail(BuildError::Syntax("header name")),
+            Name::ContentLength => self.fail(BuildError::ContentLength),
+            _ if parts.iter().any(|part| has_control(part)) => {
+                self.fail(BuildError::Control(name.as_str().to_owned()));
+            }
+            _ => {
+                self.line(name, "");
+                self.put(parts);
+            }
+        }
+        self
+    }
+
+    /// Adds the Via of a request of ours, which asks for `rport` (RFC 3261 8.1.1.7, RFC 3581 3).
+    #[must_use]
+    pub(crate) fn via(self, transport: Transport, sent_by: &str, branch: &str) -> Self {
+        self.parts(Name::Via, &[transport.via(), " ", sent_by, ";rport;branch=", branch])
+    }
+
+    /// Adds CSeq.
+    #[must_use]
+    pub(crate) fn cseq(mut self, number: u32, method: Method) -> Self {
+        self.line(Name::Cseq, "");
+        put_number(&mut self.head, number);
+        self.put(&[" ", method.as_str()]);
+        self
     }
 
     /// Adds a header line of any name.
@@ -146,7 +208,7 @@ impl Builder {
         } else if has_control(value) {
             self.fail(BuildError::Control(name.to_owned()));
         } else {
-            self.line(name, &[value]);
+            self.put(&["\r\n", name, ": ", value]);
         }
         self
     }
@@ -155,7 +217,7 @@ impl Builder {
     #[must_use]
     pub fn copy(mut self, name: Name, source: &Message) -> Self {
         for value in source.lines(name) {
-            self.line(name.as_str(), &[value]);
+            self.line(name, value);
         }
         self
     }
@@ -175,8 +237,9 @@ impl Builder {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        // Writing to a Vec cannot fail.
-        let _ = write!(self.head, "Content-Length: {}\r\n\r\n", self.body.len());
+        self.put(&["\r\nContent-Length: "]);
+        put_number(&mut self.head, u32::try_from(self.body.len()).unwrap_or(u32::MAX));
+        self.put(&["\r\n\r\n"]);
         self.head.extend_from_slice(&self.body);
         Ok(Bytes::from(self.head))
     }
@@ -185,10 +248,8 @@ impl Builder {
         self.fault.get_or_insert(fault);
     }
 
-    fn line(&mut self, name: &str, parts: &[&str]) {
-        self.put(&[name, ": "]);
-        self.put(parts);
-        self.put(&["\r\n"]);
+    fn line(&mut self, name: Name, value: &str) {
+        self.put(&[name.line_start(), value]);
     }
 
     fn put(&mut self, parts: &[&str]) {
@@ -200,5 +261,10 @@ impl Builder {
 
 /// Control characters but HTAB.
 fn has_control(text: &str) -> bool {
-    text.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f)
+    any(text, |byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f)
+}
+
+/// Looks at every byte, which the compiler turns into vector comparisons since nothing ends the loop early.
+fn any(text: &str, hit: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(false, |found, byte| found | hit(byte))
 }

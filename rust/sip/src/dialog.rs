@@ -178,9 +178,9 @@ impl Dialog {
     fn numbered(&self, method: Method, number: u32, branch: &str) -> (Builder, Flow) {
         let road = self.road();
         let flow = road.next_hop.map_or(self.flow, |hop| self.flow.towards(&hop));
-        let via = format!("{} {};rport;branch={branch}", flow.transport.via(), self.contact);
-        let mut builder =
-            Builder::request(method, road.request_uri).header(Name::Via, via).header(Name::MaxForwards, "70");
+        let mut builder = Builder::request(method, road.request_uri)
+            .via(flow.transport, &self.contact, branch)
+            .header(Name::MaxForwards, "70");
         for route in road.routes {
             builder = builder.header(Name::Route, route);
         }
@@ -188,7 +188,7 @@ impl Dialog {
             .header(Name::From, &*self.local)
             .header(Name::To, &*self.remote)
             .header(Name::CallId, &*self.call_id)
-            .header(Name::Cseq, format!("{number} {method}"));
+            .cseq(number, method);
         (builder, flow)
     }
 

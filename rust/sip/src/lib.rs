@@ -20,6 +20,7 @@ pub mod stats;
 pub mod timer;
 mod transaction;
 pub mod uri;
+mod write;
 
 pub use build::{BuildError, Builder};
 pub use endpoint::{Config, Endpoint};

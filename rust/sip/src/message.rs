@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use crate::header::scan::decimal;
 use crate::header::{Cseq, Malformed, Name, NameAddr, Values, Via};
 use crate::parse::{Keys, Slot, Slots, Span, Start};
-use crate::{Method, StatusCode, Uri};
+use crate::{Host, Method, StatusCode, Uri};
 
 /// A request or response. Cloning shares the buffer.
 #[derive(Debug, Clone)]
@@ -189,6 +189,26 @@ impl Message {
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
         self.found(self.keys.branch)
+    }
+
+    /// The sent-by of the top Via, and whether it asks for `rport`. `None` when its value needs a closer look.
+    pub(crate) fn sent_by(&self) -> Option<(Host<'_>, Option<u16>, bool)> {
+        let via = &self.keys.via;
+        let (host, port, _) = Host::take(self.found(via.sent_by)?, 0).ok()?;
+        Some((host, port, via.rport.is_some()))
+    }
+
+    /// The first Via line in three parts: up to the name of `rport`, from its end to the end of the value, and what
+    /// follows. `None` unless there is one `rport` and no `received`.
+    pub(crate) fn rport_place(&self) -> Option<(&str, &str, &str)> {
+        let via = &self.keys.via;
+        let rport = via.rport.filter(|_| !via.odd)?.range();
+        let (line, end) = (self.slots_of(Name::Via).next()?.value.range(), via.sent_by.range().end);
+        Some((
+            self.head.get(line.start..rport.start)?,
+            self.head.get(rport.end..end)?,
+            self.head.get(end..line.end)?,
+        ))
     }
 
     /// From.

@@ -48,6 +48,8 @@ pub(super) trait BuilderExt: Sized {
     fn headers(self, headers: &[(String, String)]) -> Self;
     fn maybe_body(self, body: Option<&Body>) -> Self;
     fn maybe(self, name: Name, value: Option<&str>) -> Self;
+    /// `<sip:host:port>`, the Contact of a leg (8.1.1.8).
+    fn contact(self, host_port: &str) -> Self;
 }
 
 impl BuilderExt for Builder {
@@ -68,11 +70,10 @@ impl BuilderExt for Builder {
             None => self,
         }
     }
-}
 
-/// `<sip:host:port>`, the Contact of a leg (8.1.1.8).
-pub(super) fn contact(host_port: &str) -> String {
-    format!("<sip:{host_port}>")
+    fn contact(self, host_port: &str) -> Self {
+        self.parts(Name::Contact, &["<sip:", host_port, ">"])
+    }
 }
 
 impl Endpoint {

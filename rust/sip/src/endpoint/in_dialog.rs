@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::headers::{ALLOW, BuilderExt, check_headers, contact};
+use super::headers::{ALLOW, BuilderExt, check_headers};
 use super::legs::{Leg, Reoffer, Unacked};
 use super::options::capabilities;
 use super::refuse::{Refusal, check_body, check_extensions, check_method};
@@ -237,9 +237,9 @@ impl Endpoint {
     }
 
     fn accept_update(&mut self, now: Instant, dialog: DialogKey, server: ServerKey, body: Option<&Body>) {
-        let Some(contact) = self.dialogs.get(dialog).map(|dialog| contact(&dialog.contact)) else { return };
+        let Some(contact) = self.dialogs.get(dialog).map(|dialog| dialog.contact.clone()) else { return };
         self.reply(now, server, 200, |builder| {
-            builder.header(Name::Contact, contact).header(Name::Allow, ALLOW).maybe_body(body)
+            builder.contact(&contact).header(Name::Allow, ALLOW).maybe_body(body)
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::carry_out::Turn;
-use super::headers::{ALLOW, BuilderExt, check_headers, check_value, contact, wrote};
+use super::headers::{ALLOW, BuilderExt, check_headers, check_value, wrote};
 use super::legs::{Invite, Leg};
 use super::session::{Input, State};
 use super::{Endpoint, LegKey};
@@ -54,16 +54,15 @@ impl Endpoint {
     }
 
     fn write_invite(&self, dial: &Dial, draft: &Draft<'_>, branch: &str) -> Builder {
-        let via = format!("{} {};rport;branch={branch}", dial.flow.transport.via(), dial.contact);
         let own = |name, value| (!wrote(&dial.headers, name)).then_some(value);
         Builder::request(Method::Invite, &dial.request_uri)
-            .header(Name::Via, via)
+            .via(dial.flow.transport, &dial.contact, branch)
             .maybe(Name::MaxForwards, own(Name::MaxForwards, "70"))
             .header(Name::From, draft.from)
             .header(Name::To, &dial.to)
             .header(Name::CallId, draft.call_id)
             .header(Name::Cseq, "1 INVITE")
-            .header(Name::Contact, contact(&dial.contact))
+            .contact(&dial.contact)
             .maybe(Name::Allow, own(Name::Allow, ALLOW))
             .maybe(Name::UserAgent, own(Name::UserAgent, &self.user_agent))
             .headers(&dial.headers)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::carry_out::Turn;
-use super::headers::{ALLOW, BuilderExt, check_headers, contact};
+use super::headers::{ALLOW, BuilderExt, check_headers};
 use super::legs::{Invite, Leg, Unacked};
 use super::refuse::Refusal;
 use super::session::{Input, State};
@@ -13,6 +13,7 @@ use super::{Endpoint, LegKey};
 use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
+use crate::write::host_port;
 use crate::{Body, Builder, Cause, Ended, Error, Event, LegId, Message, Method, Name, Side};
 
 impl Endpoint {
@@ -22,7 +23,7 @@ impl Endpoint {
             return self.overloaded(invite, arrival);
         }
         let (tag, flow) = (self.ident.tag(), arrival.flow);
-        let Some(dialog) = Dialog::uas(invite, &tag, flow, flow.local.to_string().into()) else {
+        let Some(dialog) = Dialog::uas(invite, &tag, flow, host_port(flow.local).into()) else {
             return self.refuse(invite, arrival, &Refusal::plain(400, "Missing Contact header field"));
         };
         let id = (self.next_leg)();
@@ -149,7 +150,7 @@ impl Endpoint {
         Some(
             self.final_response(key, server, status, reason)?
                 .copy(Name::RecordRoute, self.servers.request(server)?)
-                .header(Name::Contact, contact(&dialog.contact))
+                .contact(&dialog.contact)
                 .header(Name::Allow, ALLOW),
         )
     }

@@ -15,6 +15,7 @@ pub use name_addr::NameAddr;
 pub use params::Params;
 pub use scan::{Values, unquote};
 pub use via::Via;
+pub(crate) use via::{Hop, reply_address};
 
 /// A header value (or URI) that breaks its grammar: what is wrong, in a few words fit for a reason phrase, and the
 /// section of the RFC that rules it. One pointer wide, for it travels in the result of every scanner.

@@ -15,6 +15,8 @@ macro_rules! names {
 
         /// Canonical spelling, in the order of the variants.
         const TEXTS: &[&str] = &[$($text,)*];
+        /// The end of the line before, the name and its colon.
+        const STARTS: &[&str] = &[$(concat!("\r\n", $text, ": "),)*];
         /// Variants in their order, so that an index becomes a name without arithmetic on discriminants.
         const NAMES: &[Name] = &[$(Name::$variant,)*];
     };
@@ -104,6 +106,11 @@ impl Name {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         TEXTS.get(self as usize).copied().unwrap_or_default()
+    }
+
+    /// The end of the line before, the name and its colon: what a new header line starts with.
+    pub(crate) fn line_start(self) -> &'static str {
+        STARTS.get(self as usize).copied().unwrap_or_default()
     }
 
     /// The header a name or compact form (RFC 3261 7.3.3) stands for, in any case.

@@ -24,20 +24,20 @@ impl<'a> NameAddr<'a> {
     /// When it breaks the grammar of `name-addr / addr-spec *( SEMI generic-param )`.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         match Self::take(text, 0)? {
-            (address, _, end) if end == text.len() => Ok(address),
+            (address, end) if end == text.len() => Ok(address),
             _ => Err(Malformed(&("unexpected comma", "RFC 3261 20.10"))),
         }
     }
 
-    /// The value at an offset, its tag, and where it ends: with the text, its line, or at a comma.
-    fn take(text: &'a str, from: usize) -> Result<(Self, Option<&'a str>, usize), Malformed> {
+    /// The value at an offset, and where it ends: with the text, its line, or at a comma.
+    fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
         let (display, open) = display(text, from)?;
         let (uri, end) = match open {
             Some(open) => closed(text, open, Uri::take(text, open + 1))?,
             None => bare(text, from, Uri::take)?,
         };
-        let (params, tag, end) = Params::take(text, end, Wanted::TAG)?;
-        Ok((Self { display, uri, params }, tag, end))
+        let (params, end) = Params::take(text, end)?;
+        Ok((Self { display, uri, params }, end))
     }
 
     /// Checks the value at an offset, of which only a few parts are wanted.
@@ -49,8 +49,13 @@ impl<'a> NameAddr<'a> {
             None => (skip_space(text.as_bytes(), from), bare(text, from, Uri::check)?),
         };
         let uri = (start, if open.is_some() { end - 1 } else { end });
-        let list = params::check(text.as_bytes(), end, Wanted::TAG)?;
-        Ok(Address { uri, tag: list.found.unwrap_or_default(), end: list.next })
+        let (bytes, mut tag) = (text.as_bytes(), None);
+        let list = params::check(bytes, end, |param| {
+            if tag.is_none() && Wanted::TAG.is(bytes, param.name) {
+                tag = param.value;
+            }
+        })?;
+        Ok(Address { uri, tag: tag.unwrap_or_default(), end: list.next })
     }
 
     /// The display name without quotes and escapes; empty when there is none.

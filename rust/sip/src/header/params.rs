@@ -12,9 +12,9 @@ pub struct Params<'a> {
 }
 
 /// One parameter as byte offsets into the text.
-struct Param {
-    name: (usize, usize),
-    value: Option<(usize, usize)>,
+pub(crate) struct Param {
+    pub(crate) name: (usize, usize),
+    pub(crate) value: Option<(usize, usize)>,
     next: usize,
 }
 
@@ -24,23 +24,17 @@ impl<'a> Params<'a> {
     /// # Errors
     /// When a name is empty, a quote is open or anything but `;` separates.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        match Self::take(text, 0, Wanted::NONE)? {
-            (params, _, end) if end == text.len() => Ok(params),
+        match Self::take(text, 0)? {
+            (params, end) if end == text.len() => Ok(params),
             _ => Err(FAULT),
         }
     }
 
-    /// The list that starts at an offset and where it ends, white space behind it included; and the value of one
-    /// parameter looked for on the way.
+    /// The list that starts at an offset and where it ends, white space behind it included.
     #[inline]
-    pub(crate) fn take(
-        text: &'a str,
-        from: usize,
-        wanted: Wanted,
-    ) -> Result<(Self, Option<&'a str>, usize), Malformed> {
-        let List { found, end, next } = check(text.as_bytes(), from, wanted)?;
-        let part = |(from, to)| text.get(from..to).filter(|part| !part.is_empty());
-        Ok((Self { text: text.get(from..end).unwrap_or_default() }, found.and_then(part), next))
+    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
+        let list = check(text.as_bytes(), from, |_| {})?;
+        Ok((Self { text: text.get(from..list.end).unwrap_or_default() }, list.next))
     }
 
     /// A list whose grammar was checked elsewhere.
@@ -90,36 +84,31 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Where a checked list lies.
+/// Where a checked list ends.
 pub(crate) struct List {
-    /// The value of the parameter looked for.
-    pub(crate) found: Option<(usize, usize)>,
     pub(crate) end: usize,
     /// The end of the white space behind it.
     pub(crate) next: usize,
 }
 
-/// Checks the list at an offset: where the value of one parameter lies, where the list ends, and where the white
-/// space behind it does. That is the end of the text or of a line, or a comma.
+/// Checks the list at an offset and shows each parameter. It ends with the text or a line, or at a comma.
 #[inline]
-pub(crate) fn check(bytes: &[u8], from: usize, wanted: Wanted) -> Result<List, Malformed> {
-    let (mut end, mut found) = (from, None);
+pub(crate) fn check(bytes: &[u8], from: usize, mut show: impl FnMut(&Param)) -> Result<List, Malformed> {
+    let mut end = from;
     loop {
         let at = skip_space(bytes, end);
         match bytes.get(at) {
             Some(b';') => {}
-            None | Some(b',' | b'\r' | b'\n') => return Ok(List { found, end, next: at }),
+            None | Some(b',' | b'\r' | b'\n') => return Ok(List { end, next: at }),
             Some(_) => return Err(FAULT),
         }
         let param = param(bytes, at)?;
         end = param.next;
-        if found.is_none() && wanted.is(bytes, param.name) {
-            found = param.value;
-        }
+        show(&param);
     }
 }
 
-/// The name of the parameter looked for, as one word.
+/// The name of a parameter looked for, as one word.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
     word: u64,
@@ -127,14 +116,15 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    const NONE: Self = Self::new(b"");
     pub(crate) const TAG: Self = Self::new(b"tag");
     pub(crate) const BRANCH: Self = Self::new(b"branch");
+    pub(crate) const RPORT: Self = Self::new(b"rport");
+    pub(crate) const RECEIVED: Self = Self::new(b"received");
 
     #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
     const fn new(name: &[u8]) -> Self {
         let (mut word, mut at) = (0, 0);
-        assert!(name.len() < 8, "a word and one bit hold the name");
+        assert!(name.len() <= 8, "a word holds the name");
         while at < name.len() {
             assert!(name[at].is_ascii_lowercase(), "only letters become themselves by setting one bit");
             word |= (name[at] as u64) << (8 * at);
@@ -145,15 +135,15 @@ impl Wanted {
 
     /// Whether the name between two offsets is this one, in any case.
     #[inline]
-    fn is(self, bytes: &[u8], (start, end): (usize, usize)) -> bool {
+    pub(crate) fn is(self, bytes: &[u8], (start, end): (usize, usize)) -> bool {
         const SMALL: u64 = u64::from_ne_bytes([0x20; 8]);
         if end.wrapping_sub(start) != self.length {
             return false;
         }
         match bytes.get(start..).and_then(<[u8]>::first_chunk) {
             Some(text) => {
-                let mask = (1_u64 << (8 * self.length)).wrapping_sub(1);
-                (u64::from_le_bytes(*text) | SMALL) & mask == self.word
+                let others = 64 - 8 * self.length;
+                (u64::from_le_bytes(*text) | SMALL) << others == self.word << others
             }
             None => {
                 let name = bytes.get(start..end).unwrap_or_default();

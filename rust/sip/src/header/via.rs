@@ -41,18 +41,28 @@ impl<'a> Via<'a> {
     /// The value at an offset, and where it ends: with the text, its line, or at a comma.
     fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
         let from = skip_space(text.as_bytes(), from);
-        let Path { transport, host, port, end: at } = path(text, from)?;
-        let (params, _, next) = Params::take(text, at, Wanted::BRANCH)?;
+        let Path { transport, host, port, end: at, .. } = path(text, from)?;
+        let (params, next) = Params::take(text, at)?;
         let transport = text.get(transport.0..transport.1).unwrap_or_default();
         let path = trim(text.get(from..at).unwrap_or_default());
         Ok((Self { transport, host, port, params, path }, next))
     }
 
-    /// Checks the value at an offset: where its branch lies, and where it ends, white space included.
-    pub(crate) fn check(text: &str, from: usize) -> Result<((usize, usize), usize), Malformed> {
-        let path = path(text, skip_space(text.as_bytes(), from))?;
-        let list = params::check(text.as_bytes(), path.end, Wanted::BRANCH)?;
-        Ok((list.found.unwrap_or_default(), list.next))
+    /// Checks the value at an offset, of which routing needs a few parts.
+    pub(crate) fn check(text: &str, from: usize) -> Result<Hop, Malformed> {
+        let (bytes, path) = (text.as_bytes(), path(text, skip_space(text.as_bytes(), from))?);
+        let mut hop = Hop { sent_by: path.sent_by, ..Hop::default() };
+        let list = params::check(bytes, path.end, |param| {
+            if Wanted::BRANCH.is(bytes, param.name) {
+                hop.branch = hop.branch.or(param.value);
+            } else if Wanted::RPORT.is(bytes, param.name) {
+                hop.odd |= hop.rport.is_some();
+                hop.rport = Some((param.name.1, param.value.map_or(param.name.1, |(_, end)| end)));
+            } else {
+                hop.odd |= Wanted::RECEIVED.is(bytes, param.name);
+            }
+        })?;
+        Ok(Hop { end: list.end, next: list.next, ..hop })
     }
 
     /// The branch; `None` when absent or empty.
@@ -65,11 +75,16 @@ impl<'a> Via<'a> {
     /// matching of RFC 2543 applies (RFC 3261 17.2.3; RFC 4475 3.2.1).
     #[must_use]
     pub fn has_unique_branch(&self) -> bool {
+        self.branch().is_some_and(Self::is_unique)
+    }
+
+    /// Whether a branch is more than the magic cookie.
+    pub(crate) fn is_unique(branch: &str) -> bool {
         let cookie = Self::MAGIC_COOKIE.len();
-        self.branch().is_some_and(|branch| {
-            branch.len() > cookie
-                && branch.get(..cookie).is_some_and(|start| start.eq_ignore_ascii_case(Self::MAGIC_COOKIE))
-        })
+        branch.len() > cookie
+            && branch.get(..cookie).is_some_and(|start| {
+                start == Self::MAGIC_COOKIE || start.eq_ignore_ascii_case(Self::MAGIC_COOKIE)
+            })
     }
 
     /// Where the request really came from, as the server noted it; IPv6 with or without brackets (RFC 5118 4.5).
@@ -103,8 +118,7 @@ impl<'a> Via<'a> {
     /// `maddr` is not followed: it would let a stranger point our responses at a third party.
     #[must_use]
     pub fn reply_address(&self, source: SocketAddr) -> SocketAddr {
-        let port = if self.wants_rport() { source.port() } else { self.port.unwrap_or(5060) };
-        SocketAddr::new(source.ip(), port)
+        reply_address(source, self.wants_rport(), self.port)
     }
 
     /// The value with the request's source noted as a server must: `received` when sent-by is not that address or
@@ -131,9 +145,29 @@ impl<'a> Via<'a> {
     }
 }
 
+/// See [`Via::reply_address`].
+pub(crate) fn reply_address(source: SocketAddr, rport: bool, port: Option<u16>) -> SocketAddr {
+    SocketAddr::new(source.ip(), if rport { source.port() } else { port.unwrap_or(5060) })
+}
+
+/// Where the parts of a value lie that routing needs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Hop {
+    pub(crate) sent_by: usize,
+    pub(crate) branch: Option<(usize, usize)>,
+    /// What stands behind the name of `rport`, for the port to be written there.
+    pub(crate) rport: Option<(usize, usize)>,
+    /// `rport` stands twice, or the client itself wrote `received`.
+    pub(crate) odd: bool,
+    pub(crate) end: usize,
+    /// The end of the white space behind it.
+    pub(crate) next: usize,
+}
+
 /// Everything before the parameters.
 struct Path<'a> {
     transport: (usize, usize),
+    sent_by: usize,
     host: Host<'a>,
     port: Option<u16>,
     end: usize,
@@ -154,7 +188,7 @@ fn path(text: &str, from: usize) -> Result<Path<'_>, Malformed> {
         return Err(FAULT);
     }
     let (host, port, at) = Host::take(text, sent_by)?;
-    Ok(Path { transport: (start, end), host, port, end: at })
+    Ok(Path { transport: (start, end), sent_by, host, port, end: at })
 }
 
 /// The offset of the transport behind `protocol / version /`, white space allowed around each slash.

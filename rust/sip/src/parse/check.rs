@@ -3,7 +3,7 @@
 use super::{Rule, Slot, Span, Start};
 use crate::Method;
 use crate::header::scan::{WORD, decimal, is_all, skip_space};
-use crate::header::{Address, Cseq, Malformed, Name, NameAddr, Names, Via};
+use crate::header::{Address, Cseq, Hop, Malformed, Name, NameAddr, Names, Via};
 
 /// RFC 3261 8.1.1 and 8.2.6.2. Max-Forwards, mandatory in requests too, is let go: RFC 2543 peers have none, and its
 /// absence has a meaning (RFC 3261 16.3, RFC 4475 3.4.1).
@@ -18,6 +18,7 @@ const SINGLETONS: Names = Names::singletons();
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Keys {
     pub(crate) branch: Span,
+    pub(crate) via: TopVia,
     pub(crate) from_tag: Span,
     pub(crate) to_tag: Span,
     pub(crate) contact_uri: Span,
@@ -25,6 +26,24 @@ pub(crate) struct Keys {
     pub(crate) cseq_method: Option<Method>,
     pub(crate) content_length: Option<usize>,
     seen: Names,
+}
+
+/// What responses need of the top Via.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TopVia {
+    /// From sent-by to the end of the value; empty when the header is broken.
+    pub(crate) sent_by: Span,
+    /// What stands behind the name of `rport`.
+    pub(crate) rport: Option<Span>,
+    /// Its parameters need a closer look before it is sent back.
+    pub(crate) odd: bool,
+}
+
+impl TopVia {
+    fn new(hop: &Hop) -> Self {
+        let rport = hop.rport.map(|(start, end)| Span::new(start, end));
+        Self { sent_by: Span::new(hop.sent_by, hop.end), rport, odd: hop.odd }
+    }
 }
 
 impl Keys {
@@ -84,11 +103,12 @@ impl Keys {
     fn take_vias(&mut self, head: &str, slot: &Slot) -> Result<(), Malformed> {
         let mut first = !self.has(Name::Via);
         each(head, slot, |at| {
-            let ((start, stop), end) = Via::check(head, at)?;
+            let hop = Via::check(head, at)?;
             if std::mem::take(&mut first) {
-                self.branch = Span::new(start, stop);
+                let (start, end) = hop.branch.unwrap_or_default();
+                (self.branch, self.via) = (Span::new(start, end), TopVia::new(&hop));
             }
-            Ok(end)
+            Ok(hop.next)
         })
     }
 

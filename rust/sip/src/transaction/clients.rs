@@ -305,7 +305,6 @@ impl Client {
 pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> Builder {
     let own = |name| invite.header(name).unwrap_or_default();
     let via = invite.values(Name::Via).next().unwrap_or_default();
-    let number = invite.cseq_number();
     Builder::request(method, invite.request_uri().unwrap_or_default())
         .header(Name::Via, via)
         .header(Name::MaxForwards, "70")
@@ -313,7 +312,7 @@ pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> B
         .header(Name::From, own(Name::From))
         .header(Name::To, to.unwrap_or(own(Name::To)))
         .header(Name::CallId, invite.call_id())
-        .header(Name::Cseq, format!("{number} {method}"))
+        .cseq(invite.cseq_number(), method)
 }
 
 impl Machine {

@@ -56,18 +56,25 @@ enum Kind {
     Tag,
 }
 
-struct Print(SipHasher13);
+/// The parts of a fingerprint one after the other; most fit the buffer and are hashed in one go.
+struct Print {
+    hasher: SipHasher13,
+    buffer: [u8; 128],
+    filled: usize,
+}
 
 impl Print {
     /// Adds one part; its length keeps neighbours apart.
+    #[inline]
     fn part(mut self, bytes: &[u8]) -> Self {
-        self.0.write(bytes);
-        self.0.write_usize(bytes.len());
+        self.add(bytes);
+        self.add(&bytes.len().to_le_bytes());
         self
     }
 
+    #[inline]
     fn number(mut self, number: u32) -> Self {
-        self.0.write_u32(number);
+        self.add(&number.to_le_bytes());
         self
     }
 
@@ -80,8 +87,29 @@ impl Print {
         }
     }
 
-    fn finish(self) -> Fingerprint {
-        let hash = self.0.finish128();
+    #[inline]
+    fn add(&mut self, bytes: &[u8]) {
+        let end = self.filled.saturating_add(bytes.len());
+        match self.buffer.get_mut(self.filled..end) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.filled = end;
+            }
+            None => {
+                self.flush();
+                self.hasher.write(bytes);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.hasher.write(self.buffer.get(..self.filled).unwrap_or_default());
+        self.filled = 0;
+    }
+
+    fn finish(mut self) -> Fingerprint {
+        self.flush();
+        let hash = self.hasher.finish128();
         Fingerprint(hash.h1, hash.h2)
     }
 }
@@ -92,9 +120,9 @@ impl Fingerprints {
     }
 
     fn start(&self, kind: Kind) -> Print {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write_u8(kind as u8);
-        Print(hasher)
+        let mut buffer = [0; 128];
+        buffer[0] = kind as u8;
+        Print { hasher: SipHasher13::new_with_key(&self.key), buffer, filled: 1 }
     }
 
     /// A client transaction: the branch we made and the method of CSeq, since CANCEL shares its INVITE's branch
@@ -104,17 +132,24 @@ impl Fingerprints {
     }
 
     /// The server transaction of a request: branch, sent-by and method (17.2.3). ACK and CANCEL look for `method`
-    /// INVITE.
-    pub(crate) fn server(&self, request: &Message, via: &Via<'_>, method: &str) -> Fingerprint {
-        match via.branch() {
-            Some(branch) if via.has_unique_branch() => self
-                .start(Kind::Server)
-                .part(branch.as_bytes())
-                .host(via.host)
-                .number(via.port.map_or(0, u32::from))
-                .part(method.as_bytes())
-                .finish(),
-            _ => self.server_2543(request, via, method),
+    /// INVITE. `None` without a readable top Via.
+    pub(crate) fn server(
+        &self,
+        request: &Message,
+        host: Host<'_>,
+        port: Option<u16>,
+        method: &str,
+    ) -> Option<Fingerprint> {
+        match request.branch().filter(|branch| Via::is_unique(branch)) {
+            Some(branch) => Some(
+                self.start(Kind::Server)
+                    .part(branch.as_bytes())
+                    .host(host)
+                    .number(port.map_or(0, u32::from))
+                    .part(method.as_bytes())
+                    .finish(),
+            ),
+            None => Some(self.server_2543(request, &request.top_via().ok()?, method)),
         }
     }
 

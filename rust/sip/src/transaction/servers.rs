@@ -9,6 +9,7 @@ use slotmap::{SlotMap, new_key_type};
 use super::key::{Fingerprint, Fingerprints, Index, filed_under};
 use super::{Action, Io, Owner, Running, server, server_invite};
 use crate::endpoint::LegKey;
+use crate::header::reply_address;
 use crate::timer::{TimerKind, TimerSet};
 use crate::{Builder, Flow, Message, Method};
 
@@ -87,11 +88,20 @@ impl Servers {
         self.all.len()
     }
 
-    /// Reads the top Via of a request for all that depends on it. A malformed one makes no arrival.
+    /// Takes from the top Via of a request all that depends on it. A malformed one makes no arrival.
     pub(crate) fn arrival(&self, request: &Message, flow: Flow) -> Option<Arrival> {
-        let via = request.top_via().ok()?;
-        let print = self.prints.server(request, &via, filed_under(request));
-        Some(Arrival { flow, back: Flow { remote: via.reply_address(flow.remote), ..flow }, print })
+        let (print, remote) = match request.sent_by() {
+            Some((host, port, rport)) => (
+                self.prints.server(request, host, port, filed_under(request))?,
+                reply_address(flow.remote, rport, port),
+            ),
+            None => {
+                let via = request.top_via().ok()?;
+                let print = self.prints.server(request, via.host, via.port, filed_under(request))?;
+                (print, via.reply_address(flow.remote))
+            }
+        };
+        Some(Arrival { flow, back: Flow { remote, ..flow }, print })
     }
 
     /// The transaction a request belongs to: its own if it is a retransmission, the INVITE's if it is an ACK (17.2.3).
@@ -101,8 +111,8 @@ impl Servers {
 
     /// The INVITE transaction a CANCEL aims at (9.2).
     pub(crate) fn cancelled_by(&self, cancel: &Message) -> Option<ServerKey> {
-        let via = cancel.top_via().ok()?;
-        self.index.get(&self.prints.server(cancel, &via, Method::Invite.as_str())).copied()
+        let (host, port, _) = cancel.sent_by()?;
+        self.index.get(&self.prints.server(cancel, host, port, Method::Invite.as_str())?).copied()
     }
 
     /// Whether a request without To tag came by another way already (8.2.2.2).
