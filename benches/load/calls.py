@@ -12,17 +12,17 @@ from tests.interop.peers import free_port
 SCENARIOS = Path(__file__).resolve().parents[2] / "tests/interop/scenarios"
 THROUGH = """
 [[trunks]]
-name = "load"
-addresses = ["127.0.0.1/32"]
-uri = "sip:127.0.0.1:{callee}"
-codecs = [{codecs}]
-[[trunks]]
 name = "callers"
 addresses = ["127.0.0.1/32"]
 codecs = ["PCMU", "PCMA"]
+[[trunks]]
+name = "callees"
+addresses = ["127.0.0.2/32"]
+uri = "sip:127.0.0.1:{callee}"
+codecs = [{codecs}]
 [[routes]]
 name = "through"
-target = {{ trunk = "load" }}
+target = {{ trunk = "callees" }}
 """
 
 
