@@ -1,8 +1,11 @@
 """A real Chromium with a tone for a microphone, and a meter on what it plays."""
 
+import asyncio
 import contextlib
+import itertools
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ FLAGS = [
     "--no-first-run",
 ]
 
-# Listens to the remote stream: every 50 ms the share of power near the frequency, the level, the time.
+# Listens to the remote stream: first for the moment the tone begins (every 5 ms), then every 50 ms the share
+# of power near the frequency, the level and the time.
 METER = """async ({frequency, seconds}) => {
   const audio = document.getElementById("remote-audio");
   while (!audio.srcObject || audio.srcObject.getAudioTracks().length === 0)
@@ -33,7 +37,17 @@ METER = """async ({frequency, seconds}) => {
   const context = new AudioContext();
   await context.resume();
   const analyser = new AnalyserNode(context, {fftSize: 8192, smoothingTimeConstant: 0});
-  context.createMediaStreamSource(audio.srcObject).connect(analyser);
+  const quick = new AnalyserNode(context, {fftSize: 256});
+  const source = context.createMediaStreamSource(audio.srcObject);
+  source.connect(analyser);
+  source.connect(quick);
+  const samples = new Float32Array(quick.fftSize);
+  const patience = performance.now() + 15000;
+  do {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    quick.getFloatTimeDomainData(samples);
+  } while (Math.max(...samples) < 0.05 && performance.now() < patience);
+  const onset = Date.now() / 1000;
   const bins = new Float32Array(analyser.frequencyBinCount);
   const width = context.sampleRate / analyser.fftSize;
   const readings = [];
@@ -50,7 +64,7 @@ METER = """async ({frequency, seconds}) => {
     readings.push({at: Date.now() / 1000, purity: near / all, level: 10 * Math.log10(all)});
   }
   await context.close();
-  return readings;
+  return {onset, readings};
 }"""
 
 
@@ -93,6 +107,37 @@ async def chromium_page(url: str, folder: Path, frequency: float) -> AsyncIterat
             assert not errors, errors
         finally:
             await browser.close()
+
+
+@dataclass
+class Measured:
+    """What the page heard."""
+
+    onset: float
+    readings: list[dict[str, float]]
+
+    def heard(self) -> float:
+        """Seconds in which the tone was clear."""
+        pairs = itertools.pairwise(self.readings)
+        return sum(b["at"] - a["at"] for a, b in pairs if a["purity"] > 0.8 and a["level"] > -60)
+
+
+@contextlib.asynccontextmanager
+async def meter(
+    page: Page, frequency: float, seconds: float
+) -> AsyncIterator[Callable[[], Awaitable[Measured]]]:
+    """Listen for a tone that begins inside the block; calling the value waits for the end."""
+    listening = asyncio.ensure_future(page.evaluate(METER, {"frequency": frequency, "seconds": seconds}))
+    await asyncio.sleep(0.5)
+
+    async def measured() -> Measured:
+        return Measured(**(await listening))
+
+    try:
+        yield measured
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 async def inbound_audio(page: Page) -> dict[str, Any]:

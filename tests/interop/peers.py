@@ -117,6 +117,7 @@ class RtpPeer(asyncio.DatagramProtocol):
     remote: tuple[str, int] | None = None
     arrivals: list[Arrival] = field(default_factory=list)
     sent_at: dict[bytes, float] = field(default_factory=dict)
+    started_at: float = 0.0
     transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,7 +136,7 @@ class RtpPeer(asyncio.DatagramProtocol):
     async def talk(self, seconds: float) -> None:
         """Send the tone at an even pace, to where the packets come from."""
         payloads = ulaw_encode(tone(self.frequency, seconds))
-        start = time.monotonic()
+        start, self.started_at = time.monotonic(), time.time()
         for number, at in enumerate(range(0, len(payloads) - PTIME_SAMPLES + 1, PTIME_SAMPLES)):
             await asyncio.sleep(max(0.0, start + number * 0.02 - time.monotonic()))
             if self.remote is None or self.transport is None:

@@ -56,6 +56,7 @@ class WebRtcPeer:
         self.heard: list[Samples] = []
         self.heard_rate = 48000
         self.arrived_at: dict[bytes, float] = {}
+        self.sent_at: dict[bytes, float] = {}
         self.connection: RTCPeerConnection | None = None
         self._requests = itertools.count(1)
         self._news = asyncio.Condition()
@@ -107,18 +108,22 @@ class WebRtcPeer:
         answer = await self.request(
             "answer", type="offer", call_id=call_id, sdp=connection.localDescription.sdp
         )
-        self._watch_arrivals(transceiver.receiver)
+        self._watch(transceiver.receiver, transceiver.sender.transport)
         await connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
 
-    def _watch_arrivals(self, receiver: Any) -> None:
-        """Stamp each RTP payload before aiortc's jitter buffer adds its own delay."""
-        handle = receiver._handle_rtp_packet
+    def _watch(self, receiver: Any, transport: Any) -> None:
+        """Stamp each RTP payload outside aiortc's own buffers: after encoding, before the jitter buffer."""
+        handle, send = receiver._handle_rtp_packet, transport._send_rtp
 
-        async def stamped(packet: Any, arrival_time_ms: int) -> None:
+        async def arrived(packet: Any, arrival_time_ms: int) -> None:
             self.arrived_at.setdefault(bytes(packet.payload), time.monotonic())
             await handle(packet, arrival_time_ms=arrival_time_ms)
 
-        receiver._handle_rtp_packet = stamped
+        async def sent(packet: bytes) -> None:
+            self.sent_at[packet[-160:]] = time.monotonic()
+            await send(packet)
+
+        receiver._handle_rtp_packet, transport._send_rtp = arrived, sent
 
     def _listen(self, track: MediaStreamTrack) -> None:
         self._tasks.append(asyncio.create_task(self._hear(track)))
