@@ -1,5 +1,6 @@
 //! Dialogs (RFC 3261 12): who we are to a peer, how its requests are ordered, and the road ours take.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use slotmap::{SlotMap, new_key_type};
@@ -33,18 +34,56 @@ pub(crate) struct Dialog {
     pub(crate) flow: Flow,
     /// `host:port` of our Contact and Via.
     pub(crate) contact: Arc<str>,
-    call_id: Box<str>,
-    local_tag: Box<str>,
-    remote_tag: Box<str>,
-    /// From of our requests, To of theirs, tag included.
-    local: Box<str>,
-    /// To of our requests, tag included.
-    remote: Box<str>,
+    identity: Identity,
     target: Box<str>,
     /// Route values in the order our requests carry them.
     routes: Vec<Box<str>>,
     local_cseq: u32,
     remote_cseq: Option<u32>,
+    /// What it is filed under.
+    print: Option<Fingerprint>,
+}
+
+/// Call-ID, our end and the peer's, one behind the other in one text.
+#[derive(Debug)]
+struct Identity {
+    text: String,
+    call_id: Range<usize>,
+    /// From of our requests, To of theirs, tag included.
+    local: Range<usize>,
+    local_tag: Range<usize>,
+    /// To of our requests, tag included.
+    remote: Range<usize>,
+    remote_tag: Range<usize>,
+}
+
+impl Identity {
+    /// An identity whose remote half takes so many bytes.
+    fn new(call_id: &str, local: &[&str], local_tag: &str, room: usize) -> Self {
+        let length = local.iter().map(|part| part.len()).sum::<usize>();
+        let mut text = String::with_capacity(call_id.len() + length + room);
+        text.push_str(call_id);
+        local.iter().for_each(|part| text.push_str(part));
+        let (start, end) = (call_id.len(), text.len());
+        // Our tag is the last parameter of our end.
+        let local_tag = end.saturating_sub(local_tag.len())..end;
+        Self { text, call_id: 0..start, local: start..end, local_tag, remote: end..end, remote_tag: end..end }
+    }
+
+    /// Puts the peer's end; its tag lies somewhere inside.
+    fn meet(&mut self, remote: &str, tag: Option<&str>) {
+        let start = self.local.end;
+        self.text.truncate(start);
+        self.text.push_str(remote);
+        self.remote = start..self.text.len();
+        let place = |tag: &str| (tag.as_ptr() as usize).wrapping_sub(remote.as_ptr() as usize);
+        let tag = tag.map_or(0..0, |tag| place(tag)..place(tag).wrapping_add(tag.len()));
+        self.remote_tag = start.wrapping_add(tag.start)..start.wrapping_add(tag.end);
+    }
+
+    fn part(&self, range: &Range<usize>) -> &str {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
 }
 
 /// An INVITE of ours.
@@ -67,43 +106,40 @@ struct Road<'a> {
 }
 
 impl Dialog {
-    /// The dialog an INVITE asks us for (12.1.1). `None` without a usable Contact.
-    pub(crate) fn uas(invite: &Message, tag: &str, flow: Flow, contact: Arc<str>) -> Option<Self> {
-        let local = invite.header(Name::To)?;
-        Some(Self {
+    fn early(flow: Flow, contact: Arc<str>, identity: Identity, target: &str) -> Self {
+        Self {
             state: State::Early,
             leg: LegKey::default(),
             flow,
             contact,
-            call_id: invite.call_id().into(),
-            local_tag: tag.into(),
-            remote_tag: invite.from_tag().unwrap_or_default().into(),
-            local: format!("{local};tag={tag}").into(),
-            remote: invite.header(Name::From)?.into(),
-            target: target_of(invite)?.into(),
-            routes: invite.values(Name::RecordRoute).map(Into::into).collect(),
+            identity,
+            target: target.into(),
+            routes: Vec::new(),
             local_cseq: 0,
+            remote_cseq: None,
+            print: None,
+        }
+    }
+
+    /// The dialog an INVITE asks us for (12.1.1). `None` without a usable Contact.
+    pub(crate) fn uas(invite: &Message, tag: &str, flow: Flow, contact: Arc<str>) -> Option<Self> {
+        let (local, remote) = (invite.header(Name::To)?, invite.header(Name::From)?);
+        let mut identity = Identity::new(invite.call_id(), &[local, ";tag=", tag], tag, remote.len());
+        identity.meet(remote, invite.from_tag());
+        Some(Self {
+            routes: invite.values(Name::RecordRoute).map(Into::into).collect(),
             remote_cseq: Some(invite.cseq_number()),
+            ..Self::early(flow, contact, identity, target_of(invite)?)
         })
     }
 
     /// What an INVITE of ours knows of the dialogs it will make; [`Self::met`] completes it.
     pub(crate) fn draft(invite: &Draft<'_>) -> Self {
-        Self {
-            state: State::Early,
-            leg: LegKey::default(),
-            flow: invite.flow,
-            contact: invite.contact.into(),
-            call_id: invite.call_id.into(),
-            local_tag: invite.tag.into(),
-            remote_tag: "".into(),
-            local: invite.from.into(),
-            remote: "".into(),
-            target: invite.request_uri.into(),
-            routes: Vec::new(),
-            local_cseq: invite.cseq,
-            remote_cseq: None,
-        }
+        /// Most ends, tag included, are shorter than this.
+        const ROOM: usize = 96;
+        let identity = Identity::new(invite.call_id, &[invite.from], invite.tag, ROOM);
+        let early = Self::early(invite.flow, invite.contact.into(), identity, invite.request_uri);
+        Self { local_cseq: invite.cseq, ..early }
     }
 
     /// The same from the INVITE as it was sent.
@@ -123,8 +159,7 @@ impl Dialog {
 
     /// The dialog a response to our INVITE makes (12.1.2).
     pub(crate) fn met(mut self, response: &Message) -> Option<Self> {
-        self.remote_tag = response.to_tag().unwrap_or_default().into();
-        self.remote = response.header(Name::To)?.into();
+        self.identity.meet(response.header(Name::To)?, response.to_tag());
         self.learn(response);
         Some(self)
     }
@@ -132,27 +167,29 @@ impl Dialog {
     /// Takes target and route set from a response to our INVITE; a 2xx recomputes them (12.1.2, 13.2.2.4).
     pub(crate) fn learn(&mut self, response: &Message) {
         self.refresh_target(target_of(response));
-        self.routes = response.values(Name::RecordRoute).map(Into::into).collect();
-        self.routes.reverse();
+        if response.has(Name::RecordRoute) || !self.routes.is_empty() {
+            self.routes = response.values(Name::RecordRoute).map(Into::into).collect();
+            self.routes.reverse();
+        }
     }
 
     /// Replaces the remote target (12.2.1.2, 12.2.2).
     pub(crate) fn refresh_target(&mut self, target: Option<&str>) {
-        if let Some(target) = target {
+        if let Some(target) = target.filter(|target| **target != *self.target) {
             self.target = target.into();
         }
     }
 
     pub(crate) fn call_id(&self) -> &str {
-        &self.call_id
+        self.identity.part(&self.identity.call_id)
     }
 
     pub(crate) fn local_tag(&self) -> &str {
-        &self.local_tag
+        self.identity.part(&self.identity.local_tag)
     }
 
     pub(crate) fn remote_tag(&self) -> &str {
-        &self.remote_tag
+        self.identity.part(&self.identity.remote_tag)
     }
 
     /// Notes the CSeq of the peer's request; false if it comes out of order (12.2.2).
@@ -180,14 +217,14 @@ impl Dialog {
         let flow = road.next_hop.map_or(self.flow, |hop| self.flow.towards(&hop));
         let mut builder = Builder::request(method, road.request_uri)
             .via(flow.transport, &self.contact, branch)
-            .header(Name::MaxForwards, "70");
+            .safe(Name::MaxForwards, "70");
         for route in road.routes {
-            builder = builder.header(Name::Route, route);
+            builder = builder.safe(Name::Route, &route);
         }
         let builder = builder
-            .header(Name::From, &*self.local)
-            .header(Name::To, &*self.remote)
-            .header(Name::CallId, &*self.call_id)
+            .safe(Name::From, self.identity.part(&self.identity.local))
+            .safe(Name::To, self.identity.part(&self.identity.remote))
+            .safe(Name::CallId, self.call_id())
             .cseq(number, method);
         (builder, flow)
     }
@@ -242,15 +279,14 @@ impl Dialogs {
     }
 
     pub(crate) fn insert(&mut self, leg: LegKey, dialog: Dialog) -> DialogKey {
-        let print = self.print(&dialog);
-        let key = self.all.insert(Dialog { leg, ..dialog });
+        let print = self.prints.dialog(dialog.call_id(), dialog.local_tag(), dialog.remote_tag());
+        let key = self.all.insert(Dialog { leg, print: Some(print), ..dialog });
         self.index.insert(print, key);
         key
     }
 
     pub(crate) fn remove(&mut self, key: DialogKey) {
-        if let Some(dialog) = self.all.remove(key) {
-            let print = self.print(&dialog);
+        if let Some(print) = self.all.remove(key).and_then(|dialog| dialog.print) {
             self.index.remove(&print);
         }
     }
@@ -275,9 +311,5 @@ impl Dialogs {
 
     fn find(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> Option<DialogKey> {
         self.index.get(&self.prints.dialog(call_id, local_tag, remote_tag)).copied()
-    }
-
-    fn print(&self, dialog: &Dialog) -> Fingerprint {
-        self.prints.dialog(&dialog.call_id, &dialog.local_tag, &dialog.remote_tag)
     }
 }

@@ -22,10 +22,10 @@ impl Transport {
         }
     }
 
-    /// The sent-protocol of a Via (RFC 3261 20.42).
-    pub(crate) fn via(self) -> &'static str {
+    /// The sent-protocol of a Via and the space behind it (RFC 3261 20.42).
+    pub(crate) fn via_start(self) -> &'static str {
         match self {
-            Self::Udp => "SIP/2.0/UDP",
+            Self::Udp => "SIP/2.0/UDP ",
         }
     }
 }

@@ -242,7 +242,7 @@ impl Message {
     /// Call-ID; empty only in a partial message.
     #[must_use]
     pub fn call_id(&self) -> &str {
-        self.header(Name::CallId).unwrap_or_default()
+        self.text(self.keys.call_id)
     }
 
     /// The number of CSeq, found while parsing.

@@ -72,7 +72,7 @@ impl BuilderExt for Builder {
     }
 
     fn contact(self, host_port: &str) -> Self {
-        self.parts(Name::Contact, &["<sip:", host_port, ">"])
+        self.framed(Name::Contact, "<sip:", host_port, ">")
     }
 }
 

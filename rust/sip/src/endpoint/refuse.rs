@@ -30,8 +30,8 @@ impl Refusal {
 
 impl Endpoint {
     /// A request outside any dialog: refused, answered, or a new call.
-    pub(super) fn out_of_dialog(&mut self, now: Instant, request: &Message, arrival: Arrival) {
-        if let Err(refusal) = self.check(request) {
+    pub(super) fn out_of_dialog(&mut self, now: Instant, request: &Message, mut arrival: Arrival) {
+        if let Err(refusal) = self.check(request, &mut arrival) {
             return self.refuse(request, arrival, &refusal);
         }
         match request.method() {
@@ -68,11 +68,11 @@ impl Endpoint {
     }
 
     /// The inspections in the order of 8.2.
-    fn check(&self, request: &Message) -> Result<(), Refusal> {
+    fn check(&self, request: &Message, arrival: &mut Arrival) -> Result<(), Refusal> {
         check_method(request)?;
         check_scheme(request)?;
         check_hops(request)?;
-        if self.servers.is_merged(request) {
+        if self.servers.is_merged(request, arrival) {
             return Err(Refusal::plain(482, ""));
         }
         check_extensions(request)?;

@@ -35,7 +35,7 @@ impl Endpoint {
             contact: &dial.contact,
             call_id: &call_id,
             tag: &tag,
-            from: &format!("{};tag={tag}", dial.from),
+            from: &[&dial.from, ";tag=", &tag].concat(),
             request_uri: &dial.request_uri,
             cseq: 1,
         };
@@ -160,7 +160,8 @@ impl Endpoint {
     }
 
     fn acknowledge_and_leave(&mut self, now: Instant, leg: LegKey, client: ClientKey, response: &Message) {
-        let Some(dialog) = self.response_dialog(leg, client, response) else { return };
+        let known = self.dialogs.of_response(response);
+        let Some(dialog) = self.response_dialog(leg, client, known, response) else { return };
         self.send_ack(client, dialog, response);
         let reason = self.legs.get(leg).and_then(|leg| leg.reason.clone());
         self.send_bye(now, dialog, reason.as_deref());
@@ -175,7 +176,7 @@ impl Endpoint {
             self.io.stats.dropped.too_many_forks += 1;
             return None;
         }
-        let dialog = self.response_dialog(key, client, response)?;
+        let dialog = self.response_dialog(key, client, known, response)?;
         let leg = self.legs.get_mut(key)?;
         if !leg.dialogs.contains(&dialog) {
             leg.dialogs.push(dialog);
@@ -184,8 +185,14 @@ impl Endpoint {
     }
 
     /// The dialog of a response to an INVITE of ours, made if it is new, brought up to date if it is not.
-    fn response_dialog(&mut self, leg: LegKey, client: ClientKey, response: &Message) -> Option<DialogKey> {
-        let key = match self.dialogs.of_response(response) {
+    fn response_dialog(
+        &mut self,
+        leg: LegKey,
+        client: ClientKey,
+        known: Option<DialogKey>,
+        response: &Message,
+    ) -> Option<DialogKey> {
+        let key = match known {
             Some(key) => {
                 self.dialogs.get_mut(key)?.learn(response);
                 key

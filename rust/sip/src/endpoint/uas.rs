@@ -151,7 +151,7 @@ impl Endpoint {
             self.final_response(key, server, status, reason)?
                 .copy(Name::RecordRoute, self.servers.request(server)?)
                 .contact(&dialog.contact)
-                .header(Name::Allow, ALLOW),
+                .safe(Name::Allow, ALLOW),
         )
     }
 

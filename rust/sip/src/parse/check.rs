@@ -19,6 +19,7 @@ const SINGLETONS: Names = Names::singletons();
 pub(crate) struct Keys {
     pub(crate) branch: Span,
     pub(crate) via: TopVia,
+    pub(crate) call_id: Span,
     pub(crate) from_tag: Span,
     pub(crate) to_tag: Span,
     pub(crate) contact_uri: Span,
@@ -81,8 +82,11 @@ impl Keys {
             Name::Route | Name::RecordRoute => {
                 each(head, slot, |at| NameAddr::check(head, at).map(|address| address.end))
             }
-            Name::CallId if is_all(value().as_bytes(), WORD) => Ok(()),
-            Name::CallId => Err(Malformed(&("not a word", "RFC 3261 20.8"))),
+            Name::CallId => {
+                self.call_id = slot.value;
+                let word = is_all(value().as_bytes(), WORD);
+                word.then_some(()).ok_or(Malformed(&("not a word", "RFC 3261 20.8")))
+            }
             Name::Cseq => Cseq::parse(value()).map(|cseq| {
                 self.cseq = cseq.number;
                 self.cseq_method = Some(cseq.method);

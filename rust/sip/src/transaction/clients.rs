@@ -306,12 +306,12 @@ pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> B
     let own = |name| invite.header(name).unwrap_or_default();
     let via = invite.values(Name::Via).next().unwrap_or_default();
     Builder::request(method, invite.request_uri().unwrap_or_default())
-        .header(Name::Via, via)
-        .header(Name::MaxForwards, "70")
+        .safe(Name::Via, via)
+        .safe(Name::MaxForwards, "70")
         .copy(Name::Route, invite)
-        .header(Name::From, own(Name::From))
-        .header(Name::To, to.unwrap_or(own(Name::To)))
-        .header(Name::CallId, invite.call_id())
+        .safe(Name::From, own(Name::From))
+        .safe(Name::To, to.unwrap_or(own(Name::To)))
+        .safe(Name::CallId, invite.call_id())
         .cseq(invite.cseq_number(), method)
 }
 

@@ -59,36 +59,63 @@ enum Kind {
 /// The parts of a fingerprint one after the other; most fit the buffer and are hashed in one go.
 struct Print {
     hasher: SipHasher13,
-    buffer: [u8; 128],
+    buffer: [u8; 192],
     filled: usize,
 }
 
+/// Ends a part of text: no header value holds a line end, so that neighbours stay apart.
+const END: u8 = b'\n';
+
 impl Print {
-    /// Adds one part; its length keeps neighbours apart.
+    /// Adds one part of text.
     #[inline]
-    fn part(mut self, bytes: &[u8]) -> Self {
-        self.add(bytes);
-        self.add(&bytes.len().to_le_bytes());
-        self
-    }
-
-    #[inline]
-    fn number(mut self, number: u32) -> Self {
-        self.add(&number.to_le_bytes());
-        self
-    }
-
-    /// A host compares without regard to case (RFC 3261 19.1.4).
-    fn host(self, host: Host<'_>) -> Self {
-        match host {
-            Host::Name(name) => self.part(name.to_ascii_lowercase().as_bytes()),
-            Host::V4(address) => self.part(&address.octets()),
-            Host::V6(address) => self.part(&address.octets()),
+    fn part(mut self, text: &str) -> Self {
+        let end = self.filled.saturating_add(text.len());
+        match self.buffer.get_mut(self.filled..=end).and_then(<[u8]>::split_last_mut) {
+            Some((last, place)) => {
+                place.copy_from_slice(text.as_bytes());
+                *last = END;
+                self.filled = end.saturating_add(1);
+            }
+            None => self.overflow(text),
         }
+        self
     }
 
-    #[inline]
-    fn add(&mut self, bytes: &[u8]) {
+    /// A part too long for the buffer.
+    #[cold]
+    fn overflow(&mut self, text: &str) {
+        self.flush();
+        self.hasher.write(text.as_bytes());
+        self.hasher.write_u8(END);
+    }
+
+    fn number(mut self, number: u32) -> Self {
+        self.fixed(&number.to_le_bytes());
+        self
+    }
+
+    /// A host compares without regard to case (RFC 3261 19.1.4). Its kind comes first, which tells its length.
+    fn host(mut self, host: Host<'_>) -> Self {
+        match host {
+            Host::Name(name) => {
+                self.fixed(b"n");
+                return self.part(&name.to_ascii_lowercase());
+            }
+            Host::V4(address) => {
+                self.fixed(b"4");
+                self.fixed(&address.octets());
+            }
+            Host::V6(address) => {
+                self.fixed(b"6");
+                self.fixed(&address.octets());
+            }
+        }
+        self
+    }
+
+    /// Adds a few bytes whose number is known.
+    fn fixed(&mut self, bytes: &[u8]) {
         let end = self.filled.saturating_add(bytes.len());
         match self.buffer.get_mut(self.filled..end) {
             Some(place) => {
@@ -120,7 +147,7 @@ impl Fingerprints {
     }
 
     fn start(&self, kind: Kind) -> Print {
-        let mut buffer = [0; 128];
+        let mut buffer = [0; 192];
         buffer[0] = kind as u8;
         Print { hasher: SipHasher13::new_with_key(&self.key), buffer, filled: 1 }
     }
@@ -128,7 +155,7 @@ impl Fingerprints {
     /// A client transaction: the branch we made and the method of CSeq, since CANCEL shares its INVITE's branch
     /// (RFC 3261 17.1.3).
     pub(crate) fn client(&self, branch: &str, method: &str) -> Fingerprint {
-        self.start(Kind::Client).part(branch.as_bytes()).part(method.as_bytes()).finish()
+        self.start(Kind::Client).part(branch).part(method).finish()
     }
 
     /// The server transaction of a request: branch, sent-by and method (17.2.3). ACK and CANCEL look for `method`
@@ -143,10 +170,10 @@ impl Fingerprints {
         match request.branch().filter(|branch| Via::is_unique(branch)) {
             Some(branch) => Some(
                 self.start(Kind::Server)
-                    .part(branch.as_bytes())
+                    .part(branch)
                     .host(host)
                     .number(port.map_or(0, u32::from))
-                    .part(method.as_bytes())
+                    .part(method)
                     .finish(),
             ),
             None => Some(self.server_2543(request, &request.top_via().ok()?, method)),
@@ -157,41 +184,37 @@ impl Fingerprints {
     /// is left out, so that an ACK finds its INVITE whichever of our responses it answers.
     fn server_2543(&self, request: &Message, via: &Via<'_>, method: &str) -> Fingerprint {
         self.start(Kind::Server2543)
-            .part(request.request_uri().unwrap_or_default().as_bytes())
-            .part(request.from_tag().unwrap_or_default().as_bytes())
-            .part(request.call_id().as_bytes())
+            .part(request.request_uri().unwrap_or_default())
+            .part(request.from_tag().unwrap_or_default())
+            .part(request.call_id())
             .number(request.cseq_number())
             .host(via.host)
-            .part(via.params.as_str().as_bytes())
-            .part(method.as_bytes())
+            .part(via.params.as_str())
+            .part(method)
             .finish()
     }
 
     /// What a request has in common with its copies that came by other ways: From tag, Call-ID, CSeq (8.2.2.2).
     pub(crate) fn merged(&self, request: &Message) -> Fingerprint {
         self.start(Kind::Merged)
-            .part(request.from_tag().unwrap_or_default().as_bytes())
-            .part(request.call_id().as_bytes())
-            .part(request.header(Name::Cseq).unwrap_or_default().as_bytes())
+            .part(request.from_tag().unwrap_or_default())
+            .part(request.call_id())
+            .part(request.header(Name::Cseq).unwrap_or_default())
             .finish()
     }
 
     /// A dialog: Call-ID, our tag, the peer's tag (12).
     pub(crate) fn dialog(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> Fingerprint {
-        self.start(Kind::Dialog)
-            .part(call_id.as_bytes())
-            .part(local_tag.as_bytes())
-            .part(remote_tag.as_bytes())
-            .finish()
+        self.start(Kind::Dialog).part(call_id).part(local_tag).part(remote_tag).finish()
     }
 
     /// A To tag for an answer without state: the same for every retransmission of the request (8.2.7).
     pub(crate) fn tag(&self, request: &Message) -> String {
         let Fingerprint(bits, _) = self
             .start(Kind::Tag)
-            .part(request.branch().unwrap_or_default().as_bytes())
-            .part(request.from_tag().unwrap_or_default().as_bytes())
-            .part(request.call_id().as_bytes())
+            .part(request.branch().unwrap_or_default())
+            .part(request.from_tag().unwrap_or_default())
+            .part(request.call_id())
             .finish();
         letters(String::with_capacity(13), bits, 13)
     }

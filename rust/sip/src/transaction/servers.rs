@@ -26,6 +26,8 @@ pub(crate) struct Arrival {
     /// The way back (18.2.2, RFC 3581 4).
     pub(crate) back: Flow,
     print: Fingerprint,
+    /// What the request shares with its copies, once it has been looked for (8.2.2.2).
+    merged: Option<Fingerprint>,
 }
 
 /// What a transaction tells its user.
@@ -101,7 +103,7 @@ impl Servers {
                 (print, via.reply_address(flow.remote))
             }
         };
-        Some(Arrival { flow, back: Flow { remote, ..flow }, print })
+        Some(Arrival { flow, back: Flow { remote, ..flow }, print, merged: None })
     }
 
     /// The transaction a request belongs to: its own if it is a retransmission, the INVITE's if it is an ACK (17.2.3).
@@ -116,8 +118,9 @@ impl Servers {
     }
 
     /// Whether a request without To tag came by another way already (8.2.2.2).
-    pub(crate) fn is_merged(&self, request: &Message) -> bool {
-        self.merged.contains_key(&self.prints.merged(request))
+    pub(crate) fn is_merged(&self, request: &Message, arrival: &mut Arrival) -> bool {
+        let print = arrival.merged.insert(self.prints.merged(request));
+        self.merged.contains_key(print)
     }
 
     /// Files a new request.
@@ -127,7 +130,7 @@ impl Servers {
             _ => Machine::Other(server::State::Trying),
         };
         let starts_call = request.to_tag().is_none() && matches!(machine, Machine::Invite(_));
-        let merged = starts_call.then(|| self.prints.merged(request));
+        let merged = starts_call.then(|| arrival.merged.unwrap_or_else(|| self.prints.merged(request)));
         let key = self.all.insert(Server {
             machine,
             print: arrival.print,
