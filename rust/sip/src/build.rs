@@ -42,7 +42,10 @@ impl Builder {
     /// Starts a request.
     #[must_use]
     pub fn request(method: Method, uri: &str) -> Self {
-        Self::request_named(method.as_str(), uri)
+        match method {
+            Method::Other => Self::request_named("", uri),
+            known => Self::empty().request_line(known.as_str(), uri),
+        }
     }
 
     /// Starts a request of a method without a variant.
@@ -52,12 +55,16 @@ impl Builder {
         if !is_all(method.as_bytes(), TOKEN) {
             builder.fail(BuildError::Syntax("method"));
         }
+        builder.request_line(method, uri)
+    }
+
+    fn request_line(mut self, method: &str, uri: &str) -> Self {
         let hidden = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'<' || byte == b'>' || byte == b'"';
         if uri.is_empty() || any(uri, hidden) {
-            builder.fail(BuildError::Syntax("Request-URI"));
+            self.fail(BuildError::Syntax("Request-URI"));
         }
-        builder.put(&[method, " ", uri, " SIP/2.0"]);
-        builder
+        self.put(&[method, " ", uri, " SIP/2.0"]);
+        self
     }
 
     /// Starts a response: Via lines, From, To, Call-ID and CSeq are copied from the request (RFC 3261 8.2.6.2), and

@@ -35,6 +35,13 @@ pub(crate) fn start_line(head: &str, line: Span, limits: &Limits) -> (Option<Sta
 
 /// `SIP/2.0 SP 3DIGIT SP Reason-Phrase`; the phrase may be empty (RFC 4475 3.1.1.13), the code ends at 699.
 fn status_line(head: &str, line: &str) -> Result<Start, Rule> {
+    if let [b'S', b'I', b'P', b'/', b'2', b'.', b'0', b' ', a @ b'1'..=b'6', b, c, b' ', ..] = line.as_bytes()
+        && let (b'0'..=b'9', b'0'..=b'9') = (b, c)
+    {
+        let digit = |byte: &u8| u16::from(byte & 15);
+        let status = digit(a) * 100 + digit(b) * 10 + digit(c);
+        return Ok(Start::Response { status, reason: Span::of(line.get(12..).unwrap_or_default(), head) });
+    }
     let (version, rest) = line.split_once(' ').ok_or(Rule::StartLine)?;
     if !version.eq_ignore_ascii_case("SIP/2.0") {
         return Err(Rule::Version);

@@ -69,7 +69,7 @@ const END: u8 = b'\n';
 impl Print {
     /// Adds one part of text.
     #[inline]
-    fn part(mut self, text: &str) -> Self {
+    fn part(&mut self, text: &str) -> &mut Self {
         let end = self.filled.saturating_add(text.len());
         match self.buffer.get_mut(self.filled..=end).and_then(<[u8]>::split_last_mut) {
             Some((last, place)) => {
@@ -90,32 +90,21 @@ impl Print {
         self.hasher.write_u8(END);
     }
 
-    fn number(mut self, number: u32) -> Self {
-        self.fixed(&number.to_le_bytes());
-        self
+    fn number(&mut self, number: u32) -> &mut Self {
+        self.fixed(&number.to_le_bytes())
     }
 
     /// A host compares without regard to case (RFC 3261 19.1.4). Its kind comes first, which tells its length.
-    fn host(mut self, host: Host<'_>) -> Self {
+    fn host(&mut self, host: Host<'_>) -> &mut Self {
         match host {
-            Host::Name(name) => {
-                self.fixed(b"n");
-                return self.part(&name.to_ascii_lowercase());
-            }
-            Host::V4(address) => {
-                self.fixed(b"4");
-                self.fixed(&address.octets());
-            }
-            Host::V6(address) => {
-                self.fixed(b"6");
-                self.fixed(&address.octets());
-            }
+            Host::Name(name) => self.fixed(b"n").part(&name.to_ascii_lowercase()),
+            Host::V4(address) => self.fixed(b"4").fixed(&address.octets()),
+            Host::V6(address) => self.fixed(b"6").fixed(&address.octets()),
         }
-        self
     }
 
     /// Adds a few bytes whose number is known.
-    fn fixed(&mut self, bytes: &[u8]) {
+    fn fixed(&mut self, bytes: &[u8]) -> &mut Self {
         let end = self.filled.saturating_add(bytes.len());
         match self.buffer.get_mut(self.filled..end) {
             Some(place) => {
@@ -127,6 +116,7 @@ impl Print {
                 self.hasher.write(bytes);
             }
         }
+        self
     }
 
     fn flush(&mut self) {
@@ -134,7 +124,7 @@ impl Print {
         self.filled = 0;
     }
 
-    fn finish(mut self) -> Fingerprint {
+    fn finish(&mut self) -> Fingerprint {
         self.flush();
         let hash = self.hasher.finish128();
         Fingerprint(hash.h1, hash.h2)
