@@ -11,7 +11,7 @@ from tests.interop.gateway import Gateway, eventually
 from tests.interop.peers import free_port, sipp
 from tests.interop.webrtc_peer import webrtc_peer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"

@@ -13,7 +13,7 @@ from tests.interop.peers import RtpPeer, rtp_peer, sipp
 from tests.interop.tone import rms, seconds_of_tone
 from tests.interop.webrtc_peer import WebRtcPeer, webrtc_peer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TALK = 6.0
 FROM_PHONE, FROM_BROWSER = 1000.0, 700.0

@@ -9,7 +9,7 @@ from tests.interop.gateway import Gateway, eventually
 from tests.interop.peers import rtp_peer, sipp
 from tests.interop.webrtc_peer import webrtc_peer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def one_terminal_event(gateway: Gateway, call_id: str) -> None:

@@ -13,7 +13,7 @@ from tests.interop.gateway import Gateway
 from tests.interop.peers import RtpPeer, rtp_peer, sipp
 from tests.interop.tone import seconds_of_tone
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TALK = 7.0
 FROM_PHONE, FROM_BROWSER = 1000.0, 700.0
