@@ -31,9 +31,17 @@ struct Pressed {
 #[derive(Debug, Default)]
 pub struct DigitReceiver {
     current: Option<Pressed>,
+    /// The stream's clock began anew: an earlier timestamp no longer tells a late packet.
+    new_clock: bool,
 }
 
 impl DigitReceiver {
+    /// The source is another one, or has begun its numbers anew. A key that it goes on with is still the same key:
+    /// some phones send keys and sound from two sources in turn.
+    pub fn restart(&mut self) {
+        self.new_clock = true;
+    }
+
     /// Takes one event packet; `clock` is that of its payload type. Digits that it completes come out, at most two:
     /// one whose end was lost, and its own.
     pub fn handle(
@@ -49,8 +57,13 @@ impl DigitReceiver {
             Some(pressed) if pressed.continues(timestamp, packet) => {
                 pressed.next_segment(now, timestamp, packet)
             }
-            Some(pressed) if timestamp.wrapping_sub(pressed.timestamp) > u32::MAX / 2 => return [None, None],
+            Some(pressed)
+                if !self.new_clock && timestamp.wrapping_sub(pressed.timestamp) > u32::MAX / 2 =>
+            {
+                return [None, None];
+            }
             _ => {
+                self.new_clock = false;
                 unfinished = self.finish();
                 self.current = Some(Pressed::new(now, timestamp, clock, packet));
             }

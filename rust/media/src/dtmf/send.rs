@@ -68,6 +68,11 @@ impl DigitSender {
         self.next.is_some()
     }
 
+    /// Gives up what is being sent and what waits.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// When the next packet is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -130,6 +130,9 @@ impl Leg {
             Some(Arrival::Duplicate) => return self.drop_packet(DropReason::RtpDuplicate, out),
             Some(Arrival::Jump) => return self.drop_packet(DropReason::RtpSequence, out),
         };
+        if fresh {
+            self.digits_in.restart();
+        }
         if kind == Kind::Audio && !late {
             self.clock(now, header.timestamp());
         }

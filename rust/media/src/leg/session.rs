@@ -129,6 +129,11 @@ impl Leg {
             self.heard = now;
             self.interrupt();
         }
+        // Nobody would ever take these keys, and their timer would be due for ever.
+        if negotiated.telephone_event.is_none() && self.digits_out.active() {
+            self.digits_out.clear();
+            self.interrupt();
+        }
         self.session.negotiated = Some(negotiated);
         self.control.start(now, rng);
     }

@@ -322,3 +322,33 @@ mod dtls12 {
         handshake(Role::Client);
     }
 }
+
+#[test]
+fn noise_does_not_end_an_association() {
+    for side in [0, 1] {
+        let mut pair = Pair::honest(Wire::new(5, 0));
+        pair.run_until_both_spoke();
+        pair.run(Duration::from_secs(1));
+        pair.events.iter_mut().for_each(Vec::clear);
+        let mut random = 7_u64;
+        for round in 0..4_000_usize {
+            let mut datagram: Vec<u8> = (0..13 + round % 80)
+                .map(|_| {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (random >> 56) as u8
+                })
+                .collect();
+            datagram[0] = [20, 21, 22, 23, 24, 25, 26, 32, 40, 47, 63][round % 11];
+            if round % 2 == 0 {
+                datagram[1..5].copy_from_slice(&[254, 253, 0, u8::from(round % 4 == 0)]);
+                datagram[5..11].fill(0);
+                let length = u16::try_from(datagram.len() - 13).unwrap();
+                datagram[11..13].copy_from_slice(&length.to_be_bytes());
+            }
+            pair.ends[side].handle_datagram(pair.wire.now, &datagram);
+            let events: Vec<Event> = std::iter::from_fn(|| pair.ends[side].poll_event()).collect();
+            assert!(events.is_empty(), "side {side}: {events:?} by {datagram:02x?}");
+            while pair.ends[side].poll_transmit().is_some() {}
+        }
+    }
+}

@@ -177,3 +177,31 @@ fn a_very_long_key_fits_the_field_of_a_fast_clock() {
     assert!(*durations.last().expect("keys") > 65_400);
     assert!(events(&keys).iter().all(|event| event.event == 15));
 }
+
+#[test]
+fn keys_that_a_new_agreement_forbids_are_given_up() {
+    let (mut bench, mut a, b) = Bench::bridged(Codec::Pcmu, Codec::Pcmu);
+    bench.switch.send_digits(bench.now, B, "123", Duration::from_millis(200)).expect("digits");
+    bench.advance(TICK);
+    let without = b.sdp("sendrecv").replace("a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n", "");
+    bench.switch.accept_offer(bench.now, B, &without.replace(" 101\r\n", "\r\n"), &ALL).expect("answer");
+    // A timer that is due for ever would keep the worker from everything else.
+    let due = bench.now + Duration::from_secs(1);
+    bench.now = due;
+    bench.switch.handle_timeout(due);
+    assert!(bench.switch.poll_timeout().is_none_or(|at| at > due));
+    let packet = a.sound();
+    assert_eq!(bench.rtp(&a, packet).len(), 1, "the bridge is heard again");
+}
+
+#[test]
+fn keys_of_a_new_source_count_whatever_its_clock_says() {
+    let (mut bench, mut a, _b) = Bench::bridged(Codec::Pcmu, Codec::Pcmu);
+    a.timestamp = 3_000_000_000;
+    press(&mut bench, &mut a, 1, 4, |_| false);
+    // The call goes on at another machine of the carrier.
+    (a.ssrc, a.timestamp, a.sequence) = (77, 2_000_000_000, 9);
+    press(&mut bench, &mut a, 2, 4, |_| false);
+    let keys: Vec<_> = bench.digits().iter().map(|(_, key, _)| *key).collect();
+    assert_eq!(keys, ['1', '2']);
+}
