@@ -289,3 +289,23 @@ fn any(text: &str, hit: impl Fn(u8) -> bool + Copy) -> bool {
         _ => bytes.iter().any(|byte| hit(*byte)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands() {
+        for length in 0..70 {
+            let clean = "a\t\u{e4}".repeat(length).chars().take(length).collect::<String>();
+            assert!(!has_control(&clean), "{clean:?}");
+            for (at, _) in clean.char_indices() {
+                for control in ['\0', '\n', '\r', '\u{1f}', '\u{7f}'] {
+                    let mut text = clean.clone();
+                    text.insert(at, control);
+                    assert!(has_control(&text), "{text:?}");
+                }
+            }
+        }
+    }
+}

@@ -429,3 +429,25 @@ const fn build_exact() -> ([u8; 1024], u64) {
         multiplier = multiplier.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(2);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(line: &str) -> Option<(Name, usize)> {
+        let mut text = [b' '; Name::LONGEST];
+        text[..line.len()].copy_from_slice(line.as_bytes());
+        Name::before_colon(&text)
+    }
+
+    #[test]
+    fn every_canonical_name_is_found_before_its_colon_and_nothing_else_is() {
+        for (name, text) in NAMES.iter().zip(TEXTS) {
+            assert_eq!(found(&format!("{text}:")), Some((*name, text.len())));
+            assert_eq!(Name::from_token(text.to_ascii_uppercase().as_bytes()), *name);
+            let others = [format!("{text}\0:"), format!("{text} :"), format!("{text}x:"), text.to_string()];
+            assert!(others.iter().filter(|other| other.len() < 24).all(|other| found(other).is_none()));
+        }
+        assert_eq!((found(":"), found("X-Any: b"), found("via:")), (None, None, None));
+    }
+}

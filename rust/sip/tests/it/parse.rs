@@ -203,6 +203,52 @@ fn a_server_notes_where_a_request_came_from() {
     assert_eq!(target("SIP/2.0/UDP h"), "192.0.2.1:5060");
 }
 
+/// Only the Via that asks for `rport` once and says nothing of `received` is written as it stands.
+#[test]
+fn a_response_notes_the_source_in_the_top_value_alone() {
+    let source = "192.0.2.9:40000".parse().unwrap();
+    for (line, expected) in [
+        (
+            "SIP/2.0/UDP h;rport;branch=z9hG4bK1",
+            "SIP/2.0/UDP h;rport=40000;branch=z9hG4bK1;received=192.0.2.9",
+        ),
+        (
+            "SIP/2.0/UDP h;branch=z9hG4bK1;RPORT=1",
+            "SIP/2.0/UDP h;branch=z9hG4bK1;RPORT=40000;received=192.0.2.9",
+        ),
+        (
+            "SIP/2.0/UDP h;rport=;x, SIP/2.0/UDP i;rport",
+            "SIP/2.0/UDP h;rport=40000;x;received=192.0.2.9, SIP/2.0/UDP i;rport",
+        ),
+        ("SIP/2.0/UDP h;rport;rport=1", "SIP/2.0/UDP h;rport=40000;rport=40000;received=192.0.2.9"),
+        ("SIP/2.0/UDP h;rport;received=203.0.113.66", "SIP/2.0/UDP h;rport=40000;received=192.0.2.9"),
+        ("SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1", "SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1"),
+    ] {
+        let request = OPTIONS.replace("SIP/2.0/UDP a.example.com;branch=z9hG4bK1;rport", line);
+        let built = Builder::response_to(&parse(&request).unwrap(), source, 100, "").build().unwrap();
+        let start = format!("SIP/2.0 100 Trying\r\nVia: {expected}\r\nFrom:");
+        assert!(built.starts_with(start.as_bytes()), "{:?}", String::from_utf8_lossy(&built));
+    }
+}
+
+/// The checks read the whole header section, yet no value reaches into the next line.
+#[test]
+fn a_quoted_string_closes_on_its_own_line() {
+    for line in [
+        "Contact: \"a\r\nX: b\" <sip:a@h>\r\n\r\n",
+        "Contact: \"a\\\r\nX: b\" <sip:a@h>\r\n\r\n",
+        "Contact: \"a\\\nX: b\" <sip:a@h>\r\n\r\n",
+        "Contact: <sip:a@h>;x=\"a\r\nX: b\"\r\n\r\n",
+        "Contact: <sip:a@h\r\nX: b>\r\n\r\n",
+        "Contact: <tel:+1\r\nX: 2>\r\n\r\n",
+        "Contact: <sip:a@[::1\r\nX: ]>\r\n\r\n",
+    ] {
+        let error = options(line).unwrap_err();
+        assert!(matches!(error.rule(), Rule::Header(Name::Contact, _)), "{line:?}: {error}");
+        assert_eq!(error.partial().unwrap().contact_uri(), None);
+    }
+}
+
 #[test]
 fn a_builder_smuggles_nothing() {
     let request = || Builder::request(Method::Options, "sip:h");
