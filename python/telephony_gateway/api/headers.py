@@ -55,9 +55,7 @@ class ResponseHeaders:
         headers["Server"] = SERVER
         for name, value in ALWAYS.items():
             headers.setdefault(name, value)
-        headers.setdefault(
-            "Content-Security-Policy", PAGE_POLICY if response.content_type == "text/html" else API_POLICY
-        )
+        headers.setdefault("Content-Security-Policy", API_POLICY)
         headers.setdefault("Cache-Control", "no-store")
         if self._production:
             headers.setdefault("Strict-Transport-Security", STRICT_TRANSPORT)

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 
 from aiohttp import ETag, web
 
+from telephony_gateway.api.headers import PAGE_POLICY
+
 CONTENT_TYPES = {
     ".html": "text/html",
     ".js": "text/javascript",
@@ -76,6 +78,9 @@ class Pages:
         response.etag = asset.etag
         # Names carry no version: keep a copy, but ask whether it is still good.
         response.headers["Cache-Control"] = "no-cache"
+        if asset.content_type == "text/html":
+            # With a 304 too: its headers replace those of the browser's copy (RFC 9111, 3.2).
+            response.headers["Content-Security-Policy"] = PAGE_POLICY
         if _fresh(request, asset):
             response.set_status(304)
             return response
