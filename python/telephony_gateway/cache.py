@@ -44,20 +44,21 @@ class MemoryCache:
     def __init__(self, capacity: int = 65_536, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
         self._clock = clock
-        self._entries: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+        # Calls by the integer of their id, everything else by text.
+        self._entries: OrderedDict[str | int, tuple[float, Any]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     async def put_call(self, call: Call) -> None:
         """Keep the state of a call, unless a newer one is there."""
-        known = self._find(f"call:{call.id}")
+        known = self._find(call.id.int)
         if known is None or known.sequence <= call.sequence:
-            self._put(f"call:{call.id}", call, CALL_TTL)
+            self._put(call.id.int, call, CALL_TTL)
 
     async def find_call(self, call_id: UUID) -> Call | None:
         """The kept state of a call."""
-        found: Call | None = self._find(f"call:{call_id}")
+        found: Call | None = self._find(call_id.int)
         return found
 
     async def claim(self, key: str, value: bytes, ttl: timedelta) -> bytes | None:
@@ -84,13 +85,13 @@ class MemoryCache:
         """Forget everything."""
         self._entries.clear()
 
-    def _put(self, key: str, value: object, ttl: timedelta) -> None:
+    def _put(self, key: str | int, value: object, ttl: timedelta) -> None:
         self._entries[key] = (self._clock() + ttl.total_seconds(), value)
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
 
-    def _find(self, key: str) -> Any:
+    def _find(self, key: str | int) -> Any:
         expires, value = self._entries.get(key, (0.0, None))
         if value is None:
             return None

@@ -65,7 +65,9 @@ class EngineClient:
         )
         self._engine: _core.Engine | None = None
         self._on_event: Callable[[events.Event], None] = _ignore
-        self._waiting: dict[int, asyncio.Future[_core.Done]] = {}
+        # In the order of their deadlines, since all wait equally long: one timer does for all of them.
+        self._waiting: dict[int, tuple[float, asyncio.Future[_core.Done]]] = {}
+        self._overdue: asyncio.TimerHandle | None = None
 
     async def start(self, on_event: Callable[[events.Event], None]) -> None:
         """Bind and start the threads; `ConfigError` names the setting that does not work."""
@@ -86,7 +88,10 @@ class EngineClient:
         while self._drain():
             pass
         self._engine = None
-        for waiting in self._waiting.values():
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+        for _, waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(EngineFailure("the engine was stopped", reason="stopped"))
 
@@ -209,17 +214,29 @@ class EngineClient:
 
     async def _ask(self, command: Callable[[_core.Engine], int]) -> _core.Done:
         correlation = self._call(command)
-        waiting = self._waiting[correlation] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[_core.Done] = loop.create_future()
+        self._waiting[correlation] = (loop.time() + COMMAND_TIMEOUT, waiting)
+        if self._overdue is None:
+            self._overdue = loop.call_later(COMMAND_TIMEOUT, self._give_up)
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT):
-                done: _core.Done = await waiting
-        except TimeoutError:
-            raise EngineFailure("the engine does not answer", reason="timeout") from None
+            done = await waiting
         finally:
             self._waiting.pop(correlation, None)
         if done.error is not None:
             raise _translate(done.error)
         return done
+
+    def _give_up(self) -> None:
+        """Fail what waits too long; come back for the next, if there is one."""
+        loop = asyncio.get_running_loop()
+        self._overdue = None
+        for deadline, waiting in self._waiting.values():
+            if deadline > loop.time():
+                self._overdue = loop.call_at(deadline, self._give_up)
+                return
+            if not waiting.done():
+                waiting.set_exception(EngineFailure("the engine does not answer", reason="timeout"))
 
     def _drain(self) -> bool:
         """Deliver a batch; if more wait, the descriptor stays readable and the loop calls again."""
@@ -235,10 +252,10 @@ class EngineClient:
         if not isinstance(event, _core.Done):
             self._on_event(_neutral(event))
             return
-        waiting = self._waiting.get(event.correlation)
-        if waiting is not None:
-            if not waiting.done():
-                waiting.set_result(event)
+        entry = self._waiting.get(event.correlation)
+        if entry is not None:
+            if not entry[1].done():
+                entry[1].set_result(event)
         elif event.error is not None:
             log.warning(
                 "engine refused a command", leg=event.leg, code=event.error.code, error=str(event.error)

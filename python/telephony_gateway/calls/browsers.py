@@ -41,6 +41,13 @@ class Browsers:
         for browser in self._connected.values():
             self._ring(live, browser)
 
+    def decline(self, live: LiveCall, browser: Browser) -> bool:
+        """It does not want this ringing call; tells whether it was rung for it at all."""
+        rung = live.call.status == "ringing" and browser.id in live.watchers and _rings(live, browser)
+        if rung:
+            self._calls.silence(live, browser)
+        return rung
+
     def _ring(self, live: LiveCall, browser: Browser) -> None:
         if _rings(live, browser) and browser.id not in live.watchers:
             self._calls.watch(live, browser)
@@ -50,5 +57,8 @@ class Browsers:
 def _rings(live: LiveCall, browser: Browser) -> bool:
     wanted = live.target.browser if live.target else None
     return (
-        wanted is not None and browser.authenticated and (wanted == EVERY_BROWSER or wanted in browser.names)
+        wanted is not None
+        and browser.authenticated
+        and browser.id not in live.declined
+        and (wanted == EVERY_BROWSER or wanted in browser.names)
     )

@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from telephony_gateway.calls.model import LegStats
 
@@ -42,8 +43,7 @@ class Message(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """A new INVITE; 100 Trying has left already."""
 
     leg: LegId
@@ -58,16 +58,14 @@ class Incoming:
     message: Message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ringing:
+class Ringing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A provisional response (180, 183...) to our INVITE."""
 
     leg: LegId
     status: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A dialled leg was answered: ACK has left, its media is negotiated."""
 
     leg: LegId
@@ -75,22 +73,19 @@ class Answered:
     sip_call_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmed:
+class Confirmed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The caller's ACK to our 200 arrived."""
 
     leg: LegId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Media flows: ICE and DTLS are up (WebRTC), or the first RTP packet came (SIP)."""
 
     leg: LegId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Digit:
+class Digit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One RFC 4733 digit received from the leg's peer."""
 
     leg: LegId
@@ -98,8 +93,7 @@ class Digit:
     duration: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The leg is gone; exactly once per leg, nothing follows it."""
 
     leg: LegId

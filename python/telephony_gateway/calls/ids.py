@@ -43,15 +43,32 @@ class Owner:
         )
 
 
+class RandomBits:
+    """Random bits of the operating system, fetched a page at a time: a system call for each id costs more
+    than the id.
+    """
+
+    def __init__(self, page: int = 4096) -> None:
+        self._page = page
+        self._bytes = b""
+        self._at = 0
+
+    def __call__(self, count: int) -> int:
+        """An integer of `count` bits."""
+        size = (count + 7) // 8
+        if self._at + size > len(self._bytes):
+            self._bytes, self._at = secrets.token_bytes(max(self._page, size)), 0
+        self._at += size
+        return int.from_bytes(self._bytes[self._at - size : self._at]) >> (size * 8 - count)
+
+
 class IdSource:
     """Makes ids that ascend and never repeat within the process."""
 
-    def __init__(
-        self, owner: Owner, clock: Clock, random_bits: Callable[[int], int] = secrets.randbits
-    ) -> None:
+    def __init__(self, owner: Owner, clock: Clock, random_bits: Callable[[int], int] | None = None) -> None:
         self.owner = owner
         self._clock = clock
-        self._random_bits = random_bits
+        self._random_bits = random_bits or RandomBits()
         self._millisecond = 0
         self._counter = 0
 

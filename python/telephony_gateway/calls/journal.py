@@ -5,10 +5,10 @@ watch the call, so all of them show one sequence.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import structlog
@@ -115,7 +115,8 @@ class Journal:
             self._note(call, event)
 
     def _note(self, call: Call, event: CallEvent) -> None:
-        log.info(event.type, call_id=str(call.id), sequence=event.sequence, status=call.status)
+        if log.is_enabled_for(logging.INFO):
+            log.info(event.type, call_id=str(call.id), sequence=event.sequence, status=call.status)
         self._observe(lambda observer: observer.call_event(call, event))
 
     def _observe(self, tell: Callable[[Observer], None]) -> None:
@@ -129,13 +130,13 @@ class CacheMirror:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._waiting: dict[UUID, Call] = {}
+        self._waiting: dict[int, Call] = {}
         self._writer: asyncio.Task[None] | None = None
         self._failing = False
 
     def put(self, call: Call) -> None:
         """Have the call written soon."""
-        self._waiting[call.id] = call
+        self._waiting[call.id.int] = call
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write(), name="cache-mirror")
 

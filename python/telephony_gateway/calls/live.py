@@ -40,6 +40,7 @@ class LiveCall:
     store_failed: bool = False
     participant: Participant | None = None
     watchers: dict[str, Browser] = field(default_factory=dict)
+    declined: frozenset[str] = frozenset()
     legs: dict[LegId, Leg] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -136,6 +137,12 @@ class LiveCalls:
         """The browser is to hear of the call from now on."""
         live.watchers[browser.id] = browser
         self._watched.setdefault(browser.id, set()).add(live)
+
+    def silence(self, live: LiveCall, browser: Browser) -> None:
+        """The browser declined: it hears no more of this call, whoever else rings."""
+        live.declined |= {browser.id}
+        live.watchers.pop(browser.id, None)
+        self._watched.get(browser.id, set()).discard(live)
 
     def unwatch(self, browser: Browser) -> set[LiveCall]:
         """The browser hears of no call any more; returns those that it watched."""

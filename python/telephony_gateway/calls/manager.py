@@ -175,7 +175,9 @@ class Manager:
             return await self._participants.join(live, browser, token)
 
     async def leave(self, browser: Browser, call_id: UUID) -> None:
-        """The browser hangs up: an answered call ends, one that rings rings on."""
+        """The browser hangs up: an answered call ends, one that rings rings on. Who did not join
+        declines for itself: the call is refused when nobody else rings.
+        """
         live = await self._lookup.live(call_id)
         with self._care(live):
             self._participants.leave(live, browser)

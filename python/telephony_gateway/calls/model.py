@@ -117,7 +117,7 @@ TRIGGER_OF_ENDING: Final[Mapping[TerminalStatus, Trigger]] = {
 }
 
 
-class LegStats(msgspec.Struct, frozen=True, kw_only=True):
+class LegStats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Media counters of one leg; `jitter` and `round_trip` are seconds."""
 
     codec: str | None = None
@@ -130,7 +130,7 @@ class LegStats(msgspec.Struct, frozen=True, kw_only=True):
     round_trip: float | None = None
 
 
-class Leg(msgspec.Struct, frozen=True, kw_only=True):
+class Leg(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One side of a call. The engine's number for it means nothing after a restart and is not here."""
 
     id: UUID
@@ -157,7 +157,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     left_at: datetime | None = None
 
 
-class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
+class CallEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a call's history; `sequence` counts from 1 without a gap."""
 
     call_id: UUID
@@ -167,7 +167,7 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
+class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a call ended."""
 
     status: TerminalStatus
@@ -177,7 +177,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The state of one call. A value: `apply` and `with_leg` return the next one. All times are UTC."""
 
     id: UUID
@@ -243,9 +243,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_leg(self, leg: Leg) -> "Call":
         """This call with the leg added, or replaced if it has one of that id. Tells no event."""
-        others = tuple(known for known in self.legs if known.id != leg.id)
-        at = next((i for i, known in enumerate(self.legs) if known.id == leg.id), len(others))
-        return msgspec.structs.replace(self, legs=(*others[:at], leg, *others[at:]))
+        legs = list(self.legs)
+        for at, known in enumerate(legs):
+            if known.id == leg.id:
+                legs[at] = leg
+                break
+        else:
+            legs.append(leg)
+        return msgspec.structs.replace(self, legs=tuple(legs))
 
     def _times(self, trigger: Trigger, at: datetime) -> dict[str, datetime]:
         match trigger:

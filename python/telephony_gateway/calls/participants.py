@@ -9,7 +9,7 @@ import msgspec
 from telephony_gateway.calls.bridging import Bridging, browser_left
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.closing import Closing
-from telephony_gateway.calls.endings import ending_of
+from telephony_gateway.calls.endings import ending_of, requested
 from telephony_gateway.calls.events import Ended, LegId
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs, browser_side
@@ -117,11 +117,23 @@ class Participants:
         self._engine.send_digits(live.anchor, digits)
 
     def leave(self, live: LiveCall, browser: Browser) -> None:
-        """The browser goes: an answered call ends, one that rings rings on."""
-        participant = _participant(live, browser)
-        self._closing.part(live, participant)
+        """The browser goes: an answered call ends, one that rings rings on. Who did not join declines."""
+        if live.participant is None or live.participant.browser is not browser:
+            self._decline(live, browser)
+            return
+        self._closing.part(live, live.participant)
         if live.call.status == "in-progress":
             self._closing.finish(live, browser_left(live))
+        elif live.call.status == "ringing":
+            # Who came while it was taken has not been rung yet.
+            self._browsers.announce(live)
+
+    def _decline(self, live: LiveCall, browser: Browser) -> None:
+        """One agent's "not me" is no refusal while others ring; the last one's is."""
+        if not self._browsers.decline(live, browser):
+            raise WrongState("join the call first")
+        if live.participant is None and not self._browsers.any_for(live):
+            self._closing.finish(live, requested(live.call, "declined", "callee"))
 
     def disconnect(self, live: LiveCall, browser: Browser) -> None:
         """The browser's socket closed: if it is in the call, it leaves."""

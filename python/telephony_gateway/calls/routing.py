@@ -4,6 +4,7 @@ The tables are checked once at the start: unknown keys, unknown names and bad re
 `ConfigError` that names the table and the field.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ CodecName = Literal["PCMU", "PCMA", "opus"]
 ALL_CODECS: Final[tuple[CodecName, ...]] = ("PCMU", "PCMA", "opus")
 EVERY_BROWSER: Final = "*"
 MAX_PATTERN: Final = 256
+REMEMBERED: Final = 1024
+"""Source addresses whose trunk is remembered."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Pattern = Annotated[str, msgspec.Meta(max_length=MAX_PATTERN)]
@@ -113,6 +116,8 @@ class Routing:
         self.trunks: Mapping[str, Trunk] = trunks
         self._sources = _by_prefix(trunks.values())
         self._routes = [_Compiled(route) for route in routes]
+        # Carriers call from few addresses.
+        self._trunk_of = functools.lru_cache(REMEMBERED)(self._search)
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], *, development: bool) -> "Routing":
@@ -136,6 +141,9 @@ class Routing:
 
     def trunk_of(self, source: str) -> Trunk | None:
         """The trunk whose networks hold the address: the narrowest wins, the built-in one comes last."""
+        return self._trunk_of(source)
+
+    def _search(self, source: str) -> Trunk | None:
         try:
             address = ipaddress.ip_address(source.partition("%")[0])
         except ValueError:

@@ -1,5 +1,6 @@
 """The little that call control needs to know of SIP URIs (RFC 3261 19.1); the Rust core parses the rest."""
 
+import functools
 import re
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ _SIP = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?(?P<rest>[;?][^\s<>\"]*)?",
     re.IGNORECASE,
 )
+_PLAIN = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,/]*")
 _DIALLABLE = re.compile(r"[A-Za-z0-9+*#._-]+")
 
 
@@ -34,6 +36,7 @@ class SipUri(msgspec.Struct, frozen=True, kw_only=True):
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
 
+@functools.lru_cache(256)
 def parse_sip(uri: str) -> SipUri | None:
     """The parts of a `sip:` URI, or None if it is not one that can be dialled."""
     found = _SIP.fullmatch(uri) if len(uri) <= MAX_URI else None
@@ -61,9 +64,9 @@ def is_diallable(number: str) -> bool:
 
 def escape_user(user: str) -> str:
     """As a SIP user part: `#` is not allowed there unescaped (RFC 3261 25.1)."""
-    return "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_.!~*'()&=+$,/") else _percent(c) for c in user
-    )
+    if _PLAIN.fullmatch(user):
+        return user
+    return "".join(c if _PLAIN.fullmatch(c) else _percent(c) for c in user)
 
 
 def _percent(character: str) -> str:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import asyncpg
+import msgspec
 import structlog
 
 from telephony_gateway.calls.model import Call, CallEvent, Session
@@ -33,8 +34,7 @@ OnWritten = Callable[[Collection[Call], datetime, datetime], None]
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What is written together: a call's new state and the events that led to it, or a session."""
 
     call: Call | None = None
@@ -277,14 +277,15 @@ def _arguments(batch: Iterable[Record]) -> tuple[str, str, str]:
     written once).
     """
     events: list[CallEvent] = []
-    calls: dict[object, Call] = {}
-    sessions: dict[object, Session] = {}
+    # By the integer of the id: a UUID's own hash is a call of Python.
+    calls: dict[int, Call] = {}
+    sessions: dict[int, Session] = {}
     for record in batch:
         events.extend(record.events)
         if record.call is not None:
-            calls[record.call.id] = record.call
+            calls[record.call.id.int] = record.call
         if record.session is not None:
-            sessions[record.session.id] = record.session
+            sessions[record.session.id.int] = record.session
     return encode_rows(events), encode_rows(list(calls.values())), encode_rows(list(sessions.values()))
 
 

@@ -5,6 +5,7 @@ Label values are words of ours (routes' patterns, statuses, reasons), never a ca
 number of series is bounded. Implements `calls.ports.Observer` and what `api` needs of telemetry.
 """
 
+import functools
 from datetime import datetime
 from uuid import UUID
 
@@ -44,6 +45,12 @@ class Metrics:
         self._make_request_metrics()
         self._make_call_metrics()
         self._make_media_metrics()
+        # A series by its labels costs more than to count in it.
+        self._ended = functools.cache(self._calls.labels)
+        self._conversation = functools.cache(self._call_seconds.labels)
+        self._phase = functools.cache(self._phase_seconds.labels)
+        self._lost_of = functools.cache(self._lost.labels)
+        self._jitter_of = functools.cache(self._jitter.labels)
         info = Gauge("telephony_gateway_info", "This gateway", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
@@ -123,14 +130,14 @@ class Metrics:
             self._active.inc()
         elif event.type in TERMINAL_EVENTS:
             self._active.dec()
-            self._calls.labels(call.direction, call.status).inc()
+            self._ended(call.direction, call.status).inc()
             if call.answered:
-                self._call_seconds.labels(call.direction).observe(call.duration)
+                self._conversation(call.direction).observe(call.duration)
 
     def phase(self, _call: Call, phase: Phase, started: datetime, ended: datetime) -> None:
         """Measure how long calls wait; the length of the conversation is measured at its end."""
         if phase != "media":
-            self._phase_seconds.labels(phase).observe((ended - started).total_seconds())
+            self._phase(phase).observe((ended - started).total_seconds())
 
     def leg_connected(self, _call: Call, leg: Leg) -> None:
         """Count a browser's media that came up."""
@@ -145,9 +152,9 @@ class Metrics:
             self._webrtc_legs.discard(leg.id)
             self._webrtc_active.dec()
         if leg.stats is not None:
-            self._lost.labels(leg.kind).inc(max(0, leg.stats.packets_lost))
+            self._lost_of(leg.kind).inc(max(0, leg.stats.packets_lost))
             if leg.stats.packets_received:
-                self._jitter.labels(leg.kind).observe(leg.stats.jitter)
+                self._jitter_of(leg.kind).observe(leg.stats.jitter)
 
     def refused(self, reason: str) -> None:
         """Count an INVITE refused at the door."""

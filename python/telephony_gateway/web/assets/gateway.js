@@ -40,6 +40,21 @@ export class GatewayError extends Error {
   }
 }
 
+/**
+ * Open the microphone, or say in plain words why that cannot be.
+ * @param {MediaTrackConstraints} [audio] @returns {Promise<MediaStream>}
+ */
+export async function openMicrophone(audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true }) {
+  // Browsers hide the whole interface from pages of plain http:// that are not on localhost.
+  if (!navigator.mediaDevices) throw new GatewayError("no_microphone", "the microphone needs an https:// page, or localhost");
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio });
+  } catch (error) {
+    const denied = error instanceof DOMException && error.name === "NotAllowedError";
+    throw new GatewayError("no_microphone", denied ? "the microphone is not allowed: allow it for this page" : `there is no microphone: ${error}`);
+  }
+}
+
 export class Gateway extends EventTarget {
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {Map<string, {resolve: (frame: Frame) => void, reject: (error: Error) => void, timer: number}>} */
@@ -88,10 +103,24 @@ export class Gateway extends EventTarget {
       socket.addEventListener("open", resolve, { once: true });
       socket.addEventListener("close", () => reject(new GatewayError("unreachable", "the gateway does not answer")), { once: true });
     });
-    if (this.apiKey) await this.request({ type: "authenticate", api_key: this.apiKey });
-    if (this.browser) await this.request({ type: "register", browser: this.browser });
+    await this.#introduce(socket);
     this.#attempts = 0;
     this.#emit("connection", { open: true });
+  }
+
+  /** Say who we are. A socket that cannot is closed: `#lost` tries again, but not with a key that is wrong. @param {WebSocket} socket */
+  async #introduce(socket) {
+    try {
+      if (this.apiKey) await this.request({ type: "authenticate", api_key: this.apiKey });
+      if (this.browser) await this.request({ type: "register", browser: this.browser });
+    } catch (error) {
+      if (error instanceof GatewayError && error.code === "unauthorized") {
+        this.#closed = true;
+        this.#emit("refused", { message: error.message });
+      }
+      socket.close(1000);
+      throw error;
+    }
   }
 
   /** @param {WebSocket} socket */
@@ -102,6 +131,8 @@ export class Gateway extends EventTarget {
       reject(new GatewayError("disconnected", "the connection to the gateway was lost"));
     }
     this.#pending.clear();
+    // For the gateway a browser whose socket is gone has left its calls.
+    for (const conversation of this.#conversations.values()) conversation.release();
     this.#emit("connection", { open: false });
     if (this.#closed) return;
     const delay = RECONNECT_DELAYS[Math.min(this.#attempts++, RECONNECT_DELAYS.length - 1)] ?? 10_000;
@@ -174,19 +205,25 @@ export class Gateway extends EventTarget {
     return this.fetch("POST", `/api/v1/calls/${callId}/end`, {});
   }
 
+  /** Do not take a call that rings here: it rings on elsewhere, or is refused if nobody else is rung. @param {string} callId */
+  async decline(callId) {
+    await this.request({ type: "leave-call", call_id: callId });
+  }
+
   /**
    * Join a call with the microphone; the first to join a ringing call answers it.
-   * @param {string} callId @param {{token?: string, audio?: MediaTrackConstraints}} [options]
+   * @param {string} callId @param {{token?: string, audio?: MediaTrackConstraints, microphone?: MediaStream}} [options]
+   *   `microphone`: one that is open already; it is the conversation's from here on
    * @returns {Promise<Conversation>}
    */
-  async join(callId, { token, audio } = {}) {
+  async join(callId, { token, audio, microphone } = {}) {
     const conversation = new Conversation(this, callId);
     this.#conversations.set(callId, conversation);
     conversation.addEventListener("released", () => this.#conversations.delete(callId), { once: true });
     try {
-      await conversation.start(token, audio);
+      await conversation.start(token, microphone ?? openMicrophone(audio));
     } catch (error) {
-      conversation.release();
+      conversation.abandon();
       throw error;
     }
     return conversation;
@@ -198,6 +235,7 @@ export class Conversation extends EventTarget {
   /** @type {RTCPeerConnection | null} */ #peer = null;
   /** @type {RTCRtpSender | null} */ #sender = null;
   #released = false;
+  #joined = false;
   /** @type {MediaStream | null} */ microphone = null;
   remote = new MediaStream();
 
@@ -208,13 +246,14 @@ export class Conversation extends EventTarget {
     this.callId = callId;
   }
 
-  /** @param {string} [token] @param {MediaTrackConstraints} [audio] */
-  async start(token, audio) {
-    this.microphone = await navigator.mediaDevices.getUserMedia({
-      audio: audio ?? { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-    });
+  /** @param {string | undefined} token @param {MediaStream | Promise<MediaStream>} microphone */
+  async start(token, microphone) {
+    this.microphone = await microphone;
+    this.#goOn();
     const joined = await this.gateway.request({ type: "join-call", call_id: this.callId, ...(token ? { token } : {}) });
-    const peer = new RTCPeerConnection({ iceServers: joined.ice_servers ?? [], bundlePolicy: "max-bundle" });
+    this.#joined = true;
+    this.#goOn();
+    const peer = new RTCPeerConnection({ iceServers: joined["ice_servers"] ?? [], bundlePolicy: "max-bundle" });
     this.#peer = peer;
     const track = this.microphone.getAudioTracks()[0];
     if (!track) throw new GatewayError("no_microphone", "there is no microphone");
@@ -277,11 +316,22 @@ export class Conversation extends EventTarget {
     }
   }
 
+  /** The call may have ended while we waited: then the microphone must not stay open. */
+  #goOn() {
+    if (this.#released) throw new GatewayError("call_over", "the call is over");
+  }
+
+  /** After a start that failed: nobody may wait for a browser that joined and says nothing. */
+  abandon() {
+    if (this.#joined && !this.#released) this.gateway.send({ type: "leave-call", call_id: this.callId });
+    this.release();
+  }
+
   /** Give the microphone and the connection back. */
   release() {
+    for (const track of this.microphone?.getTracks() ?? []) track.stop();
     if (this.#released) return;
     this.#released = true;
-    for (const track of this.microphone?.getTracks() ?? []) track.stop();
     this.#peer?.close();
     this.dispatchEvent(new CustomEvent("released"));
   }

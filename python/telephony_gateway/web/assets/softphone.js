@@ -1,6 +1,6 @@
 /** The softphone page: answer, dial, talk, mute, digits. State lives in one reducer; the SDK does the work. */
 import { ring, watchLevel } from "./audio.js";
-import { Gateway, TERMINAL } from "./gateway.js";
+import { Gateway, TERMINAL, openMicrophone } from "./gateway.js";
 import { html, render, useEffect, useReducer, useRef, useState } from "./vendor/preact.js";
 
 /** @typedef {import("./gateway.js").Call} Call */
@@ -14,7 +14,7 @@ import { html, render, useEffect, useReducer, useRef, useState } from "./vendor/
  * @property {boolean} busy                        joining or dialling
  * @property {string} notice
  */
-/** @typedef {{type: "connection", open: boolean} | {type: "call", call: Call} | {type: "select", id: string | null}
+/** @typedef {{type: "connection", open: boolean} | {type: "call", call: Call} | {type: "declined", callId: string}
  *   | {type: "busy"} | {type: "joined", conversation: Conversation} | {type: "released", callId: string} | {type: "notice", text: string}} Action */
 
 /** @type {State} */
@@ -27,9 +27,9 @@ const ENDINGS = /** @type {Record<string, string>} */ ({
 /** @param {State} state @param {Action} action @returns {State} */
 function reduce(state, action) {
   switch (action.type) {
-    case "connection": return { ...state, open: action.open };
+    case "connection": return action.open ? { ...state, open: true } : disconnected(state);
     case "call": return withCall(state, action.call);
-    case "select": return { ...state, current: action.id, notice: "" };
+    case "declined": return { ...state, notice: "", calls: without(state.calls, action.callId) };
     case "busy": return { ...state, busy: true, notice: "" };
     case "joined": return { ...state, busy: false, conversation: action.conversation, current: action.conversation.callId };
     case "released": return state.conversation?.callId === action.callId ? { ...state, conversation: null } : state;
@@ -37,14 +37,28 @@ function reduce(state, action) {
   }
 }
 
+/**
+ * What happens to the calls now we do not hear; what still rings is told anew with the next connection.
+ * @param {State} state @returns {State}
+ */
+function disconnected(state) {
+  const notice = state.conversation || state.busy ? "The connection to the gateway was lost" : state.notice;
+  return { ...START, notice };
+}
+
 /** @param {State} state @param {Call} call @returns {State} */
 function withCall(state, call) {
-  const calls = { ...state.calls };
-  if (!TERMINAL.has(call.status)) return { ...state, calls: { ...calls, [call.id]: call } };
-  delete calls[call.id];
+  if (!TERMINAL.has(call.status)) return { ...state, calls: { ...state.calls, [call.id]: call } };
+  const calls = without(state.calls, call.id);
   if (state.current !== call.id) return { ...state, calls };
   const ending = ENDINGS[call.status] ?? call.status;
   return { ...state, calls, current: null, busy: false, notice: call.reason ? `${ending}: ${call.reason}` : ending };
+}
+
+/** @param {Record<string, Call>} calls @param {string} callId */
+function without(calls, callId) {
+  const { [callId]: _gone, ...others } = calls;
+  return others;
 }
 
 /** @param {string} address */
@@ -143,11 +157,12 @@ function Dialler({ dial, busy, open }) {
     <button class="go wide" data-testid="dial" disabled=${busy || !open}>Call</button></form>`;
 }
 
-/** @param {{submit: (key: string) => void}} props */
-function KeyForm({ submit }) {
+/** @param {{submit: (key: string) => void, notice: string}} props */
+function KeyForm({ submit, notice }) {
   const [key, setKey] = useState("");
   return html`<form class="card" onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); submit(key); }}>
     <p class="eyebrow">This gateway needs a key</p>
+    ${notice && html`<p class="notice" role="alert" data-testid="notice">${notice}</p>`}
     <input type="password" data-testid="api-key" placeholder="API key" autocomplete="off" value=${key} aria-label="API key"
       onInput=${(/** @type {any} */ event) => setKey(event.target.value)} />
     <button class="go wide">Connect</button></form>`;
@@ -160,35 +175,51 @@ function Softphone({ gateway, needsKey }) {
   const holding = useRef(/** @type {Conversation | null} */ (null));
   useEffect(() => listen(gateway, dispatch), []);
   useEffect(() => {
-    if (!locked) gateway.connect().catch((error) => dispatch({ type: "notice", text: error.message }));
+    // A gateway that does not answer is tried again, and the header says so.
+    if (!locked) gateway.connect().catch(() => undefined);
   }, [locked]);
+  useEffect(() => {
+    const refused = () => { dispatch({ type: "notice", text: "The gateway does not know this key" }); setLocked(true); };
+    gateway.addEventListener("refused", refused);
+    return () => gateway.removeEventListener("refused", refused);
+  }, []);
 
   const fail = (/** @type {Error} */ error) => dispatch({ type: "notice", text: error.message });
-  const join = async (/** @type {string} */ callId, /** @type {string} */ token = "") => {
+  const join = async (/** @type {string} */ callId, /** @type {MediaStream | undefined} */ microphone = undefined) => {
     dispatch({ type: "busy" });
-    const conversation = await gateway.join(callId, token ? { token } : {});
+    const conversation = await gateway.join(callId, microphone ? { microphone } : {});
     holding.current = conversation;
     conversation.addEventListener("released", () => dispatch({ type: "released", callId }), { once: true });
     dispatch({ type: "joined", conversation });
   };
   const dial = async (/** @type {string} */ to, /** @type {string} */ trunk) => {
     dispatch({ type: "busy" });
-    const call = await gateway.dial(trunk ? { to, trunk } : { to });
+    // Nobody's phone shall ring for a page that may not speak.
+    const microphone = await openMicrophone();
+    const call = await gateway.dial(trunk ? { to, trunk } : { to }).catch((error) => {
+      for (const track of microphone.getTracks()) track.stop();
+      throw error;
+    });
     dispatch({ type: "call", call });
-    await join(call.id);
+    await join(call.id, microphone).catch((error) => {
+      gateway.end(call.id).catch(() => undefined);
+      throw error;
+    });
   };
-  const end = (/** @type {string} */ callId) => gateway.end(callId).then(() => holding.current?.release());
+  const decline = (/** @type {string} */ callId) => gateway.decline(callId).then(() => dispatch({ type: "declined", callId }));
+  const hangUp = (/** @type {string} */ callId) => gateway.end(callId).finally(() => holding.current?.release());
 
-  if (locked) return html`<${KeyForm} submit=${(/** @type {string} */ key) => { gateway.apiKey = key; setLocked(false); }} />`;
+  if (locked) return html`<${KeyForm} submit=${(/** @type {string} */ key) => { gateway.apiKey = key; setLocked(false); dispatch({ type: "notice", text: "" }); }} notice=${state.notice} />`;
   const talking = state.conversation && state.calls[state.conversation.callId];
   const waiting = Object.values(state.calls).filter((call) => call.direction === "inbound" && call.status === "ringing");
   return html`<header><span class=${state.open ? "dot on" : "dot"}></span>
       <strong>Telephony Gateway</strong><span class="quiet" data-testid="connection">${state.open ? "ready" : "connecting…"}</span></header>
     ${state.notice && html`<p class="notice" role="alert" data-testid="notice">${state.notice}</p>`}
+    ${talking && waiting.map((call) => html`<p class="notice" role="alert" data-testid="waiting">${shortName(call.from)} is calling</p>`)}
     ${talking && state.conversation
-      ? html`<${Talking} call=${talking} conversation=${state.conversation} hangUp=${() => end(talking.id).catch(fail)} />`
+      ? html`<${Talking} call=${talking} conversation=${state.conversation} hangUp=${() => hangUp(talking.id).catch(fail)} />`
       : waiting.map((call) => html`<${Ringing} key=${call.id} call=${call} busy=${state.busy}
-          answer=${() => join(call.id).catch(fail)} decline=${() => end(call.id).catch(fail)} />`)}
+          answer=${() => join(call.id).catch(fail)} decline=${() => decline(call.id).catch(fail)} />`)}
     ${!talking && waiting.length === 0 && html`<${Dialler} busy=${state.busy} open=${state.open}
       dial=${(/** @type {string} */ to, /** @type {string} */ trunk) => dial(to, trunk).catch(fail)} />`}`;
 }
