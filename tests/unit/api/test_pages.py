@@ -26,7 +26,7 @@ async def test_files_have_their_types_and_validators(gateway: World, path: str, 
         async with gateway.http.get(path, headers={"If-None-Match": known}) as response:
             assert response.status == 304
             assert response.headers["ETag"].removeprefix("W/") == tag
-            # Its headers replace those of the browser's copy (RFC 9111, 3.2): a stricter policy blanks the page.
+            # Its headers replace those of the browser's copy (RFC 9111, 3.2): a stricter one blanks the page.
             assert response.headers["Content-Security-Policy"] == policy
     async with gateway.http.get(path, headers={"If-None-Match": '"other"'}) as response:
         assert response.status == 200

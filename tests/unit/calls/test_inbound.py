@@ -347,6 +347,34 @@ async def test_a_declined_call(world: World) -> None:
     assert (await world.manager.find_call(call.id)).hangup_cause == "call_rejected"
 
 
+async def test_one_declines_and_the_others_ring_on(world: World) -> None:
+    first, second = world.browser("b1"), world.browser("b2")
+    leg, call = await world.ringing()
+    await world.manager.leave(first, call.id)
+    assert world.engine.of("reject") == []
+    world.manager.connect(first)
+    await world.manager.join(second, call.id)
+    assert first.heard() == ["IncomingCall"], "silent from then on"
+    await world.manager.leave(second, call.id)
+    assert world.engine.of("reject") == []
+    with pytest.raises(WrongState):
+        await world.manager.leave(first, call.id)
+    await world.manager.leave(second, call.id)
+    assert world.engine.of("reject") == [(leg, 603)]
+    ended = await world.manager.find_call(call.id)
+    assert (ended.status, ended.hangup_cause, ended.hangup_source) == ("canceled", "call_rejected", "callee")
+
+
+async def test_who_came_while_the_call_was_taken_is_rung_when_it_is_free_again(world: World) -> None:
+    first = world.browser()
+    _, call = await world.ringing()
+    await world.manager.join(first, call.id)
+    late = world.browser("late")
+    assert late.heard() == []
+    await world.manager.leave(first, call.id)
+    assert late.heard() == ["IncomingCall"]
+
+
 async def test_digits_are_told_up_to_a_bound(world: World) -> None:
     leg, call = await world.talking(world.browser())
     for _ in range(world.policy.max_digits + 5):
