@@ -46,15 +46,16 @@ pub(super) fn text(sdp: &[u8]) -> String {
 pub(super) fn codecs(offer: &str) -> Vec<String> {
     let Ok(session) = sdp::parse(offer) else { return Vec::new() };
     let audio = session.media().iter().find(|media| media.kind() == "audio" && media.is_live());
-    audio.map(|audio| encodings(audio).collect()).unwrap_or_default()
+    audio.map(encodings).unwrap_or_default()
 }
 
-fn encodings(audio: &Media) -> impl Iterator<Item = String> {
-    let types = audio.formats().filter_map(|format| format.parse().ok());
-    let names = types.filter_map(|payload_type| audio.rtpmap(payload_type)).map(|map| map.encoding);
+fn encodings(audio: &Media) -> Vec<String> {
+    let encodings = audio.encodings();
+    let names = encodings.iter().map(|map| map.encoding);
     names
         .filter(|name| !name.eq_ignore_ascii_case("telephone-event"))
         .map(|name| Codec::parse(name).map_or_else(|| name.to_owned(), |codec| codec.name().to_owned()))
+        .collect()
 }
 
 #[cfg(test)]

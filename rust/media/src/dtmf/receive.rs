@@ -57,9 +57,7 @@ impl DigitReceiver {
             Some(pressed) if pressed.continues(timestamp, packet) => {
                 pressed.next_segment(now, timestamp, packet)
             }
-            Some(pressed)
-                if !self.new_clock && timestamp.wrapping_sub(pressed.timestamp) > u32::MAX / 2 =>
-            {
+            Some(pressed) if !self.new_clock && timestamp.wrapping_sub(pressed.timestamp) > u32::MAX / 2 => {
                 return [None, None];
             }
             _ => {

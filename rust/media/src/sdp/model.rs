@@ -1,9 +1,12 @@
 //! The line model: a description is its lines, sorted into the session part and media sections; typed values are
 //! read from the lines when asked for. What is not understood is kept.
 
-use super::attribute::{Direction, Fingerprint, RtpMap, Setup};
+use super::attribute::{Direction, Fingerprint, RtpMap, Setup, payload_type_of};
 use std::fmt;
 use std::net::IpAddr;
+
+/// A payload type has seven bits, so no section has use for more formats.
+const PAYLOAD_TYPES: usize = 128;
 
 /// How a line ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +185,21 @@ impl Media {
     pub fn rtpmap(&self, payload_type: u8) -> Option<RtpMap<'_>> {
         let mapped = self.rtpmaps().find(|map| map.payload_type == payload_type);
         mapped.or_else(|| RtpMap::of_static(payload_type))
+    }
+
+    /// The encodings of the formats, in the describer's order; formats without one are left out. The mappings are read
+    /// once: a hostile description has thousands of both.
+    #[must_use]
+    pub fn encodings(&self) -> Vec<RtpMap<'_>> {
+        let mut maps = [None; PAYLOAD_TYPES];
+        for map in self.rtpmaps() {
+            if let Some(known) = maps.get_mut(usize::from(map.payload_type)) {
+                known.get_or_insert(map);
+            }
+        }
+        let mapped = |number: u8| maps.get(usize::from(number)).copied().flatten();
+        let numbers = self.formats().take(PAYLOAD_TYPES).filter_map(payload_type_of);
+        numbers.filter_map(|number| mapped(number).or_else(|| RtpMap::of_static(number))).collect()
     }
 
     /// The format parameters of a payload type.

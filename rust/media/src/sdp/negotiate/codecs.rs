@@ -68,7 +68,7 @@ pub(super) fn offered(codecs: &[Codec]) -> Vec<Format> {
 
 /// The first of our codecs that the section has.
 pub(super) fn choose(media: &Media, ours: &[Codec]) -> Result<Choice, NegotiationError> {
-    let maps = formats(media);
+    let maps = media.encodings();
     let found =
         ours.iter().find_map(|&codec| Some((codec, *maps.iter().find(|map| codec_of(map) == Some(codec))?)));
     let (codec, map) = found.ok_or_else(|| NegotiationError::NoCommonCodec(names(media)))?;
@@ -77,21 +77,16 @@ pub(super) fn choose(media: &Media, ours: &[Codec]) -> Result<Choice, Negotiatio
 
 /// The first codec of an answer, as (ours, theirs).
 pub(super) fn answered(ours: &Media, theirs: &Media) -> Result<(Choice, Choice), NegotiationError> {
-    let offered: Vec<Codec> = formats(ours).iter().filter_map(codec_of).collect();
-    let answered: Vec<Codec> = formats(theirs).iter().filter_map(codec_of).collect();
+    let offered: Vec<Codec> = ours.encodings().iter().filter_map(codec_of).collect();
+    let answered: Vec<Codec> = theirs.encodings().iter().filter_map(codec_of).collect();
     let codec = answered.into_iter().find(|codec| offered.contains(codec));
     let codec = codec.ok_or_else(|| NegotiationError::NoCommonCodec(names(theirs)))?;
     let (mut mine, mut peer) = (choose(ours, &[codec])?, choose(theirs, &[codec])?);
     // Both have to mean the same clock.
     let clock_rate = peer.telephone_event.map(|event| event.clock_rate);
-    mine.telephone_event = clock_rate.and_then(|clock_rate| event_at(clock_rate, &formats(ours)));
+    mine.telephone_event = clock_rate.and_then(|clock_rate| event_at(clock_rate, &ours.encodings()));
     peer.telephone_event = peer.telephone_event.filter(|_| mine.telephone_event.is_some());
     Ok((mine, peer))
-}
-
-/// The section's formats with a known encoding, in order.
-fn formats(media: &Media) -> Vec<RtpMap<'_>> {
-    media.formats().filter_map(payload_type_of).filter_map(|format| media.rtpmap(format)).collect()
 }
 
 /// The codec of a mapping. Channels are not compared: some peers write opus/48000 without its /2.

@@ -202,3 +202,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_hostile_offer_costs_no_more_than_a_long_one() {
+    // As many formats and as many mappings as a description may have, none of which fits.
+    let formats = " 96".repeat(5_000);
+    let maps = "a=rtpmap:1 x/8\r\n".repeat(990);
+    let text = format!("v=0\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP{formats}\r\n{maps}");
+    assert!(text.len() < telephony_media::sdp::MAX_LENGTH, "{}", text.len());
+    let offer = parse(&text).unwrap();
+    let begun = std::time::Instant::now();
+    assert!(answer(&offer, &rtp(LOCAL, &CODECS)).is_err());
+    let cost = begun.elapsed();
+    assert!(cost < Duration::from_millis(300), "{cost:?}");
+}
