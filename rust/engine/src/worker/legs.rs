@@ -2,12 +2,15 @@
 
 use crate::ports::{Pair, PortPool};
 use crate::socket::{Epoll, Socket};
-use crate::{EngineError, LegId};
+use crate::{EngineError, Kind, LegId};
 use slab::Slab;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 use telephony_media::Component;
+
+/// Ended browsers' legs that are remembered: more than end while one command is under way.
+const RETIRED: usize = 1024;
 
 /// What a leg has here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +26,13 @@ pub(super) struct Legs {
     table: HashMap<LegId, Leg>,
     pairs: Slab<(LegId, Pair)>,
     pool: PortPool,
+    /// The browsers' legs that ended last. A late command must not bring one back, of which nobody would know.
+    retired: VecDeque<LegId>,
 }
 
 impl Legs {
     pub(super) fn new(pool: PortPool) -> Self {
-        Self { table: HashMap::new(), pairs: Slab::new(), pool }
+        Self { table: HashMap::new(), pairs: Slab::new(), pool, retired: VecDeque::new() }
     }
 
     pub(super) fn find(&self, leg: LegId) -> Option<Leg> {
@@ -44,6 +49,22 @@ impl Legs {
 
     pub(super) fn add_webrtc(&mut self, leg: LegId) {
         self.table.insert(leg, Leg::WebRtc);
+    }
+
+    /// The end of a leg was reported: it never begins again.
+    pub(super) fn retire(&mut self, leg: LegId) {
+        // A SIP leg's work comes from the SIP thread, whose last word its end is.
+        if leg.kind() == Kind::Sip {
+            return;
+        }
+        if self.retired.len() >= RETIRED {
+            self.retired.pop_front();
+        }
+        self.retired.push_back(leg);
+    }
+
+    pub(super) fn is_retired(&self, leg: LegId) -> bool {
+        self.retired.contains(&leg)
     }
 
     /// Binds ports for a leg and watches them; the RTP port.

@@ -111,6 +111,9 @@ impl Worker {
     ) -> Result {
         let is_new = self.legs.find(leg).is_none();
         if is_new {
+            if self.legs.is_retired(leg) {
+                return Err(EngineError::unknown_leg());
+            }
             self.add(leg, address)?;
         }
         match describe(self) {
@@ -163,6 +166,7 @@ impl Worker {
     /// Frees a leg and reports its end.
     fn finish(&mut self, mut ended: Ended) {
         ended.stats = self.remove(ended.leg);
+        self.legs.retire(ended.leg);
         self.events.send(Event::Ended(Box::new(ended)));
     }
 

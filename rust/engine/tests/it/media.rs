@@ -110,6 +110,23 @@ fn a_browser_gets_an_answer_and_its_leg_ends_once() {
 }
 
 #[test]
+fn a_browser_leg_that_ended_does_not_begin_again() {
+    let _alone = alone();
+    let mut node = Node::start(&config());
+    let leg = node.engine.next_leg(Kind::WebRtc, None).unwrap();
+    let offer = || Command::AcceptOffer { leg, sdp: browser_offer("actpass"), codecs: CODECS.to_vec() };
+    node.run(offer());
+    node.hang_up(leg);
+    node.ended(leg);
+    // The browser renewed its offer while its leg was ending.
+    for late in [offer(), Command::CreateOffer { leg, codecs: CODECS.to_vec() }] {
+        let correlation = node.engine.command(late).unwrap();
+        assert_eq!(node.done(correlation).result.unwrap_err().code, Code::UnknownLeg);
+    }
+    assert!(node.engine.leg_stats(leg).is_none());
+}
+
+#[test]
 fn a_browser_offer_without_use_leaves_no_leg() {
     let _alone = alone();
     let mut node = Node::start(&config());
