@@ -55,7 +55,10 @@ impl SipThread {
             self.apply_answer(now, leg, Purpose::EarlyAnswer, answer);
         }
         let status = response.status().map_or(180, |status| status.0);
-        self.events.send(Event::Ringing { leg, status });
+        // A callee can ring without end, so this does not wait where the ends of calls do.
+        if !self.events.is_clogged() {
+            self.events.send(Event::Ringing { leg, status });
+        }
     }
 
     fn on_answered(&mut self, now: Instant, leg: LegId, response: &Message) {
@@ -111,7 +114,11 @@ impl SipThread {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         let (Some(address), codecs) = (entry.address, entry.codecs.clone()) else { return };
         let job = match Description::of(request) {
-            Description::Sdp(offer) => MediaJob::AcceptOffer { address, offer: offer::text(&offer), codecs },
+            Description::Sdp(offer) => {
+                // An offer that we made for an earlier re-INVITE died with it (CANCEL): its ACK brings no answer.
+                entry.awaits_late_answer = false;
+                MediaJob::AcceptOffer { address, offer: offer::text(&offer), codecs }
+            }
             Description::None => {
                 entry.awaits_late_answer = true;
                 MediaJob::Offer { address, codecs }

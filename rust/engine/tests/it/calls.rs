@@ -263,3 +263,33 @@ fn draining_and_overload_refuse_new_calls_only() {
     assert!(invite("after").starts_with("SIP/2.0 100"));
     assert_eq!(gateway.incoming().sip_call_id(), "after");
 }
+
+#[test]
+fn a_reinvite_without_offer_that_is_taken_back_leaves_the_next_ones_alone() {
+    let _alone = alone();
+    let mut node = Node::start(&config());
+    let peer = Peer::new(node.engine.sip_address());
+    peer.request("INVITE", "back", 1, "", &peer.sdp("0"));
+    let leg = node.incoming().leg;
+    node.answer(leg);
+    let ok = peer.expect("SIP/2.0 200");
+    peer.request("ACK", "back", 1, &to_tag(&ok), "");
+    node.confirmed(leg);
+    peer.request("INVITE", "back", 2, &to_tag(&ok), "");
+    peer.request("CANCEL", "back", 2, &to_tag(&ok), "");
+    // Whether the CANCEL overtakes the worker is open; either way the INVITE comes to its end.
+    let last = loop {
+        let response = peer.expect("SIP/2.0");
+        if header(&response, "CSeq") == Some("2 INVITE") && !response.starts_with("SIP/2.0 1") {
+            break response;
+        }
+    };
+    let answer = if last.starts_with("SIP/2.0 200") { peer.sdp("0") } else { String::new() };
+    peer.request("ACK", "back", 2, &to_tag(&ok), &answer);
+    peer.request("INVITE", "back", 3, &to_tag(&ok), &peer.sdp("0"));
+    while header(&peer.expect("SIP/2.0 200"), "CSeq") != Some("3 INVITE") {}
+    peer.request("ACK", "back", 3, &to_tag(&ok), "");
+    node.run(Command::Hangup { leg, reason: None });
+    assert_eq!(node.ended(leg).cause, Cause::Bye, "the caller's hold ended the call");
+    peer.expect("BYE");
+}
