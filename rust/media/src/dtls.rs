@@ -191,6 +191,8 @@ pub struct Dtls {
     /// The handshake is complete, and whether keys came with it.
     connected: bool,
     keyed: bool,
+    /// The engine's timers have run out after that and mean nothing more.
+    settled: bool,
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
     timeout: Option<Instant>,
@@ -231,6 +233,7 @@ impl Dtls {
             verified: false,
             connected: false,
             keyed: false,
+            settled: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             timeout: None,
@@ -255,8 +258,19 @@ impl Dtls {
         }
         let Some(engine) = &mut self.engine else { return };
         // A new flight's timer is armed only when time passes, be it by nothing.
-        match engine.handle_packet(datagram).and_then(|()| engine.handle_timeout(now)) {
+        let result = engine.handle_packet(datagram).and_then(|()| engine.handle_timeout(now));
+        self.go_on(result);
+    }
+
+    /// What the engine made of a datagram or of the time. A client of DTLS 1.3 leaves the timer of its handshake
+    /// running when that is done; once there are keys, nothing that it waits for matters any more.
+    fn go_on(&mut self, result: Result<(), dimpl::Error>) {
+        match result {
             Ok(()) => self.drain(),
+            Err(dimpl::Error::Timeout(_)) if self.keyed => {
+                self.settled = true;
+                self.drain();
+            }
             Err(error) => self.fail(error.to_string()),
         }
     }
@@ -275,10 +289,8 @@ impl Dtls {
             self.fail("the handshake timed out".to_owned());
         }
         let Some(engine) = &mut self.engine else { return };
-        match engine.handle_timeout(now) {
-            Ok(()) => self.drain(),
-            Err(error) => self.fail(error.to_string()),
-        }
+        let result = engine.handle_timeout(now);
+        self.go_on(result);
     }
 
     /// Says close_notify; drain [`Dtls::poll_transmit`] afterwards. No event follows.
@@ -298,7 +310,7 @@ impl Dtls {
         while let Some(engine) = &mut self.engine {
             match engine.poll_output(&mut buffer) {
                 Output::Timeout(at) => {
-                    self.timeout = Some(at);
+                    self.timeout = (!self.settled).then_some(at);
                     break;
                 }
                 Output::Packet(datagram) => self.transmits.push_back(datagram.to_vec()),

@@ -224,6 +224,11 @@ fn an_idle_association_wakes_nobody() {
         steps += 1;
     }
     assert!(steps < 20, "{steps} wake-ups in an idle minute");
+    pair.drain();
+    assert_keys_match(&pair);
+    pair.ends[0].close(pair.wire.now);
+    pair.run(Duration::from_secs(1));
+    assert!(matches!(pair.events[1][..], [Event::Connected(_), Event::Closed]), "{:?}", pair.events);
 }
 
 #[test]

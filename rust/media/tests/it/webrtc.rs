@@ -170,3 +170,77 @@ fn a_browser_that_closes_ends_its_leg() {
     let closed = Event::Ended { leg: A, reason: EndReason::Closed };
     assert_eq!(bench.events.iter().filter(|(_, event)| *event == closed).count(), 1);
 }
+
+/// The wire of one browser behind a NAT that shows it as `seen`.
+fn run_behind(bench: &mut Bench, browser: &mut Browser, seen: std::net::SocketAddr, duration: Duration) {
+    let end = bench.now + duration;
+    while bench.now < end {
+        for mut datagram in browser.poll(bench.now) {
+            bench.switch.handle_webrtc(bench.now, address(WEBRTC), seen, &mut datagram);
+        }
+        for sent in bench.advance(Duration::from_millis(5)) {
+            if sent.to == seen {
+                browser.receive(bench.now, &sent.bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_browser_whose_nat_gives_it_another_port_is_followed() {
+    let (mut bench, mut phone, mut browser) = phone_and_browser(Codec::Pcmu, Codec::Pcmu);
+    let seen = address("198.51.100.9:61000");
+    run_behind(&mut bench, &mut browser, seen, Duration::from_secs(20));
+    let mut sealed = browser.sound();
+    bench.switch.handle_webrtc(bench.now, address(WEBRTC), seen, &mut sealed);
+    let sent = bench.drain();
+    assert_eq!(crate::wire::heard(&sent).len(), 1, "the phone hears the browser");
+    let mut packet = phone.sound();
+    bench.switch.handle_rtp(bench.now, A, telephony_media::Component::Rtp, phone.address, &mut packet);
+    let sent = bench.drain();
+    assert_eq!(sent.iter().map(|sent| sent.to).collect::<Vec<_>>(), [seen]);
+    run_behind(&mut bench, &mut browser, seen, Duration::from_secs(60));
+    assert!(!bench.events.iter().any(|(_, event)| matches!(event, Event::Ended { .. })));
+}
+
+#[test]
+fn a_new_fingerprint_brings_new_keys() {
+    let (mut bench, mut phone, mut browser) = phone_and_browser(Codec::Pcmu, Codec::Pcmu);
+    // The page was loaded anew and takes its call up again: new ICE, new certificate, new address.
+    let mut again = Browser::new(telephony_media::LegId(7), "198.51.100.9:40777", Codec::Pcmu, bench.now);
+    std::mem::swap(&mut browser, &mut again);
+    let answer = bench.switch.accept_offer(bench.now, B, &browser.offer(), &ALL).expect("answer");
+    browser.accept(&answer, bench.now);
+    run(&mut bench, &mut [&mut browser, &mut again], Duration::from_secs(2));
+    assert!(browser.srtp.is_some(), "DTLS is up again");
+    let mut packet = phone.sound();
+    bench.switch.handle_rtp(bench.now, A, telephony_media::Component::Rtp, phone.address, &mut packet);
+    run(&mut bench, &mut [&mut browser], TICK);
+    assert_eq!(browser.heard().len(), 1);
+    let mut sealed = browser.sound();
+    bench.switch.handle_webrtc(bench.now, address(WEBRTC), browser.address, &mut sealed);
+    assert_eq!(crate::wire::heard(&bench.drain()).len(), 1);
+    assert!(!bench.events.iter().any(|(_, event)| matches!(event, Event::Ended { .. })));
+}
+
+#[test]
+fn a_connected_leg_wakes_its_worker_seldom() {
+    let (mut bench, _phone, mut browser) = phone_and_browser(Codec::Pcmu, Codec::Pcmu);
+    run(&mut bench, &mut [&mut browser], Duration::from_secs(5));
+    let end = bench.now + Duration::from_secs(20);
+    let mut wakes = 0;
+    while let Some(at) = bench.switch.poll_timeout().filter(|&at| at <= end) {
+        bench.now = bench.now.max(at);
+        bench.switch.handle_timeout(bench.now);
+        bench.drain();
+        wakes += 1;
+    }
+    assert!(wakes < 60, "{wakes} wake-ups in 20 s");
+}
+
+#[test]
+fn a_long_call_stays_up_on_both_sides() {
+    let (mut bench, _phone, mut browser) = phone_and_browser(Codec::Pcmu, Codec::Pcmu);
+    run(&mut bench, &mut [&mut browser], Duration::from_secs(90));
+    assert!(!bench.events.iter().any(|(_, event)| matches!(event, Event::Ended { .. })));
+}
