@@ -68,6 +68,8 @@ class EngineClient:
         # In the order of their deadlines, since all wait equally long: one timer does for all of them.
         self._waiting: dict[int, tuple[float, asyncio.Future[_core.Done]]] = {}
         self._overdue: asyncio.TimerHandle | None = None
+        # Asking which loop runs is a system call each time (it looks for a fork).
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, on_event: Callable[[events.Event], None]) -> None:
         """Bind and start the threads; `ConfigError` names the setting that does not work."""
@@ -76,7 +78,8 @@ class EngineClient:
         except _core.EngineError as error:
             raise _translate(error) from None
         self._on_event = on_event
-        asyncio.get_running_loop().add_reader(self._engine.fileno(), self._drain)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._engine.fileno(), self._drain)
 
     async def stop(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the threads keep it, not this task
         """Hang up what is left, wait for the threads, deliver the last events; idempotent."""
@@ -214,7 +217,7 @@ class EngineClient:
 
     async def _ask(self, command: Callable[[_core.Engine], int]) -> _core.Done:
         correlation = self._call(command)
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         waiting: asyncio.Future[_core.Done] = loop.create_future()
         self._waiting[correlation] = (loop.time() + COMMAND_TIMEOUT, waiting)
         if self._overdue is None:

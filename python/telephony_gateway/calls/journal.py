@@ -132,13 +132,17 @@ class CacheMirror:
         self._cache = cache
         self._waiting: dict[int, Call] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._failing = False
 
     def put(self, call: Call) -> None:
         """Have the call written soon."""
         self._waiting[call.id.int] = call
         if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write(), name="cache-mirror")
+            # Asking which loop runs is a system call each time (it looks for a fork).
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._writer = self._loop.create_task(self._write(), name="cache-mirror")
 
     async def close(self) -> None:
         """Wait for what is to be written."""

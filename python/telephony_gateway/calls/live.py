@@ -66,6 +66,8 @@ class LiveCall:
 
     def cancel_tasks(self) -> None:
         """Cancel what runs for this call, but for the task that asks."""
+        if not self.tasks:
+            return
         current = asyncio.current_task()
         for task in self.tasks:
             if task is not current:
