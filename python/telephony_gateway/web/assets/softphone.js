@@ -42,7 +42,7 @@ function reduce(state, action) {
  * @param {State} state @returns {State}
  */
 function disconnected(state) {
-  const notice = state.conversation || state.busy ? "The connection to the gateway was lost" : state.notice;
+  const notice = state.current || state.busy ? "The connection to the gateway was lost" : state.notice;
   return { ...START, notice };
 }
 
