@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 
-/// A browser behind changing networks has a few addresses; more than this are an attack or a fault.
-const MAX_SOURCES: usize = 8;
+/// A browser checks from each of its networks and relays, and a NAT may show each of our addresses another port; more
+/// than this are an attack or a fault.
+const MAX_SOURCES: usize = 32;
 
 /// The maps, all to slots.
 #[derive(Debug, Default)]
@@ -60,6 +61,8 @@ impl Table {
             return;
         }
         let held = self.held.entry(slot).or_default();
+        // It was ours before another leg had it: listed twice, the older entry's end would be the newer one's.
+        held.sources.retain(|known| *known != source);
         if held.sources.len() >= MAX_SOURCES {
             let oldest = held.sources.remove(0);
             forget(&mut self.sources, oldest, slot);
@@ -129,14 +132,14 @@ mod tests {
             table.add(LegId(7 + slot as u64), slot);
             table.name(slot, &format!("first{slot}"));
             table.name(slot, &format!("second{slot}"));
-            for port in 0..20 {
+            for port in 0..50 {
                 table.learn(slot, SocketAddr::from(([10, 0, 0, 1], port)));
             }
         }
         assert_eq!(table.by_ufrag("first1"), None);
         assert_eq!(table.by_ufrag("second1"), Some(1));
         assert_eq!(
-            table.by_source(SocketAddr::from(([10, 0, 0, 1], 19))),
+            table.by_source(SocketAddr::from(([10, 0, 0, 1], 49))),
             Some(2),
             "the newest check is the truth"
         );
@@ -144,5 +147,17 @@ mod tests {
             table.remove(LegId(7 + slot as u64), slot);
         }
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn an_address_that_comes_back_is_not_forgotten_with_its_first_visit() {
+        let mut table = Table::default();
+        let of = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        table.learn(0, of(1));
+        (2..=32).for_each(|port| table.learn(0, of(port)));
+        table.learn(1, of(1));
+        table.learn(0, of(1));
+        table.learn(0, of(99));
+        assert_eq!(table.by_source(of(1)), Some(0));
     }
 }

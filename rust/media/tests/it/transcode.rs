@@ -1,6 +1,6 @@
 //! PCMU and Opus bridged: tones, frame lengths, loss, pauses.
 
-use crate::wire::{Bench, Heard, TICK, amplitude, heard, tone};
+use crate::wire::{A, Bench, Heard, TICK, amplitude, heard, tone};
 use std::time::Duration;
 use telephony_media::codec::{Codec, Decoder, Encoder, FRAME, MAX_PACKET_SAMPLES};
 
@@ -149,4 +149,37 @@ fn overtaken_packets_are_left_out_and_broken_ones_counted() {
     let packet = a.packet(FRAME, &[]);
     assert!(bench.rtp(&a, packet).is_empty());
     assert_eq!(bench.dropped("codec.decode"), 2);
+}
+
+#[test]
+fn hostile_streams_are_survived() {
+    for (from, to) in [(Codec::Opus, Codec::Pcmu), (Codec::Pcmu, Codec::Opus), (Codec::Pcmu, Codec::Pcma)] {
+        let (mut bench, mut a, _b) = Bench::bridged(from, to);
+        let mut state = 1_u64;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) as u32) % below
+        };
+        for round in 0..6_000_u32 {
+            match random(8) {
+                0 => a.sequence = a.sequence.wrapping_add(random(4) as u16),
+                1 => a.timestamp = a.timestamp.wrapping_add(random(3_000)),
+                2 => a.timestamp = a.timestamp.wrapping_sub(random(480_001)),
+                3 if round % 50 == 0 => a.timestamp = random(u32::MAX),
+                4 if round % 40 == 0 => a.sequence = random(65_536) as u16,
+                5 if round % 60 == 0 => a.ssrc = random(u32::MAX),
+                _ => {}
+            }
+            // Opus: every way to pack frames (RFC 6716 3.2), 2.5 to 120 ms and beyond.
+            let mut payload: Vec<u8> = (0..random(1_300)).map(|_| random(256) as u8).collect();
+            if let (Some(second), 1) = (payload.get_mut(1), random(3)) {
+                *second = random(64) as u8;
+            }
+            let samples = random(1_000) as usize;
+            let packet = a.packet(samples, &payload);
+            bench.rtp(&a, packet);
+            bench.advance(Duration::from_millis(u64::from(random(60))));
+        }
+        assert!(bench.stats(A).packets_in > 1_000);
+    }
 }
