@@ -117,6 +117,22 @@ async def test_a_call_that_outlasts_the_shutdown_gets_bye_and_its_record(tmp_pat
         assert ended["hangup_source"] == "system"
 
 
+async def test_a_second_signal_hangs_up_at_once(tmp_path: Path) -> None:
+    async with (
+        gateway(tmp_path, exit_code=1, SHUTDOWN_TIMEOUT="60") as running,
+        webrtc_peer(running) as browser,
+        rtp_peer(440) as phone,
+    ):
+        async with sipp("uac_gateway_ends", tmp_path, remote=running.sip, audio_port=phone.port) as caller:
+            call = (await browser.frame("incoming-call"))["call"]
+            await browser.talk(call["id"], 440)
+            running.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            assert running.process.returncode is None, "the first one waits for the call"
+            assert await running.stop() == 1, "a call was cut"
+            await caller.finished()
+
+
 async def test_a_killed_gateway_leaves_no_open_record(tmp_path: Path) -> None:
     async with gateway(tmp_path, exit_code=-signal.SIGKILL) as running, webrtc_peer(running) as browser:
         async with sipp("uac_caller_cancels", tmp_path, remote=running.sip, hold=20000):
