@@ -143,6 +143,10 @@ class LiveCalls:
     def silence(self, live: LiveCall, browser: Browser) -> None:
         """The browser declined: it hears no more of this call, whoever else rings."""
         live.declined |= {browser.id}
+        self.unwatch_one(live, browser)
+
+    def unwatch_one(self, live: LiveCall, browser: Browser) -> None:
+        """The browser hears of this call no more."""
         live.watchers.pop(browser.id, None)
         self._watched.get(browser.id, set()).discard(live)
 

@@ -70,8 +70,10 @@ class Participants:
         _check_joinable(live)
         session = msgspec.structs.replace(session, joined_at=self._journal.clock.now(), left_at=None)
         live.participant = Participant(browser, session)
-        self._calls.watch(live, browser)
+        # It reads of its joining in the reply; the notice is for the others, and would come before the reply.
+        self._calls.unwatch_one(live, browser)
         self._journal.apply(live, "join", {"session_id": str(session.id), "role": session.role})
+        self._calls.watch(live, browser)
         self._journal.session(session)
         return Joined(session=session, call=live.call)
 

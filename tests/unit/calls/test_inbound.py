@@ -347,6 +347,14 @@ async def test_a_declined_call(world: World) -> None:
     assert (await world.manager.find_call(call.id)).hangup_cause == "call_rejected"
 
 
+async def test_who_joins_reads_of_it_in_the_reply_and_the_others_by_a_notice(world: World) -> None:
+    first, second = world.browser("b1"), world.browser("b2")
+    _, call = await world.ringing()
+    await world.manager.join(first, call.id)
+    assert first.heard() == ["IncomingCall"]
+    assert second.heard() == ["IncomingCall", "CallState"]
+
+
 async def test_one_declines_and_the_others_ring_on(world: World) -> None:
     first, second = world.browser("b1"), world.browser("b2")
     leg, call = await world.ringing()
