@@ -57,10 +57,14 @@ pub(crate) fn codecs(names: &[String]) -> Result<Vec<Codec>, Error> {
     names.iter().map(parse).collect()
 }
 
+/// Some thirty years.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
 /// Seconds that can be waited.
 pub(crate) fn seconds(name: &str, value: f64) -> Result<Duration, Error> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| Error::Argument(format!("{name} must be seconds from 0 up, not {value}")))
+    // A time from now must stay one that the clock can tell.
+    let sound = Duration::try_from_secs_f64(value).ok().filter(|duration| *duration <= LONGEST);
+    sound.ok_or_else(|| Error::Argument(format!("{name} must be seconds from 0 to 1e9, not {value}")))
 }
 
 /// Adds the exception to the module.
