@@ -68,11 +68,12 @@ impl Socket {
                 false => self.enable(libc::IPPROTO_IP, libc::IP_PKTINFO)?,
             }
         }
-        if options.errors {
-            match v6 {
-                true => self.enable(libc::IPPROTO_IPV6, libc::IPV6_RECVERR)?,
-                false => self.enable(libc::IPPROTO_IP, libc::IP_RECVERR)?,
-            }
+        if options.errors && v6 {
+            self.enable(libc::IPPROTO_IPV6, libc::IPV6_RECVERR)?;
+        }
+        // A dual-stack socket learns of its IPv4 peers' errors by the IPv4 option alone.
+        if options.errors && (!v6 || self.is_wildcard()) {
+            self.enable(libc::IPPROTO_IP, libc::IP_RECVERR)?;
         }
         Ok(())
     }

@@ -45,7 +45,13 @@ fn sends_more_than_one_batch_and_reports_failures() {
 
 #[test]
 fn an_unreachable_port_is_reported() {
-    let a = Socket::bind("127.0.0.1:0".parse().unwrap(), OPTIONS).unwrap();
+    for bind in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+        let a = Socket::bind(bind.parse().unwrap(), OPTIONS).unwrap();
+        reports_an_unreachable_port(&a);
+    }
+}
+
+fn reports_an_unreachable_port(a: &Socket) {
     let gone = Socket::bind("127.0.0.1:0".parse().unwrap(), OPTIONS).unwrap().local();
     let item = Outgoing { to: gone, from: None, payload: b"x" };
     a.send(&mut SendBatch::new(), std::iter::once(item), |_, e| panic!("{e}"));
