@@ -175,6 +175,7 @@ class Engine:
         from_uri: str,
         from_display: str = "",
         next_hop: str | None = None,  # sip: URI or host:port to send to; None: the Request-URI's host
+        trunk: str = "",  # as `set_trunks` named it
         codecs: list[str],
         headers: list[tuple[str, str]] = [],
         timeout: float = 60.0,
@@ -198,6 +199,11 @@ class Engine:
     def send_digits(self, leg: LegId, digits: str, duration: float = 0.1) -> int: ...
     def leg_stats(self, leg: LegId) -> LegStats | None: ...
     def stats(self) -> EngineStats: ...
+    def set_trunks(self, document: bytes) -> None:
+        """Replace the trunks by a JSON list of objects; legs keep the profile they began with.
+
+        Keys: name; addresses (networks). An unknown key is refused.
+        """
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""
     def stop(self, timeout: float = 5.0) -> None:

@@ -120,6 +120,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
         observers=[metrics, tracer] if tracer else [metrics],
     )
     await engine.start(manager.handle)
+    engine.set_trunks(routing.engine_document)
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
     stack.push_async_callback(manager.close)
     register_engine(metrics.registry, engine.stats)

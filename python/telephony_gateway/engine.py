@@ -124,6 +124,7 @@ class EngineClient:
         from_uri: str,
         from_display: str = "",
         next_hop: str | None = None,
+        trunk: str = "",
         codecs: Sequence[str],
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
@@ -136,6 +137,7 @@ class EngineClient:
                 from_uri=from_uri,
                 from_display=from_display,
                 next_hop=next_hop,
+                trunk=trunk,
                 codecs=list(codecs),
                 headers=list(headers),
                 timeout=timeout,
@@ -198,6 +200,10 @@ class EngineClient:
     def stats(self) -> _core.EngineStats:
         """Counters of the whole engine."""
         return self._running.stats()
+
+    def set_trunks(self, document: bytes) -> None:
+        """Replace the trunks: the JSON that `calls.routing` makes of them."""
+        self._call(lambda engine: engine.set_trunks(document))
 
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""

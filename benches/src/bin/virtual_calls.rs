@@ -9,12 +9,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed call is a failed measurement")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use telephony_sip::{Body, Config, Dial, Endpoint, Event, Flow, LegId, Transport};
+use telephony_sip::{Body, Config, Dial, Endpoint, Event, Flow, LegId, Profile};
 
 struct Wire {
+    profile: Arc<Profile>,
     caller: Endpoint,
     callee: Endpoint,
     out: Flow,
@@ -41,12 +43,13 @@ impl Wire {
     fn new() -> Self {
         let (a, b): (SocketAddr, SocketAddr) =
             ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
-        let flow = |local, remote| Flow { transport: Transport::Udp, local, remote };
+        let flow = Flow::udp;
         Self {
             caller: endpoint(1),
             callee: endpoint(2),
             out: flow(a, b),
             back: flow(b, a),
+            profile: Arc::default(),
             now: Instant::now(),
         }
     }
@@ -56,11 +59,11 @@ impl Wire {
         loop {
             let mut quiet = true;
             while let Some(sent) = self.caller.poll_transmit() {
-                self.callee.handle_datagram(self.now, sent.payload, self.back);
+                self.callee.handle_message(self.now, sent.payload, self.back, &self.profile);
                 quiet = false;
             }
             while let Some(sent) = self.callee.poll_transmit() {
-                self.caller.handle_datagram(self.now, sent.payload, self.out);
+                self.caller.handle_message(self.now, sent.payload, self.out, &self.profile);
                 quiet = false;
             }
             if quiet {
@@ -79,6 +82,7 @@ impl Wire {
             headers: Vec::new(),
             body: Some(body()),
             timeout: Duration::from_secs(60),
+            profile: Arc::clone(&self.profile),
         };
         self.caller.dial(self.now, leg, dial).unwrap();
         self.settle();

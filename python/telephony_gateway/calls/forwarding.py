@@ -85,6 +85,7 @@ class Forwarding:
             from_uri=f"sip:{escape_user(user_of(event.from_uri) or 'anonymous')}@{host}",
             from_display=event.from_display,
             next_hop=destination.next_hop,
+            trunk=destination.trunk or "",
             codecs=_in_order(event.codecs, destination.codecs),
             timeout=live.call.timeout,
         )

@@ -140,6 +140,7 @@ class Outbound:
                 uri=destination.uri,
                 from_uri=_from_uri(new.from_, host),
                 next_hop=destination.next_hop,
+                trunk=destination.trunk or "",
                 codecs=destination.codecs,
                 timeout=new.timeout,
             )

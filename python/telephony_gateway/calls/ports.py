@@ -82,6 +82,7 @@ class Engine(Protocol):
         from_uri: str,
         from_display: str = "",
         next_hop: str | None = None,
+        trunk: str = "",
         codecs: Sequence[str],
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
@@ -141,6 +142,10 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Counters of the whole engine."""
+        ...
+
+    def set_trunks(self, document: bytes) -> None:
+        """Replace the trunks that legs are made by: a JSON list."""
         ...
 
     def refuse_new(self, refuse: bool) -> None:

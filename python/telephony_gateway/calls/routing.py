@@ -128,6 +128,12 @@ class Routing:
             raise ConfigError("GATEWAY_CONFIG", _in_words(str(error), tables)) from None
 
     @property
+    def engine_document(self) -> bytes:
+        """What the engine has to know of the trunks, as JSON."""
+        rows = [{"name": trunk.name, "addresses": trunk.addresses} for trunk in self.trunks.values()]
+        return msgspec.json.encode(rows)
+
+    @property
     def route_names(self) -> list[str]:
         """The routes in their order."""
         return [compiled.route.name for compiled in self._routes]

@@ -109,6 +109,8 @@ pub struct Dial {
     pub from_display: String,
     /// A SIP URI or `host:port` to send to, in place of the Request-URI's host.
     pub next_hop: Option<String>,
+    /// The trunk it is sent by, as [`crate::Engine::set_trunks`] named it; empty for none.
+    pub trunk: String,
     /// Our codecs, best first.
     pub codecs: Vec<Codec>,
     /// Further headers.

@@ -11,6 +11,7 @@ use crate::resolve::{Families, Resolver};
 use crate::sip_thread::{self, SipThread};
 use crate::socket::Socket;
 use crate::stats::{EngineStats, Gauge, SipStats, WorkerStats};
+use crate::trunk::Trunks;
 use crate::worker::{self, Worker};
 use crate::{EngineError, LegStats};
 use std::fs::File;
@@ -214,6 +215,15 @@ impl Engine {
             }
         };
         sent.map(|()| correlation).map_err(|()| EngineError::queue_full())
+    }
+
+    /// Replaces the trunks: a JSON list of what `gateway.toml` says of them. Legs keep the profile they began with.
+    ///
+    /// # Errors
+    /// If the document is none, the SIP thread is too far behind, or the engine is stopped.
+    pub fn set_trunks(&self, document: &[u8]) -> Result<(), EngineError> {
+        let trunks = Arc::new(Trunks::parse(document)?);
+        self.links()?.sip.send(ToSip::Trunks(trunks)).map_err(|_| EngineError::queue_full())
     }
 
     /// Whether new INVITEs are refused with 503 and Retry-After.

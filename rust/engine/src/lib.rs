@@ -24,6 +24,7 @@ mod resolve;
 mod sip_thread;
 mod socket;
 mod stats;
+mod trunk;
 mod worker;
 
 pub use command::{Command, Dial};

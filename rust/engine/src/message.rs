@@ -2,8 +2,10 @@
 
 use crate::command::Command;
 use crate::event::{Cause, Ended, Outcome};
+use crate::trunk::Trunks;
 use crate::{EngineError, LegId};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 use telephony_media::codec::Codec;
@@ -19,6 +21,8 @@ pub(crate) enum ToSip {
     MediaEnded { leg: LegId, cause: Cause, reason: String },
     /// The resolver found an address, or why there is none.
     Resolved { leg: LegId, result: Result<SocketAddr, String> },
+    /// The trunks from now on; legs keep the profile they began with.
+    Trunks(Arc<Trunks>),
     /// Whether to refuse new calls because the user says so.
     RefuseNew(bool),
     /// Hang up all legs; end once they are gone, at this time at the latest.

@@ -17,6 +17,7 @@ use crate::queue::{Mailbox, Outbox};
 use crate::resolve::{Families, Resolver};
 use crate::socket::{Epoll, Outgoing, ReceiveBatch, SendBatch, Socket};
 use crate::stats::{Publisher, SipStats};
+use crate::trunk::Trunks;
 use crate::{EngineError, LegId};
 use bytes::Bytes;
 use leg::Leg;
@@ -26,7 +27,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use telephony_sip::{Endpoint, Flow, Transmit, Transport};
+use telephony_sip::{Endpoint, Flow, Transmit};
 
 const MAIL: u64 = 0;
 const SOCKET: u64 = 1;
@@ -90,6 +91,7 @@ pub(crate) struct SipThread {
     /// Legs that wait for an address, and until when; the wait is equally long for all, so the first is due first.
     lookups: VecDeque<(Instant, LegId)>,
     public: Option<Public>,
+    trunks: Arc<Trunks>,
     families: Families,
     refusal: Refusal,
     stop_at: Option<Instant>,
@@ -117,6 +119,7 @@ impl SipThread {
             resolver: parts.resolver,
             lookups: VecDeque::new(),
             public: parts.public,
+            trunks: Arc::default(),
             refusal: Refusal::default(),
             stop_at: None,
             last_datagram: Instant::now(),
@@ -239,10 +242,10 @@ impl SipThread {
             return self.stats.losses.truncated.add(1);
         }
         local.set_ip(packet.to.unwrap_or(local.ip()));
-        let flow = Flow { transport: Transport::Udp, local, remote: packet.from };
+        let flow = Flow::udp(local, packet.from);
         let datagram = Bytes::copy_from_slice(packet.payload);
-        let endpoint = &mut self.endpoint;
-        guard(&self.stats.losses, || endpoint.handle_datagram(Instant::now(), datagram, flow));
+        let (endpoint, profile) = (&mut self.endpoint, self.trunks.profile_of(flow.remote.ip()));
+        guard(&self.stats.losses, || endpoint.handle_message(Instant::now(), datagram, flow, profile));
     }
 
     /// ICMP says that a peer cannot be reached (RFC 3261 18.4).
@@ -255,7 +258,7 @@ impl SipThread {
     }
 
     fn transport_error(&mut self, remote: SocketAddr) {
-        let flow = Flow { transport: Transport::Udp, local: self.socket.local(), remote };
+        let flow = Flow::udp(self.socket.local(), remote);
         let endpoint = &mut self.endpoint;
         guard(&self.stats.losses, || endpoint.handle_transport_error(Instant::now(), flow));
     }
@@ -281,6 +284,7 @@ impl SipThread {
             ToSip::Media { leg, purpose, result } => self.on_media(now, leg, purpose, result),
             ToSip::MediaEnded { leg, cause, reason } => self.end_by(now, leg, Side::System, cause, &reason),
             ToSip::Resolved { leg, result } => self.on_resolved(now, leg, result),
+            ToSip::Trunks(trunks) => self.trunks = trunks,
             ToSip::RefuseNew(draining) => self.refuse(Refusal { draining, ..self.refusal }),
             ToSip::Stop(deadline) => self.stop(now, deadline),
         }

@@ -84,10 +84,10 @@ impl Engine {
     }
 
     #[pyo3(
-        signature = (leg, *, uri, from_uri, from_display=String::new(), next_hop=None, codecs, headers=Headers::new(),
-            timeout=60.0),
-        text_signature = "($self, leg, *, uri, from_uri, from_display='', next_hop=None, codecs, headers=[], \
-            timeout=60.0)"
+        signature = (leg, *, uri, from_uri, from_display=String::new(), next_hop=None, trunk=String::new(), codecs,
+            headers=Headers::new(), timeout=60.0),
+        text_signature = "($self, leg, *, uri, from_uri, from_display='', next_hop=None, trunk='', codecs, \
+            headers=[], timeout=60.0)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn dial(
@@ -97,13 +97,14 @@ impl Engine {
         from_uri: String,
         from_display: String,
         next_hop: Option<String>,
+        trunk: String,
         codecs: Vec<String>,
         headers: Headers,
         timeout: f64,
     ) -> Result<u64, Error> {
         let (codecs, timeout) = (self::codecs(&codecs)?, seconds("timeout", timeout)?);
         let leg = LegId::from_raw(leg);
-        let dial = Dial { leg, uri, from_uri, from_display, next_hop, codecs, headers, timeout };
+        let dial = Dial { leg, uri, from_uri, from_display, next_hop, trunk, codecs, headers, timeout };
         self.command(Command::Dial(Box::new(dial)))
     }
 
@@ -168,6 +169,11 @@ impl Engine {
 
     fn stats(&self) -> EngineStats {
         self.0.stats().into()
+    }
+
+    /// Replace the trunks: a JSON list, checked in Python; what it does not know is refused.
+    fn set_trunks(&self, document: &[u8]) -> Result<(), Error> {
+        Ok(self.0.set_trunks(document)?)
     }
 
     /// New INVITEs get 503 with Retry-After (draining).

@@ -1,10 +1,11 @@
 //! What an endpoint tells its owner, and what it is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Flow, Message};
+use crate::{Flow, Message, Profile};
 
 /// One leg of a call, named by the owner of the endpoint. Opaque here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,4 +156,6 @@ pub struct Dial {
     pub body: Option<Body>,
     /// How long to wait for a final response before CANCEL.
     pub timeout: Duration,
+    /// How the peer wants to be spoken to.
+    pub profile: Arc<Profile>,
 }

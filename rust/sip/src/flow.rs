@@ -12,25 +12,37 @@ use crate::Uri;
 pub enum Transport {
     /// Datagrams: the transactions retransmit.
     Udp,
+    /// A stream (RFC 3261 18.3).
+    Tcp,
+    /// A stream under TLS (RFC 3261 26.2.1).
+    Tls,
 }
 
 impl Transport {
     /// Whether the transport itself delivers or reports: timers A, E and G then rest (RFC 3261 17).
     pub(crate) fn is_reliable(self) -> bool {
-        match self {
-            Self::Udp => false,
-        }
+        self != Self::Udp
     }
 
     /// The sent-protocol of a Via and the space behind it (RFC 3261 20.42).
     pub(crate) fn via_start(self) -> &'static str {
         match self {
             Self::Udp => "SIP/2.0/UDP ",
+            Self::Tcp => "SIP/2.0/TCP ",
+            Self::Tls => "SIP/2.0/TLS ",
         }
     }
 }
 
-/// One way between here and a peer: transport, our address, its address.
+/// One stream connection, as its owner numbers them. Never used twice. Opaque here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Connection(pub u64);
+
+/// The name that a TLS peer has to prove (RFC 5922 4), as its owner numbers them. Opaque here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(pub u32);
+
+/// One way between here and a peer: transport, our address, its address, and the stream if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// How.
@@ -39,9 +51,19 @@ pub struct Flow {
     pub local: SocketAddr,
     /// The peer's address.
     pub remote: SocketAddr,
+    /// The stream; `None` over UDP, and over TCP and TLS when any stream to that peer will do.
+    pub connection: Option<Connection>,
+    /// Whom a TLS peer must prove to be; `None` where a stream is accepted, or where no certificate is asked for.
+    pub identity: Option<Identity>,
 }
 
 impl Flow {
+    /// The way of datagrams between two addresses.
+    #[must_use]
+    pub fn udp(local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, local, remote, connection: None, identity: None }
+    }
+
     /// The flow for a request to `next_hop`, the first route or the remote target of a dialog that was set up over
     /// `self` (RFC 3261 12.2.1.1, 8.1.2). An IP address is followed; a name is not resolved here and stays on the
     /// flow that carried the dialog so far. So does a private address announced from a public one: it lies behind
@@ -54,7 +76,11 @@ impl Flow {
         if !followed {
             return self;
         }
-        Self { remote: SocketAddr::new(ip, next_hop.port().unwrap_or(5060)), ..self }
+        let remote = SocketAddr::new(ip, next_hop.port().unwrap_or(5060));
+        match remote == self.remote {
+            true => self,
+            false => Self { remote, connection: None, ..self },
+        }
     }
 }
 

@@ -104,6 +104,9 @@ class ScriptedEngine:
     def leg_stats(self, leg: int) -> None:
         return None
 
+    def set_trunks(self, document: bytes) -> None:
+        self.commands.append(("set_trunks", document))
+
     def refuse_new(self, refuse: bool) -> None:
         self.commands.append(("refuse_new", refuse))
 

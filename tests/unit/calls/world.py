@@ -146,6 +146,9 @@ class FakeEngine:
     def stats(self) -> Any:
         raise NotImplementedError
 
+    def set_trunks(self, document: bytes) -> None:
+        self._note("set_trunks", 0, document)
+
     def refuse_new(self, refuse: bool) -> None:
         self.refusing = refuse
 

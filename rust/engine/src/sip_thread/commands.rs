@@ -15,7 +15,7 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::time::Instant;
 use telephony_media::codec::Codec;
-use telephony_sip::{Flow, Transport};
+use telephony_sip::Flow;
 
 type Result<T = ()> = std::result::Result<T, EngineError>;
 
@@ -111,7 +111,7 @@ impl SipThread {
             let source = source_towards(remote).map_err(|error| format!("no route to {remote}: {error}"))?;
             local.set_ip(source);
         }
-        Ok(Flow { transport: Transport::Udp, local, remote })
+        Ok(Flow::udp(local, remote))
     }
 
     /// The offer is there: the INVITE leaves.
@@ -128,6 +128,7 @@ impl SipThread {
             headers: dial.headers,
             body: Some(offer::body(offer)),
             timeout: dial.timeout,
+            profile: self.trunks.profile(&dial.trunk),
         };
         if let Err(error) = self.endpoint.dial(now, leg.sip(), invite) {
             self.end(Ended::new(leg, Side::System, Cause::Error, error.to_string()));

@@ -129,6 +129,7 @@ pub(crate) fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
         from_uri: CALLER.into(),
         from_display: "Alice".into(),
         next_hop: None,
+        trunk: String::new(),
         codecs: codecs.to_vec(),
         headers: vec![("X-Test".into(), "yes".into())],
         timeout: PATIENCE,

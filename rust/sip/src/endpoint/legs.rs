@@ -1,6 +1,7 @@
 //! The table of legs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
@@ -9,7 +10,7 @@ use super::session::State;
 use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerSet;
 use crate::transaction::{ClientKey, ServerKey};
-use crate::{Error, LegId, Method};
+use crate::{Error, LegId, Method, Profile};
 
 new_key_type! {
     /// One leg; stale keys find nothing.
@@ -49,6 +50,8 @@ pub(crate) struct Reoffer {
 #[derive(Debug)]
 pub(crate) struct Leg {
     pub(crate) id: LegId,
+    /// How its peer wants to be spoken to.
+    pub(crate) profile: Arc<Profile>,
     pub(crate) state: State,
     pub(crate) invite: Invite,
     /// The dialogs of this leg: early ones while it is called out, one for good once it stands.
@@ -65,9 +68,10 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
-    pub(crate) fn new(id: LegId, state: State, invite: Invite) -> Self {
+    pub(crate) fn new(id: LegId, state: State, invite: Invite, profile: &Arc<Profile>) -> Self {
         Self {
             id,
+            profile: Arc::clone(profile),
             state,
             invite,
             dialogs: SmallVec::new(),

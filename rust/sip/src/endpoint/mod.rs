@@ -20,6 +20,7 @@ mod uas;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use crate::stats::Stats;
 use crate::timer::{TimerKind, TimerValues};
 use crate::transaction::key::Fingerprints;
 use crate::transaction::{Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
-use crate::{Cause, Ended, Event, Flow, LegId, Limits, Side, Transmit};
+use crate::{Cause, Ended, Event, Flow, LegId, Limits, Profile, Side, Transmit};
 use carry_out::Turn;
 pub(crate) use legs::LegKey;
 use legs::Legs;
@@ -115,9 +116,9 @@ impl Endpoint {
         }
     }
 
-    /// One datagram from the network.
-    pub fn handle_datagram(&mut self, now: Instant, datagram: Bytes, flow: Flow) {
-        self.receive(now, datagram, flow);
+    /// One datagram, or one whole message of a stream, from a peer of this profile.
+    pub fn handle_message(&mut self, now: Instant, message: Bytes, flow: Flow, profile: &Arc<Profile>) {
+        self.receive(now, message, flow, profile);
     }
 
     /// The network refuses what is sent to `flow.remote` (ICMP): its transactions end (RFC 3261 17.1.4, 17.2.4).
@@ -171,6 +172,12 @@ impl Endpoint {
     /// calls are never refused. `None` takes calls again.
     pub fn refuse_new(&mut self, retry_after: Option<RangeInclusive<u32>>) {
         self.refusing = retry_after;
+    }
+
+    /// How the peer of a leg wants to be spoken to.
+    #[must_use]
+    pub fn profile(&self, leg: LegId) -> Option<&Arc<Profile>> {
+        Some(&self.legs.get(self.legs.find(leg).ok()?)?.profile)
     }
 
     /// Counters, and what is alive.

@@ -1,5 +1,6 @@
 //! From the wire to whoever it concerns: transaction, dialog, or nobody yet.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,10 +9,10 @@ use super::Endpoint;
 use super::carry_out::Turn;
 use super::session::Input;
 use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
-use crate::{Cause, Ended, Flow, Message, Method, Name, ParseError, Side};
+use crate::{Cause, Ended, Flow, Message, Method, Name, ParseError, Profile, Side};
 
 impl Endpoint {
-    pub(super) fn receive(&mut self, now: Instant, datagram: Bytes, flow: Flow) {
+    pub(super) fn receive(&mut self, now: Instant, datagram: Bytes, flow: Flow, profile: &Arc<Profile>) {
         if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             self.io.stats.dropped.keep_alive += 1;
             return;
@@ -20,7 +21,7 @@ impl Endpoint {
             Ok(message) => {
                 self.io.stats.messages_in += 1;
                 match message.is_request() {
-                    true => self.request(now, &message, flow),
+                    true => self.request(now, &message, flow, profile),
                     false => self.response(now, &message),
                 }
             }
@@ -44,7 +45,7 @@ impl Endpoint {
         }
     }
 
-    fn request(&mut self, now: Instant, request: &Message, flow: Flow) {
+    fn request(&mut self, now: Instant, request: &Message, flow: Flow, profile: &Arc<Profile>) {
         let Some(arrival) = self.servers.arrival(request, flow) else { return };
         if let Some(key) = self.servers.matching(arrival) {
             return self.known_request(now, request, key);
@@ -53,7 +54,7 @@ impl Endpoint {
             Some(Method::Ack) => self.success_ack(now, request),
             Some(Method::Cancel) => self.cancel(now, request, arrival),
             _ if request.to_tag().is_some() => self.in_dialog(now, request, arrival),
-            _ => self.out_of_dialog(now, request, arrival),
+            _ => self.out_of_dialog(now, request, arrival, profile),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Requests that end before they begin: the checks of RFC 3261 8.2, answered without state.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW};
 use crate::transaction::Arrival;
-use crate::{Message, Method, Name, Scheme};
+use crate::{Message, Method, Name, Profile, Scheme};
 
 /// Retry-After of a refusal because tables are full, in seconds.
 const FULL_RETRY_AFTER: std::ops::RangeInclusive<u32> = 5..=15;
@@ -30,12 +31,18 @@ impl Refusal {
 
 impl Endpoint {
     /// A request outside any dialog: refused, answered, or a new call.
-    pub(super) fn out_of_dialog(&mut self, now: Instant, request: &Message, mut arrival: Arrival) {
+    pub(super) fn out_of_dialog(
+        &mut self,
+        now: Instant,
+        request: &Message,
+        mut arrival: Arrival,
+        profile: &Arc<Profile>,
+    ) {
         if let Err(refusal) = self.check(request, &mut arrival) {
             return self.refuse(request, arrival, &refusal);
         }
         match request.method() {
-            Some(Method::Invite) => self.new_call(now, request, arrival),
+            Some(Method::Invite) => self.new_call(now, request, arrival, profile),
             Some(Method::Options) => self.options(request, arrival),
             _ => self.refuse(request, arrival, &Refusal::plain(481, "")),
         }

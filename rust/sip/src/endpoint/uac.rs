@@ -41,7 +41,12 @@ impl Endpoint {
         };
         let bytes = self.write_invite(&dial, &draft, &branch).build()?;
         // The leg is filed first, since the transaction names it; the real key of the INVITE follows at once.
-        let key = self.legs.insert(Leg::new(leg, State::Calling, Invite::Sent(ClientKey::default())));
+        let key = self.legs.insert(Leg::new(
+            leg,
+            State::Calling,
+            Invite::Sent(ClientKey::default()),
+            &dial.profile,
+        ));
         let request =
             Request { method: Method::Invite, branch, bytes, flow: dial.flow, user: User::Invite(key) };
         let client = self.clients.send(&mut self.io, now, request);

@@ -1,5 +1,6 @@
 //! Being called: the INVITE, our responses to it, its CANCEL and its ACK (RFC 3261 13.3, 9.2).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,11 +15,17 @@ use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
 use crate::write::host_port;
-use crate::{Body, Builder, Cause, Ended, Error, Event, LegId, Message, Method, Name, Side};
+use crate::{Body, Builder, Cause, Ended, Error, Event, LegId, Message, Method, Name, Profile, Side};
 
 impl Endpoint {
     /// An INVITE for a new call: 100 at once (17.2.1), the early dialog, the event.
-    pub(super) fn new_call(&mut self, now: Instant, invite: &Message, arrival: Arrival) {
+    pub(super) fn new_call(
+        &mut self,
+        now: Instant,
+        invite: &Message,
+        arrival: Arrival,
+        profile: &Arc<Profile>,
+    ) {
         if self.refusing.is_some() || self.is_full() {
             return self.overloaded(invite, arrival);
         }
@@ -31,7 +38,7 @@ impl Endpoint {
             return self.overloaded(invite, arrival);
         }
         let server = self.servers.accept(invite, arrival, None);
-        let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server)));
+        let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server), profile));
         self.servers.set_user(server, key);
         let dialog = self.dialogs.insert(key, dialog);
         if let Some(leg) = self.legs.get_mut(key) {

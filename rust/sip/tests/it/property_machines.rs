@@ -104,7 +104,7 @@ impl Script {
 
     fn repeat(&mut self, one: u16) {
         if let Some(datagram) = pick(&self.received, one).cloned() {
-            self.solo.endpoint.handle_datagram(self.solo.now, datagram, self.solo.flow);
+            self.solo.endpoint.handle_message(self.solo.now, datagram, self.solo.flow, &self.solo.profile);
         }
     }
 
@@ -117,7 +117,7 @@ impl Script {
             1 => bytes[at] = one.to_le_bytes()[0],
             _ => bytes.insert(at, two.to_le_bytes()[1]),
         }
-        self.solo.endpoint.handle_datagram(self.solo.now, bytes.into(), self.solo.flow);
+        self.solo.endpoint.handle_message(self.solo.now, bytes.into(), self.solo.flow, &self.solo.profile);
     }
 
     fn command(&mut self, one: u16, two: u16) {
@@ -146,10 +146,11 @@ impl Script {
         match one % 8 {
             0 => self.solo.endpoint.handle_transport_error(self.solo.now, self.solo.flow),
             1 => self.solo.endpoint.refuse_new(Some(1..=5)),
-            2 => self.solo.endpoint.handle_datagram(
+            2 => self.solo.endpoint.handle_message(
                 self.solo.now,
                 Bytes::from_static(b"\x16\x03\x01 noise"),
                 self.solo.flow,
+                &self.solo.profile,
             ),
             _ => self.solo.endpoint.refuse_new(None),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use telephony_sip::{
-    Body, Config, Dial, Ended, Endpoint, Event, Flow, LegId, Limits, Message, Method, Name, Stats, Transport,
+    Body, Config, Dial, Ended, Endpoint, Event, Flow, LegId, Limits, Message, Method, Name, Profile, Stats,
 };
 
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -47,6 +48,7 @@ pub(crate) fn dial(flow: Flow) -> Dial {
         headers: Vec::new(),
         body: sdp("v=0 offer"),
         timeout: Duration::from_secs(120),
+        profile: Arc::default(),
     }
 }
 
@@ -107,6 +109,7 @@ struct Flying {
 /// Two endpoints and what lies between them.
 pub(crate) struct Wire {
     pub(crate) now: Instant,
+    pub(crate) profile: Arc<Profile>,
     pub(crate) peers: [Peer; 2],
     /// Of 1,000 messages so many get lost.
     pub(crate) loss: u64,
@@ -133,6 +136,7 @@ impl Wire {
         };
         Self {
             now: origin(),
+            profile: Arc::default(),
             peers: [peer(seed, "192.0.2.1:5060"), peer(seed.wrapping_add(100), "192.0.2.2:5060")],
             loss: 0,
             doubled: 0,
@@ -145,11 +149,7 @@ impl Wire {
     }
 
     pub(crate) fn flow(&self, from: usize) -> Flow {
-        Flow {
-            transport: Transport::Udp,
-            local: self.peers[from].address,
-            remote: self.peers[1 - from].address,
-        }
+        Flow::udp(self.peers[from].address, self.peers[1 - from].address)
     }
 
     pub(crate) fn dial(&mut self, from: usize, leg: u64) -> LegId {
@@ -217,7 +217,7 @@ impl Wire {
         while self.flying.peek().is_some_and(|flying| flying.arrival.0 <= self.now) {
             let Flying { to, payload, .. } = self.flying.pop().unwrap();
             let flow = self.flow(to);
-            self.peers[to].endpoint.handle_datagram(self.now, payload, flow);
+            self.peers[to].endpoint.handle_message(self.now, payload, flow, &self.profile);
         }
     }
 
@@ -239,6 +239,7 @@ pub(crate) struct Solo {
     pub(crate) endpoint: Endpoint,
     pub(crate) now: Instant,
     pub(crate) flow: Flow,
+    pub(crate) profile: Arc<Profile>,
     start: Instant,
 }
 
@@ -248,13 +249,9 @@ impl Solo {
     }
 
     pub(crate) fn with(config: Config) -> Self {
-        let flow = Flow {
-            transport: Transport::Udp,
-            local: address("192.0.2.1:5060"),
-            remote: address("192.0.2.9:5060"),
-        };
+        let flow = Flow::udp(address("192.0.2.1:5060"), address("192.0.2.9:5060"));
         let now = origin();
-        Self { endpoint: endpoint_with(config, 7), now, flow, start: now }
+        Self { endpoint: endpoint_with(config, 7), now, flow, profile: Arc::default(), start: now }
     }
 
     pub(crate) fn dial(&mut self, leg: u64) -> LegId {
@@ -266,7 +263,7 @@ impl Solo {
     /// A datagram; lines may end in LF.
     pub(crate) fn receive(&mut self, text: &str) {
         let bytes = Bytes::from(text.replace("\r\n", "\n").replace('\n', "\r\n"));
-        self.endpoint.handle_datagram(self.now, bytes, self.flow);
+        self.endpoint.handle_message(self.now, bytes, self.flow, &self.profile);
     }
 
     /// What was sent since. Everything must be sound, but for the answer to a broken request, which repeats what

@@ -1,0 +1,95 @@
+//! The trunks: who the peers are, by address and by name, and how each wants to be spoken to.
+//!
+//! Python reads and checks `gateway.toml`; here arrives a JSON document of what the engine has to know of it.
+
+use crate::EngineError;
+use crate::error::Code;
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use telephony_sip::Profile;
+
+/// One trunk, as the document has it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trunk {
+    name: String,
+    #[serde(default)]
+    addresses: Vec<IpNet>,
+}
+
+impl Trunk {
+    fn profile(&self) -> Profile {
+        Profile { name: self.name.as_str().into() }
+    }
+}
+
+/// All trunks, ready to be asked.
+#[derive(Debug, Default)]
+pub(crate) struct Trunks {
+    by_name: HashMap<String, Arc<Profile>>,
+    /// The narrowest network first.
+    by_network: Vec<(IpNet, Arc<Profile>)>,
+    /// Of peers that belong to no trunk.
+    nobody: Arc<Profile>,
+}
+
+impl Trunks {
+    /// Reads the document: a list of trunks.
+    pub(crate) fn parse(document: &[u8]) -> Result<Self, EngineError> {
+        let trunks: Vec<Trunk> = serde_json::from_slice(document)
+            .map_err(|error| EngineError::new(Code::Invalid, format!("trunks: {error}")))?;
+        let mut this = Self::default();
+        for trunk in trunks {
+            let profile = Arc::new(trunk.profile());
+            this.by_network.extend(trunk.addresses.iter().map(|network| (*network, Arc::clone(&profile))));
+            this.by_name.insert(trunk.name, profile);
+        }
+        this.by_network.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        Ok(this)
+    }
+
+    /// How a trunk wants to be spoken to; one that is not there has no wishes.
+    pub(crate) fn profile(&self, name: &str) -> Arc<Profile> {
+        Arc::clone(self.by_name.get(name).unwrap_or(&self.nobody))
+    }
+
+    /// The same by the address of a peer.
+    pub(crate) fn profile_of(&self, peer: IpAddr) -> &Arc<Profile> {
+        let peer = peer.to_canonical();
+        let found = self.by_network.iter().find(|(network, _)| network.contains(&peer));
+        found.map_or(&self.nobody, |(_, profile)| profile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_network_names_the_peer() {
+        let document = br#"[{"name": "wide", "addresses": ["192.0.2.0/24"]},
+            {"name": "narrow", "addresses": ["192.0.2.8/32", "2001:db8::/32"]}, {"name": "none"}]"#;
+        let trunks = Trunks::parse(document).unwrap();
+        for (peer, name) in [
+            ("192.0.2.9", "wide"),
+            ("::ffff:192.0.2.8", "narrow"),
+            ("2001:db8::1", "narrow"),
+            ("198.51.100.1", ""),
+        ] {
+            assert_eq!(&*trunks.profile_of(peer.parse().unwrap()).name, name, "{peer}");
+        }
+        assert_eq!((&*trunks.profile("wide").name, &*trunks.profile("other").name), ("wide", ""));
+    }
+
+    #[test]
+    fn a_document_with_unknown_words_is_refused() {
+        for document in
+            ["{}", "[{}]", r#"[{"name": "a", "colour": "red"}]"#, r#"[{"name": "a", "addresses": ["x"]}]"#]
+        {
+            assert_eq!(Trunks::parse(document.as_bytes()).unwrap_err().code, Code::Invalid, "{document}");
+        }
+    }
+}

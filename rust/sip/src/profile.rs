@@ -1,0 +1,16 @@
+//! How a peer wants to be spoken to: what a trunk says about the messages of its legs.
+
+use std::sync::Arc;
+
+/// The dialect of one peer. Each leg keeps the one it began with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Names it in events and records; empty for nobody in particular.
+    pub name: Arc<str>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self { name: "".into() }
+    }
+}
