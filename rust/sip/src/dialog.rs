@@ -129,7 +129,7 @@ impl Dialog {
         Some(Self {
             routes: invite.values(Name::RecordRoute).map(Into::into).collect(),
             remote_cseq: Some(invite.cseq_number()),
-            ..Self::early(flow, contact, identity, target_of(invite)?)
+            ..Self::early(flow, contact, identity, target_of(invite).or_else(|| old_target(invite))?)
         })
     }
 
@@ -249,6 +249,13 @@ impl Dialog {
             }
         }
     }
+}
+
+/// The target of a caller that speaks RFC 2543, which knows no From tag and needs no Contact: its From (RFC 2543 6.13,
+/// RFC 4475 3.4.1).
+fn old_target(invite: &Message) -> Option<&str> {
+    let from = invite.from().ok().filter(|from| from.tag().is_none())?;
+    Some(without_headers(from.uri.as_str()))
 }
 
 /// The URI a message's Contact offers as remote target.

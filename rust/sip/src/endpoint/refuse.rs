@@ -83,6 +83,7 @@ impl Endpoint {
             return Err(Refusal::plain(482, ""));
         }
         check_extensions(request)?;
+        check_accept(request)?;
         check_body(request)
     }
 }
@@ -136,6 +137,21 @@ pub(super) fn check_body(request: &Message) -> Result<(), Refusal> {
     let known = media_type.eq_ignore_ascii_case(ACCEPT)
         || media_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
     if known { Ok(()) } else { Err(Refusal::with(415, Name::Accept, ACCEPT)) }
+}
+
+/// 21.4.7: a caller that takes no session description cannot be answered with one (RFC 4475 3.3.15).
+fn check_accept(request: &Message) -> Result<(), Refusal> {
+    if request.method() != Some(Method::Invite) || !request.has(Name::Accept) {
+        return Ok(());
+    }
+    let takes = |range: &str| {
+        let essence = range.split(';').next().unwrap_or_default().trim();
+        [ACCEPT, "application/*", "*/*"].iter().any(|known| essence.eq_ignore_ascii_case(known))
+    };
+    match request.values(Name::Accept).any(takes) {
+        true => Ok(()),
+        false => Err(Refusal::with(406, Name::Accept, ACCEPT)),
+    }
 }
 
 /// 20.11: `handling=optional` lets a body be ignored.

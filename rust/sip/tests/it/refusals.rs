@@ -1,6 +1,6 @@
 //! What never becomes a call: each refusal of RFC 3261 8.2, without state and the same every time.
 
-use telephony_sip::{Config, Message, Name};
+use telephony_sip::{Config, Message, Method, Name};
 
 use crate::wire::{NOTHING, Solo, first_line, invite, request};
 
@@ -130,4 +130,33 @@ fn full_tables_refuse_new_calls_with_a_retry_after() {
     let seconds: u32 = answers[2].header(Name::RetryAfter).unwrap().parse().unwrap();
     assert!((5..=15).contains(&seconds));
     assert_eq!(solo.endpoint.stats().overloaded, 2);
+}
+
+#[test]
+fn a_caller_that_takes_no_session_description_is_406() {
+    let answer = refused(&request("INVITE", "a", 1, "", "Accept: text/plain, image/*"));
+    assert_eq!((first_line(&answer).as_str(), answer.header(Name::Accept)), ("406", Some("application/sdp")));
+    for takes in ["application/sdp;level=1", "text/plain, Application/SDP", "application/*", "*/*;q=0.1"] {
+        let mut solo = Solo::new();
+        solo.incoming(&request("INVITE", "b", 1, "", &format!("Accept: {takes}")));
+    }
+}
+
+/// RFC 4475 3.4.1: no From tag, no branch, no Contact; what we have to say later goes to its From.
+#[test]
+fn a_caller_of_rfc_2543_is_hung_up_on_at_its_from() {
+    let old = "INVITE sip:gateway@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.9\nFrom: <sip:old@192.0.2.9:5070>\n\
+               To: <sip:gateway@192.0.2.1>\nCall-ID: old@192.0.2.9\nCSeq: 1 INVITE\n\n";
+    let mut solo = Solo::new();
+    let leg = solo.incoming(old);
+    solo.endpoint.answer(solo.now, leg, None).unwrap();
+    let answers = solo.sent();
+    let tag = answers[1].to_tag().unwrap();
+    solo.receive(&format!(
+        "ACK sip:gateway@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.9\nFrom: <sip:old@192.0.2.9:5070>\n\
+         To: <sip:gateway@192.0.2.1>;tag={tag}\nCall-ID: old@192.0.2.9\nCSeq: 1 ACK\n\n"
+    ));
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    let bye = solo.sent_one();
+    assert_eq!((bye.method(), bye.request_uri()), (Some(Method::Bye), Some("sip:old@192.0.2.9:5070")));
 }
