@@ -68,7 +68,7 @@ def run() -> int:
 def load_routing(settings: Settings) -> Routing:
     """Trunks and routes as GATEWAY_CONFIG has them."""
     tables = load_tables(settings.gateway_config) if settings.gateway_config else {}
-    return Routing.from_tables(tables, development=settings.development)
+    return Routing.from_tables(tables, development=settings.development, environ=os.environ)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def test_development_dials_any_uri() -> None:
         ({"routes": [{"name": "r", "match": {"to": "a" * 300}, "target": {"reject": 404}}]}, ["match.to"]),
         (
             {"routes": [{"name": "r", "match": {"t": "1"}, "target": {"reject": 404}}]},
-            ["route 'r'", "match", "`t`"],
+            ["route 'r'", "match.t", "did you mean to?"],
         ),
         ({"routes": ["r"]}, ["route number 1"]),
     ],

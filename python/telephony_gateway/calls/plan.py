@@ -1,0 +1,252 @@
+"""The whole of `gateway.toml`: trunks, routes and users, read at once and checked against each other."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from telephony_gateway.calls.tables import Fault, Kind, T, Table, label, read
+from telephony_gateway.calls.trunks import (
+    Found,
+    Name,
+    Trunk,
+    Variable,
+    Word,
+    faults_of,
+    name_faults,
+    secret_faults,
+)
+from telephony_gateway.calls.uris import parse_sip
+
+EVERY_BROWSER: Final = "*"
+MAX_PATTERN: Final = 256
+MAX_TARGETS: Final = 16
+MAX_ROWS: Final = 10_000
+HA1: Final = "must be an HA1 as `user:realm:password` hashed, in hexadecimal"
+
+Pattern = Annotated[str, msgspec.Meta(max_length=MAX_PATTERN)]
+
+PRIVATE: Final = (
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+)
+
+
+class Match(Table, frozen=True, kw_only=True):
+    """Which calls a route takes; what is omitted matches any. `to` and `from` search the user part."""
+
+    trunk: Name | None = None
+    to: Pattern | None = None
+    from_: Pattern | None = msgspec.field(name="from", default=None)
+
+
+class Choice(Table, frozen=True, kw_only=True):
+    """One of several trunks of a route: the lowest priority first, among equals by weight (as RFC 2782)."""
+
+    trunk: Name
+    priority: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 1
+    weight: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 1
+
+
+class Goal(Table, frozen=True, kw_only=True):
+    """One place to ring: exactly one of these."""
+
+    browser: Name | None = None
+    trunk: Name | None = None
+    uri: str | None = None
+    user: Name | None = None
+
+
+class Ring(Table, frozen=True, kw_only=True):
+    """Several places to ring, one after the other or all at once; each for `timeout` seconds."""
+
+    targets: tuple[Goal, ...]
+    strategy: Literal["serial", "parallel"] = "serial"
+    timeout: Annotated[float, msgspec.Meta(ge=1, le=300)] = 20.0
+
+
+class Target(Table, frozen=True, kw_only=True):
+    """Where a route leads: exactly one of these."""
+
+    browser: Name | None = None
+    trunk: Name | None = None
+    trunks: tuple[Choice, ...] | None = None
+    uri: str | None = None
+    user: Name | None = None
+    ring: Ring | None = None
+    reject: Annotated[int, msgspec.Meta(ge=400, le=699)] | None = None
+
+
+class Route(Table, frozen=True, kw_only=True):
+    """One line of the routing plan; the first that matches wins."""
+
+    name: Name
+    target: Target
+    match: Match = Match()
+
+
+class User(Table, frozen=True, kw_only=True):
+    """A SIP phone that registers here; its secret is the password, or its HA1, in a variable."""
+
+    name: Name
+    password_env: Variable | None = None
+    ha1_env: Variable | None = None
+    display: Word | None = None
+    max_contacts: Annotated[int, msgspec.Meta(ge=1, le=50)] = 5
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file."""
+
+    trunks: tuple[Trunk, ...] = ()
+    routes: tuple[Route, ...] = ()
+    users: tuple[User, ...] = ()
+
+
+DEVELOPMENT_TRUNK: Final = Trunk(name="development", addresses=PRIVATE)
+DEVELOPMENT_ROUTE: Final = Route(name="development", target=Target(browser=EVERY_BROWSER))
+
+
+def read_plan(tables: Mapping[str, Any], environ: Mapping[str, str] | None) -> tuple[Plan, list[Fault]]:
+    """The rows that can be read, and everything that is wrong; only a plan without faults may be used."""
+    faults = [
+        Fault(key, "", "is no table of this file: there are trunks, routes and users")
+        for key in tables
+        if key not in Plan.__struct_fields__
+    ]
+    plan = Plan(
+        trunks=_rows(Trunk, "trunk", tables.get("trunks", ()), faults),
+        routes=_rows(Route, "route", tables.get("routes", ()), faults),
+        users=_rows(User, "user", tables.get("users", ()), faults),
+    )
+    # What could not be read is named all the same: a route to a trunk with a fault has none itself.
+    unread = {_name(row) for row in _listed(tables.get("trunks")) + _listed(tables.get("users"))}
+    faults.extend(plan_faults(plan, environ, known=unread))
+    return plan, faults
+
+
+def plan_faults(
+    plan: Plan, environ: Mapping[str, str] | None, known: Iterable[str | None] = ()
+) -> Iterator[Fault]:
+    """What is wrong with rows that could be read, each by itself and all together."""
+    rows: tuple[tuple[Kind, Sequence[Any]], ...] = (
+        ("trunk", plan.trunks), ("route", plan.routes), ("user", plan.users),
+    )  # fmt: skip
+    for kind, some in rows:
+        twice = (name for name, count in Counter(row.name for row in some).items() if count > 1)
+        yield from (Fault(f"{kind} {name!r}", "name", "is there twice") for name in twice)
+    for trunk in plan.trunks:
+        yield from _of(f"trunk {trunk.name!r}", faults_of(trunk, environ))
+    for user in plan.users:
+        yield from _of(f"user {user.name!r}", _user_faults(user, environ))
+    names = _Names(plan, known)
+    for route in plan.routes:
+        yield from _of(f"route {route.name!r}", names.route_faults(route))
+
+
+def _rows(kind: type[T], word: Kind, rows: object, faults: list[Fault]) -> tuple[T, ...]:
+    if not isinstance(rows, Sequence) or isinstance(rows, str) or len(rows) > MAX_ROWS:
+        faults.append(Fault(f"{word}s", "", f"must be a list of up to {MAX_ROWS} tables, as in [[{word}s]]"))
+        return ()
+    found = []
+    for index, row in enumerate(rows):
+        value, wrong = read(kind, row, label(word, row, index))
+        faults.extend(wrong)
+        if value is not None:
+            found.append(value)
+    return tuple(found)
+
+
+def _listed(rows: object) -> list[object]:
+    return list(rows) if isinstance(rows, Sequence) and not isinstance(rows, str) else []
+
+
+def _name(row: object) -> str | None:
+    name = row.get("name") if isinstance(row, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _of(table: str, found: Found) -> Iterator[Fault]:
+    return (Fault(table, field, what) for field, what in found)
+
+
+def _user_faults(user: User, environ: Mapping[str, str] | None) -> Found:
+    yield from name_faults(user.name)
+    if (user.password_env is None) == (user.ha1_env is None):
+        yield "password_env", "must be there, or else ha1_env: exactly one of the two"
+    yield from secret_faults("password_env", user.password_env, environ)
+    yield from secret_faults("ha1_env", user.ha1_env, environ)
+
+
+class _Names:
+    """What a route may name."""
+
+    def __init__(self, plan: Plan, known: Iterable[str | None]) -> None:
+        self._known = set(known)
+        self._trunks = {trunk.name: trunk for trunk in (DEVELOPMENT_TRUNK, *plan.trunks)}
+        self._users = {user.name for user in plan.users}
+
+    def route_faults(self, route: Route) -> Found:
+        match, target = route.match, route.target
+        yield from name_faults(route.name)
+        if match.trunk is not None and match.trunk not in self._trunks.keys() | self._known:
+            yield "match.trunk", f"names {match.trunk!r}, which is no trunk"
+        yield from _pattern_faults("match.to", match.to)
+        yield from _pattern_faults("match.from", match.from_)
+        yield from _one_of("target", target)
+        yield from self._goal_faults("target", target)
+        yield from self._choice_faults(target.trunks)
+        if target.ring is not None:
+            yield from self._ring_faults(target.ring)
+
+    def _goal_faults(self, path: str, goal: Goal | Target) -> Found:
+        if goal.trunk is not None:
+            yield from self._dialled(f"{path}.trunk", goal.trunk)
+        if goal.uri is not None and parse_sip(goal.uri) is None:
+            yield f"{path}.uri", "must be a sip: URI, as in sip:alice@192.0.2.1:5060"
+        if goal.user is not None and goal.user not in self._users | self._known:
+            yield f"{path}.user", f"names {goal.user!r}, which is no user"
+
+    def _choice_faults(self, choices: tuple[Choice, ...] | None) -> Found:
+        if choices is None:
+            return
+        if not 1 <= len(choices) <= MAX_TARGETS or len({c.trunk for c in choices}) < len(choices):
+            yield "target.trunks", f"must be 1 to {MAX_TARGETS} trunks, each once"
+        for index, choice in enumerate(choices):
+            yield from self._dialled(f"target.trunks[{index}].trunk", choice.trunk)
+
+    def _ring_faults(self, ring: Ring) -> Found:
+        if not 1 <= len(ring.targets) <= MAX_TARGETS:
+            yield "target.ring.targets", f"must be 1 to {MAX_TARGETS} targets"
+        for index, goal in enumerate(ring.targets):
+            path = f"target.ring.targets[{index}]"
+            yield from _one_of(path, goal)
+            yield from self._goal_faults(path, goal)
+
+    def _dialled(self, path: str, name: str) -> Found:
+        trunk = self._trunks.get(name)
+        if name not in self._known and (trunk is None or trunk.uri is None):
+            yield path, f"must name a trunk that has a uri, not {name!r}"
+        elif trunk is not None and trunk.uri is None:
+            yield path, f"must name a trunk that has a uri, which {name!r} has not"
+
+
+def _one_of(path: str, goal: Goal | Target) -> Found:
+    fields = goal.__struct_fields__
+    if sum(getattr(goal, field) is not None for field in fields) != 1:
+        yield path, f"must have exactly one of {', '.join(fields[:-1])} and {fields[-1]}"
+
+
+def _pattern_faults(field: str, pattern: str | None) -> Found:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        yield field, f"is not a regular expression: {error}"
