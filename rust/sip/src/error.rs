@@ -21,6 +21,9 @@ pub enum Error {
         /// The state, in words.
         state: &'static str,
     },
+    /// An earlier re-INVITE or UPDATE of ours is still open.
+    #[error("an earlier offer of leg {0:?} is still open")]
+    OfferPending(LegId),
     /// Too many transactions or dialogs.
     #[error("tables are full")]
     Full,

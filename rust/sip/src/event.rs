@@ -31,7 +31,8 @@ pub enum Event {
         /// The response.
         response: Message,
     },
-    /// A 2xx to our INVITE. Its ACK has been sent.
+    /// A 2xx to our INVITE. Its ACK has been sent, unless we offered nothing and it does: then the ACK waits for
+    /// `acknowledge`.
     Answered {
         /// The leg.
         leg: LegId,
@@ -51,6 +52,22 @@ pub enum Event {
         leg: LegId,
         /// The request.
         request: Message,
+    },
+    /// A 2xx to our re-INVITE or UPDATE. Where we offered nothing and it does, the ACK waits for `acknowledge`.
+    ReofferAnswered {
+        /// The leg.
+        leg: LegId,
+        /// The response.
+        response: Message,
+    },
+    /// Our re-INVITE or UPDATE came to nothing; the session is as it was (RFC 3261 14.1).
+    ReofferRefused {
+        /// The leg.
+        leg: LegId,
+        /// The final status; 408 or 503 of our own where none came (8.1.3.1), 491 where both sides kept colliding.
+        status: u16,
+        /// The response, if there was one.
+        response: Option<Message>,
     },
     /// An INFO; answered 200 already.
     Info {
@@ -78,6 +95,8 @@ impl Event {
             | Self::Answered { leg, .. }
             | Self::Confirmed { leg, .. }
             | Self::Reoffer { leg, .. }
+            | Self::ReofferAnswered { leg, .. }
+            | Self::ReofferRefused { leg, .. }
             | Self::Info { leg, .. }
             | Self::Ended { leg, .. } => *leg,
         }
@@ -126,6 +145,10 @@ pub enum Cause {
     TransportError,
     /// The peer never said anything (timer B).
     Unreachable,
+    /// The peer no longer knows the dialog: 481, 408 or nothing to a request within it (RFC 3261 12.2.1.2).
+    Lost,
+    /// An offer of the peer was never answered by the owner.
+    NoAnswer,
 }
 
 /// A body with its type.

@@ -70,6 +70,12 @@ pub(crate) enum TimerKind {
     Expires,
     /// Longest wait for the application's answer to a re-INVITE or UPDATE.
     Reoffer,
+    /// The back-off after a re-INVITE or UPDATE of ours met one of the peer's (14.1).
+    ReofferRetry,
+    /// Longest wait for the final response to a re-INVITE that has been heard of, and then to its CANCEL (9.1).
+    ReofferHang,
+    /// Longest wait for the application's answer to an offer in a 2xx, which the ACK carries (13.2.1).
+    OwedAck,
 }
 
 /// How long nothing may be heard of an invitation before its last provisional response is repeated (13.3.1.1).
@@ -89,7 +95,7 @@ impl TimerKind {
             // 13.3.1.4: retransmitted even over reliable transports, an unreliable hop may follow.
             Self::Resend2xx => Some(values.t1),
             Self::B | Self::F | Self::H | Self::L | Self::M => Some(whole),
-            Self::AckWait | Self::CancelWait => Some(whole),
+            Self::AckWait | Self::CancelWait | Self::ReofferHang => Some(whole),
             Self::D => Some(unless_reliable(whole.max(D_MINIMUM))),
             Self::I | Self::K => Some(unless_reliable(values.t4)),
             Self::J => Some(unless_reliable(whole)),
@@ -97,8 +103,8 @@ impl TimerKind {
             Self::Late100 => Some(if reliable { Duration::ZERO } else { until_t2(values) }),
             Self::Refresh => Some(REFRESH),
             // RFC 3311 5.2 and RFC 3261 14.2 want an answer at once; this leaves a stalled application half of timer F.
-            Self::Reoffer => Some(values.t1.saturating_mul(32)),
-            Self::NoAnswer | Self::Expires => Some(LONGEST),
+            Self::Reoffer | Self::OwedAck => Some(values.t1.saturating_mul(32)),
+            Self::NoAnswer | Self::Expires | Self::ReofferRetry => Some(LONGEST),
         }
     }
 
@@ -281,6 +287,10 @@ impl TimerSet {
     /// Forgets `kind`, which has just left the queue, and gives the interval it ran.
     pub(crate) fn expire(&mut self, kind: TimerKind) -> Option<Duration> {
         self.fired(kind).map(|armed| armed.interval)
+    }
+
+    pub(crate) fn runs(&self, kind: TimerKind) -> bool {
+        self.0.iter().any(|armed| armed.kind == kind)
     }
 
     fn fired(&mut self, kind: TimerKind) -> Option<Armed> {

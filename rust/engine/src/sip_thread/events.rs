@@ -169,7 +169,7 @@ fn cause(cause: telephony_sip::Cause) -> Cause {
         Sip::Timeout => Cause::Timeout,
         Sip::NoAck => Cause::NoAck,
         Sip::TransportError => Cause::TransportError,
-        Sip::Unreachable => Cause::Unreachable,
+        Sip::Unreachable | Sip::Lost => Cause::Unreachable,
         _ => Cause::Error,
     }
 }

@@ -93,6 +93,7 @@ impl Endpoint {
     /// Removes a leg that is over, with its timers and every dialog that has no BYE under way.
     fn forget(&mut self, now: Instant, key: LegKey) {
         self.drop_reoffer(now, key);
+        self.drop_outgoing(now, key);
         let Some(mut leg) = self.legs.remove(key) else { return };
         leg.timers.stop_all(&mut self.io.timers);
         for dialog in leg.dialogs {

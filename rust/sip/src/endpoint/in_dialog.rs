@@ -51,7 +51,7 @@ impl Endpoint {
             _ if !in_order => self.reply(now, server, 500, |builder| builder),
             Some(Method::Bye) => self.bye(now, key, leg, server, request),
             _ if closing => self.reply(now, server, 481, |builder| builder),
-            Some(Method::Invite) => self.reinvite(now, leg, server, request),
+            Some(Method::Invite) => self.reinvite(now, key, leg, server, request),
             Some(Method::Update) => self.update(now, key, leg, server, request),
             Some(Method::Info) => {
                 self.reply(now, server, 200, |builder| builder);
@@ -90,7 +90,14 @@ impl Endpoint {
     }
 
     /// A re-INVITE is never a new call (14.2).
-    fn reinvite(&mut self, now: Instant, key: LegKey, server: ServerKey, request: &Message) {
+    fn reinvite(
+        &mut self,
+        now: Instant,
+        dialog: DialogKey,
+        key: LegKey,
+        server: ServerKey,
+        request: &Message,
+    ) {
         if check_body(request).is_err() {
             return self
                 .reply(now, server, 415, |builder| builder.header(Name::Accept, super::headers::ACCEPT));
@@ -101,7 +108,7 @@ impl Endpoint {
             Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
             Some(Verdict::Ask) => {
                 self.send_trying(now, server);
-                self.ask(now, key, server, request);
+                self.ask(now, dialog, key, server, request);
             }
         }
     }
@@ -122,7 +129,7 @@ impl Endpoint {
             Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
             Some(Verdict::Ask) => {
                 self.servers.pending(&mut self.io, now, server);
-                self.ask(now, key, server, request);
+                self.ask(now, dialog, key, server, request);
             }
         }
     }
@@ -134,15 +141,16 @@ impl Endpoint {
     }
 
     /// Hands a re-INVITE or UPDATE to the application, which has [`TimerKind::Reoffer`] to answer.
-    fn ask(&mut self, now: Instant, key: LegKey, server: ServerKey, request: &Message) {
+    fn ask(&mut self, now: Instant, dialog: DialogKey, key: LegKey, server: ServerKey, request: &Message) {
         let Some(leg) = self.legs.get_mut(key) else { return };
-        leg.reoffer = Some(Reoffer {
+        leg.reoffer = Some(Box::new(Reoffer {
+            dialog,
             server,
             method: request.method().unwrap_or(Method::Invite),
             cseq: request.cseq_number(),
             late_offer: request.body().is_empty(),
             target: target_of(request).map(Into::into),
-        });
+        }));
         self.start_timer(now, key, TimerKind::Reoffer);
         self.tell(key, Some(request), |leg, request| Event::Reoffer { leg, request });
     }
@@ -156,9 +164,7 @@ impl Endpoint {
         let builder = self.dialog_response(key, server, 200, "").ok_or(Error::UnknownLeg(leg))?;
         let bytes = builder.maybe_body(body.as_ref()).build()?;
         let Some(reoffer) = self.take_reoffer(now, key) else { return Ok(()) };
-        if let Some(dialog) = self.legs.get(key).and_then(Leg::dialog) {
-            self.refresh_target(dialog, reoffer.target.as_deref());
-        }
+        self.refresh_target(reoffer.dialog, reoffer.target.as_deref());
         self.servers.respond(&mut self.io, now, server, 200, bytes);
         if method == Method::Invite {
             let unacked = Unacked { server, cseq: reoffer.cseq, late_offer: reoffer.late_offer };
@@ -202,7 +208,7 @@ impl Endpoint {
         }
     }
 
-    fn take_reoffer(&mut self, now: Instant, key: LegKey) -> Option<Reoffer> {
+    fn take_reoffer(&mut self, now: Instant, key: LegKey) -> Option<Box<Reoffer>> {
         self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::Reoffer));
         self.legs.get_mut(key)?.reoffer.take()
     }
@@ -230,7 +236,7 @@ impl Endpoint {
         }
     }
 
-    fn refresh_target(&mut self, dialog: DialogKey, target: Option<&str>) {
+    pub(super) fn refresh_target(&mut self, dialog: DialogKey, target: Option<&str>) {
         if let Some(dialog) = self.dialogs.get_mut(dialog) {
             dialog.refresh_target(target);
         }
@@ -249,6 +255,7 @@ fn judge_invite(leg: &Leg) -> Verdict {
     match leg.state {
         State::Incoming => Verdict::Busy,
         State::Confirmed if leg.reoffer.is_some() => Verdict::Busy,
+        State::Confirmed if leg.offers() => Verdict::Glare,
         // The peer has our 2xx, since it goes on, but its ACK is still under way (RFC 5407 3.1.4).
         State::Confirmed if leg.unacked.is_some() => Verdict::Glare,
         State::Confirmed => Verdict::Ask,
@@ -262,6 +269,7 @@ fn judge_update(leg: &Leg) -> Verdict {
     match leg.state {
         State::Incoming => Verdict::Busy,
         _ if leg.reoffer.is_some() => Verdict::Busy,
+        _ if leg.offers() => Verdict::Glare,
         State::Confirmed | State::Accepted if !our_offer_open => Verdict::Ask,
         _ => Verdict::Glare,
     }

@@ -10,7 +10,7 @@ use super::session::State;
 use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerSet;
 use crate::transaction::{ClientKey, ServerKey};
-use crate::{Error, LegId, Method, Profile};
+use crate::{Body, Error, LegId, Method, Profile};
 
 new_key_type! {
     /// One leg; stale keys find nothing.
@@ -37,6 +37,7 @@ pub(crate) struct Unacked {
 /// A re-INVITE or UPDATE the application has to answer.
 #[derive(Debug)]
 pub(crate) struct Reoffer {
+    pub(crate) dialog: DialogKey,
     pub(crate) server: ServerKey,
     pub(crate) method: Method,
     pub(crate) cseq: u32,
@@ -44,6 +45,47 @@ pub(crate) struct Reoffer {
     pub(crate) late_offer: bool,
     /// The peer's new Contact, which counts once we accept (RFC 6141 4).
     pub(crate) target: Option<Box<str>>,
+}
+
+/// A re-INVITE or UPDATE of ours.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) body: Option<Body>,
+    pub(crate) stage: Stage,
+    /// How often it had to wait for the peer's own.
+    pub(crate) collisions: u8,
+}
+
+/// How far a re-INVITE or UPDATE of ours has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not sent, or sent back: it will be sent when [`TimerKind::ReofferRetry`](crate::timer::TimerKind) fires.
+    Waiting,
+    /// Under way.
+    Sent(ClientKey),
+    /// Taken back before any response: CANCEL must wait for one (9.1).
+    CancelHeld(ClientKey),
+    /// CANCEL is out.
+    Cancelled(ClientKey),
+}
+
+impl Outgoing {
+    /// Its transaction, while there is one.
+    pub(crate) fn client(&self) -> Option<ClientKey> {
+        match self.stage {
+            Stage::Waiting => None,
+            Stage::Sent(key) | Stage::CancelHeld(key) | Stage::Cancelled(key) => Some(key),
+        }
+    }
+}
+
+/// The ACK of a 2xx with an offer, which waits for the application's answer (13.2.2.4).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwedAck {
+    pub(crate) client: ClientKey,
+    pub(crate) dialog: DialogKey,
+    pub(crate) cseq: u32,
 }
 
 /// One leg.
@@ -59,7 +101,12 @@ pub(crate) struct Leg {
     /// What our INVITE knows of its dialog before any response; used up by the first.
     pub(crate) draft: Option<Box<Dialog>>,
     pub(crate) unacked: Option<Unacked>,
-    pub(crate) reoffer: Option<Reoffer>,
+    pub(crate) reoffer: Option<Box<Reoffer>>,
+    /// The same of ours.
+    pub(crate) outgoing: Option<Box<Outgoing>>,
+    pub(crate) owed_ack: Option<Box<OwedAck>>,
+    /// Our INVITE made no offer, so the peer does.
+    pub(crate) expects_offer: bool,
     pub(crate) timers: TimerSet,
     /// The Reason header of a CANCEL or BYE that had to wait.
     pub(crate) reason: Option<Box<str>>,
@@ -78,6 +125,9 @@ impl Leg {
             draft: None,
             unacked: None,
             reoffer: None,
+            outgoing: None,
+            owed_ack: None,
+            expects_offer: false,
             timers: TimerSet::default(),
             reason: None,
             reported: false,
@@ -87,6 +137,12 @@ impl Leg {
     /// The dialog of a leg that is being called, or that stands.
     pub(crate) fn dialog(&self) -> Option<DialogKey> {
         self.dialogs.first().copied()
+    }
+
+    /// Whether a re-INVITE or UPDATE of ours is under way, its ACK included.
+    pub(crate) fn offers(&self) -> bool {
+        let under_way = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.stage != Stage::Waiting);
+        under_way || self.owed_ack.is_some()
     }
 
     pub(crate) fn sent(&self) -> Option<ClientKey> {

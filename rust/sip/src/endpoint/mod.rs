@@ -3,8 +3,8 @@
 //! Feed it with `handle_*` and the commands, then drain `poll_transmit` and `poll_event`, and come back at
 //! `poll_timeout`. It never looks at a clock and owns no socket.
 //!
-//! Requests without a call are answered without state (`refuse`, `options`); calls live in `uac`, `uas` and
-//! `in_dialog`; what a leg does when is the table in `session`, carried out by `carry_out`.
+//! Requests without a call are answered without state (`refuse`, `options`); calls live in `uac`, `uas`, `in_dialog`
+//! and `reoffer`; what a leg does when is the table in `session`, carried out by `carry_out`.
 
 mod carry_out;
 mod headers;
@@ -13,6 +13,7 @@ mod legs;
 mod options;
 mod receive;
 mod refuse;
+mod reoffer;
 mod session;
 mod uac;
 mod uas;
@@ -200,6 +201,9 @@ impl Endpoint {
             TimerKind::Resend2xx => self.resend_success(now, key, last),
             TimerKind::Refresh => self.resend_provisional(now, key),
             TimerKind::Reoffer => self.reoffer_unanswered(now, key),
+            TimerKind::ReofferRetry => self.retry_reoffer(now, key),
+            TimerKind::ReofferHang => self.reoffer_hangs(now, key),
+            TimerKind::OwedAck => self.offer_unanswered(now, key),
             TimerKind::NoAnswer => self.drive(now, key, Input::NoAnswer, Turn::ended(timeout(None))),
             TimerKind::Expires => self.expired(now, key),
             TimerKind::CancelWait => self.drive(now, key, Input::CancelWait, Turn::default()),

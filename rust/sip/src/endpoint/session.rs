@@ -41,6 +41,8 @@ pub(crate) enum Input {
     Answer,
     Reject,
     Hangup,
+    /// A request of ours within the dialog showed that the peer no longer knows it, or nobody answered the peer's offer.
+    Lost,
     /// Timers: the caller's patience, Expires of the INVITE, the waits after CANCEL and after a 2xx.
     NoAnswer,
     Expired,
@@ -80,7 +82,7 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
         (Calling | Proceeding, Success) => (State::Confirmed, &[Do::Confirm, Do::Answered]),
         (Calling | Proceeding, Failure | Unreachable | TransportError) => (Over, &[Do::Ended]),
         (Calling, Hangup | NoAnswer) => (CancelHeld, &[Do::Ended]),
-        (Proceeding, Hangup | NoAnswer | Bye) => (Cancelling, &[Do::SendCancel, Do::Ended]),
+        (Proceeding, Hangup | NoAnswer | Bye | Lost) => (Cancelling, &[Do::SendCancel, Do::Ended]),
 
         // Giving up (9.1); the 2xx may have crossed the CANCEL.
         (CancelHeld, Provisional) => (Cancelling, &[Do::SendCancel]),
@@ -90,12 +92,12 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
 
         // Being called (13.3).
         (Incoming, Answer) => (Accepted, &[Do::Respond, Do::AwaitAck]),
-        (Incoming, Reject | Hangup | Cancel | Bye | Expired) => (Over, &[Do::Respond, Do::Ended]),
+        (Incoming, Reject | Hangup | Cancel | Bye | Expired | Lost) => (Over, &[Do::Respond, Do::Ended]),
         (Incoming, TransportError) => (Over, &[Do::Ended]),
         (Accepted, Ack) => (State::Confirmed, &[Do::Confirmed]),
         (Accepted, Bye) => (Over, &[Do::Ended]),
         (Accepted, AckWait | TransportError) => (Over, &[Do::SendBye, Do::Ended]),
-        (Accepted, Hangup) => (Leaving, &[Do::Ended]),
+        (Accepted, Hangup | Lost) => (Leaving, &[Do::Ended]),
         (Leaving, Ack | AckWait | TransportError) => (Over, &[Do::SendBye]),
         (Leaving, Bye) => (Over, &[]),
 
@@ -103,7 +105,7 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
         (State::Confirmed, Success) => (State::Confirmed, &[Do::AckAndBye]),
         (State::Confirmed, Ack) => (State::Confirmed, &[Do::Confirmed]),
         (State::Confirmed, Bye) => (Over, &[Do::Ended]),
-        (State::Confirmed, Hangup | AckWait) => (Over, &[Do::SendBye, Do::Ended]),
+        (State::Confirmed, Hangup | AckWait | Lost) => (Over, &[Do::SendBye, Do::Ended]),
 
         (unchanged, _) => (unchanged, &[]),
     }

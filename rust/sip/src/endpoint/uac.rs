@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use super::carry_out::Turn;
 use super::headers::{ALLOW, BuilderExt, check_headers, check_value, wrote};
-use super::legs::{Invite, Leg};
+use super::legs::{Invite, Leg, OwedAck};
 use super::session::{Input, State};
 use super::{Endpoint, LegKey};
 use crate::dialog::{self, Dialog, DialogKey, Draft};
 use crate::header::NameAddr;
 use crate::timer::TimerKind;
-use crate::transaction::{ClientKey, Request, User, follow_up};
-use crate::{Builder, Cause, Dial, Ended, Error, Event, LegId, Message, Method, Name, Side, Transmit, Uri};
+use crate::transaction::{ClientKey, Request, User};
+use crate::{
+    Body, Builder, Cause, Dial, Ended, Error, Event, LegId, Message, Method, Name, Side, Transmit, Uri,
+};
 
 /// How many forks of one INVITE are followed; a proxy that forks more widely than this is no proxy.
 const MAX_FORKS: usize = 16;
@@ -53,6 +55,7 @@ impl Endpoint {
         if let Some(leg) = self.legs.get_mut(key) {
             leg.invite = Invite::Sent(client);
             leg.draft = Some(Box::new(Dialog::draft(&draft)));
+            leg.expects_offer = dial.body.is_none();
         }
         self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::NoAnswer, dial.timeout));
         Ok(())
@@ -118,7 +121,7 @@ impl Endpoint {
     /// 13.2.2.4: every 2xx gets its ACK, a retransmitted one the same again; the first one wins.
     fn invite_success(&mut self, now: Instant, leg: LegKey, key: ClientKey, response: &Message) {
         let tag = response.to_tag().unwrap_or_default();
-        if self.clients.acknowledge_again(&mut self.io, key, tag) {
+        if self.owes_ack(leg, key, tag) || self.clients.acknowledge_again(&mut self.io, key, tag) {
             self.io.stats.retransmissions_in += 1;
         } else if self.clients.forks(key) >= MAX_FORKS {
             self.io.stats.dropped.too_many_forks += 1;
@@ -154,7 +157,11 @@ impl Endpoint {
             leg.dialogs.push(dialog);
             others.into_iter().filter(|other| *other != dialog).for_each(|other| self.dialogs.remove(other));
         }
-        self.send_ack(client, dialog, response);
+        let offered = self.legs.get(key).is_some_and(|leg| leg.expects_offer) && !response.body().is_empty();
+        match offered {
+            true => self.owe_ack(now, key, OwedAck { client, dialog, cseq: response.cseq_number() }),
+            false => self.send_ack(client, dialog, response.cseq_number(), None),
+        }
     }
 
     /// A 2xx that came too late, for a leg that still exists.
@@ -167,7 +174,7 @@ impl Endpoint {
     fn acknowledge_and_leave(&mut self, now: Instant, leg: LegKey, client: ClientKey, response: &Message) {
         let known = self.dialogs.of_response(response);
         let Some(dialog) = self.response_dialog(leg, client, known, response) else { return };
-        self.send_ack(client, dialog, response);
+        self.send_ack(client, dialog, response.cseq_number(), None);
         let reason = self.legs.get(leg).and_then(|leg| leg.reason.clone());
         self.send_bye(now, dialog, reason.as_deref());
     }
@@ -225,11 +232,17 @@ impl Endpoint {
     }
 
     /// The ACK of a 2xx, along the dialog (13.2.2.4).
-    fn send_ack(&mut self, client: ClientKey, dialog: DialogKey, response: &Message) {
-        let (branch, number) = (self.ident.branch(), response.cseq_number());
+    pub(super) fn send_ack(
+        &mut self,
+        client: ClientKey,
+        dialog: DialogKey,
+        number: u32,
+        body: Option<&Body>,
+    ) {
+        let branch = self.ident.branch();
         let Some(dialog) = self.dialogs.get(dialog) else { return };
         let (builder, flow) = dialog.ack(number, &branch);
-        match builder.header(Name::UserAgent, &self.user_agent).build() {
+        match builder.header(Name::UserAgent, &self.user_agent).maybe_body(body).build() {
             Ok(payload) => {
                 let tag = dialog.remote_tag();
                 self.clients.acknowledge(&mut self.io, client, tag, Transmit { flow, payload });
@@ -238,28 +251,18 @@ impl Endpoint {
         }
     }
 
-    /// CANCEL of the leg's INVITE: the same Request-URI, To, From, Call-ID, branch and Route (9.1).
+    /// CANCEL of the leg's INVITE (9.1).
     pub(super) fn send_cancel(&mut self, now: Instant, key: LegKey) {
         let Some(leg) = self.legs.get(key) else { return };
-        let Some((invite, flow)) = leg.sent().and_then(|client| self.clients.sent(&self.io, client)) else {
-            return;
-        };
-        let built = follow_up(&invite, Method::Cancel, None)
-            .maybe(Name::Reason, leg.reason.as_deref())
-            .header(Name::UserAgent, &self.user_agent)
-            .build();
-        let (Ok(bytes), Some(branch)) = (built, invite.branch().map(str::to_owned)) else {
-            self.io.stats.dropped.unbuildable += 1;
-            return;
-        };
-        let request = Request { method: Method::Cancel, branch, bytes, flow, user: User::Cancel };
-        self.clients.send(&mut self.io, now, request);
+        let (Some(client), reason) = (leg.sent(), leg.reason.clone()) else { return };
+        self.send_cancel_of(now, client, reason.as_deref());
         self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::NoAnswer));
         self.start_timer(now, key, TimerKind::CancelWait);
     }
 
     /// BYE in the leg's dialog.
     pub(super) fn leave(&mut self, now: Instant, key: LegKey) {
+        self.settle_ack(now, key, None);
         let Some((dialog, reason)) =
             self.legs.get(key).and_then(|leg| Some((leg.dialog()?, leg.reason.clone())))
         else {

@@ -32,7 +32,8 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
     use State::*;
     match (state, input) {
         (Calling, TimerA) => (Calling, &[Transmit, Escalate(A)]),
-        (Calling, TimerB) => (Terminated, &[Fail]),
+        // In Proceeding timer B has been stopped; it runs again for a re-INVITE whose dialog is over.
+        (Calling | Proceeding, TimerB) => (Terminated, &[Fail]),
         (Calling | Proceeding, TransportError) => (Terminated, &[Fail]),
 
         (Calling, Provisional) => (Proceeding, &[Stop(A), Stop(B), Deliver]),

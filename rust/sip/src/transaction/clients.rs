@@ -25,6 +25,8 @@ pub(crate) enum User {
     Invite(LegKey),
     /// The BYE that ends a dialog.
     Bye(DialogKey),
+    /// A re-INVITE or UPDATE of a leg, which may be gone by the time a response arrives.
+    Reoffer(LegKey),
     /// A CANCEL: only the INVITE's own response counts (9.1).
     Cancel,
 }
@@ -188,6 +190,11 @@ impl Clients {
         }
     }
 
+    /// Gives an INVITE that nobody waits for any more, but whose final response wants its ACK, a last 64*T1.
+    pub(crate) fn limit(&mut self, io: &mut Io, now: Instant, key: ClientKey) {
+        self.carry_out(io, now, key, &[Action::Start(TimerKind::B)], None);
+    }
+
     /// Sends the ACK of a 2xx and keeps it for the retransmissions of that 2xx (13.2.2.4).
     pub(crate) fn acknowledge(&mut self, io: &mut Io, key: ClientKey, tag: &str, ack: Transmit) {
         io.send(ack.flow, ack.payload.clone());
@@ -210,6 +217,12 @@ impl Clients {
     /// How many forks have answered 2xx.
     pub(crate) fn forks(&self, key: ClientKey) -> usize {
         self.all.get(key).map_or(0, |client| client.success_acks.len())
+    }
+
+    /// Whether an INVITE has been heard of and not answered: it may be cancelled (9.1).
+    pub(crate) fn is_proceeding(&self, key: ClientKey) -> bool {
+        let machine = self.all.get(key).map(|client| client.machine);
+        matches!(machine, Some(Machine::Invite(client_invite::State::Proceeding)))
     }
 
     fn is_answered(&self, key: ClientKey) -> bool {

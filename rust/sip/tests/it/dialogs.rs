@@ -3,34 +3,11 @@
 use telephony_sip::{Cause, Event, LegId, Message, Method, Name, Side};
 
 use crate::wire::{
-    CONTACT, LONG, NOTHING, Solo, address, first_line, invite, is, methods, request, response, sdp, tag_of,
+    CONTACT, LONG, NOTHING, Solo, address, called, called_by, calling, first_line, invite, is, methods,
+    request, response, sdp, tag_of,
 };
 
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0 hold";
-
-/// A call to us, answered and acknowledged; gives its leg and our tag.
-fn called(solo: &mut Solo) -> (LegId, String) {
-    called_by(solo, &invite("a"))
-}
-
-fn called_by(solo: &mut Solo, invite: &str) -> (LegId, String) {
-    let leg = solo.incoming(invite);
-    solo.endpoint.answer(solo.now, leg, sdp("v=0 answer")).unwrap();
-    let tag = tag_of(&solo.sent()[1]);
-    solo.receive(&request("ACK", "ack", 1, &tag, ""));
-    assert!(matches!(solo.events()[..], [Event::Confirmed { .. }]));
-    (leg, tag)
-}
-
-/// A call of ours, answered with `extra`; gives its leg, the INVITE and the ACK.
-fn calling(solo: &mut Solo, extra: &str) -> (LegId, Message, Message) {
-    let leg = solo.dial(1);
-    let invite = solo.sent_one();
-    solo.receive(&response(&invite, 200, "bob", extra));
-    assert!(matches!(solo.events()[..], [Event::Answered { .. }]));
-    let ack = solo.sent_one();
-    (leg, invite, ack)
-}
 
 fn hangup(solo: &mut Solo, leg: LegId) -> Message {
     solo.endpoint.hangup(solo.now, leg, None).unwrap();

@@ -14,6 +14,7 @@ mod parse;
 mod property;
 mod property_machines;
 mod refusals;
+mod reoffer;
 mod timers;
 mod uri;
 mod wire;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use telephony_sip::{Event, LegId, Message};
+use telephony_sip::{Event, LegId, Message, Method};
 
 use crate::wire::{CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, request, response, sdp};
 
@@ -24,7 +24,7 @@ struct Script {
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0";
 const METHODS: [&str; 10] =
     ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "DANCE"];
-const STATUSES: [u16; 12] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 486, 487, 603];
+const STATUSES: [u16; 14] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 481, 486, 487, 491, 603];
 
 fn pick<T>(all: &[T], number: u16) -> Option<&T> {
     all.get(usize::from(number) % all.len().max(1))
@@ -93,13 +93,14 @@ impl Script {
             self.sent.iter().rev().filter(|message| message.is_request()).take(12).collect();
         let Some(ours) = pick(&requests, one) else { return };
         let tag = ["", "bob", "carol", "dave"][usize::from(two % 4)];
-        let text = response(
-            ours,
-            *pick(&STATUSES, two).unwrap(),
-            tag,
-            if two.is_multiple_of(5) { "" } else { CONTACT },
-        );
-        self.receive(&text);
+        let extra = if two.is_multiple_of(5) { "" } else { CONTACT };
+        let text = response(ours, *pick(&STATUSES, two).unwrap(), tag, extra);
+        let offer = "Content-Type: application/sdp\nContent-Length: 3\n\nv=0";
+        self.receive(&if one.is_multiple_of(3) {
+            text.replace("Content-Length: 0\n\n", offer)
+        } else {
+            text
+        });
     }
 
     fn repeat(&mut self, one: u16) {
@@ -126,13 +127,21 @@ impl Script {
         let Some(leg) = pick(&legs, one).copied() else { return };
         let (endpoint, now) = (&mut self.solo.endpoint, self.solo.now);
         // Wrong commands are part of the game; what they return does not matter here.
-        let _ = match two % 8 {
+        let _ = match two % 12 {
             0 => endpoint.provisional(now, leg, 180, None),
             1 | 2 => endpoint.answer(now, leg, sdp("v=0")),
             3 => endpoint.reject(now, leg, 486, Some("No"), &[]),
             4 => endpoint.hangup(now, leg, None),
             5 => endpoint.answer_reoffer(now, leg, sdp("v=0")),
             6 => endpoint.reject_reoffer(now, leg, 488, &[]),
+            7 => endpoint.reoffer(now, leg, sdp("v=0"), Method::Invite),
+            8 => endpoint.reoffer(now, leg, None, Method::Invite),
+            9 => endpoint.reoffer(now, leg, sdp("v=0").filter(|_| one.is_multiple_of(2)), Method::Update),
+            10 if one.is_multiple_of(2) => endpoint.acknowledge(now, leg, sdp("v=0")),
+            10 => {
+                endpoint.withdraw_reoffer(now, leg);
+                Ok(())
+            }
             _ => endpoint.hangup(now, leg, Some("Q.850;cause=16")),
         };
     }
@@ -184,7 +193,7 @@ fn converse(seed: u8, steps: &[Step]) {
         legs.dedup();
         let (leg, now) = (pick(&legs, *two).copied().unwrap_or(LegId(0)), wire.now);
         let endpoint = &mut wire.peers[side].endpoint;
-        let _ = match what % 8 {
+        let _ = match what % 12 {
             0 => {
                 wire.dial(
                     side,
@@ -196,6 +205,11 @@ fn converse(seed: u8, steps: &[Step]) {
             2 | 3 => endpoint.answer(now, leg, sdp("v=0")),
             4 => endpoint.hangup(now, leg, None),
             5 => endpoint.reject(now, leg, 603, None, &[]),
+            6 => endpoint.reoffer(now, leg, sdp("v=0"), Method::Invite),
+            7 => endpoint.reoffer(now, leg, sdp("v=0").filter(|_| two.is_multiple_of(2)), Method::Update),
+            8 => endpoint.reoffer(now, leg, None, Method::Invite),
+            9 => endpoint.answer_reoffer(now, leg, sdp("v=0")),
+            10 if two.is_multiple_of(2) => endpoint.acknowledge(now, leg, sdp("v=0")),
             _ => {
                 wire.run(Duration::from_millis(u64::from(*two % 4000)));
                 Ok(())

@@ -392,3 +392,27 @@ pub(crate) fn methods(messages: &[Message]) -> Vec<String> {
 pub(crate) fn is(message: &Message, method: Method) -> bool {
     message.method() == Some(method)
 }
+
+/// A call to us, answered and acknowledged; gives its leg and our tag.
+pub(crate) fn called(solo: &mut Solo) -> (LegId, String) {
+    called_by(solo, &invite("a"))
+}
+
+pub(crate) fn called_by(solo: &mut Solo, invite: &str) -> (LegId, String) {
+    let leg = solo.incoming(invite);
+    solo.endpoint.answer(solo.now, leg, sdp("v=0 answer")).unwrap();
+    let tag = tag_of(&solo.sent()[1]);
+    solo.receive(&request("ACK", "ack", 1, &tag, ""));
+    assert!(matches!(solo.events()[..], [Event::Confirmed { .. }]));
+    (leg, tag)
+}
+
+/// A call of ours, answered with `extra`; gives its leg, the INVITE and the ACK.
+pub(crate) fn calling(solo: &mut Solo, extra: &str) -> (LegId, Message, Message) {
+    let leg = solo.dial(1);
+    let invite = solo.sent_one();
+    solo.receive(&response(&invite, 200, "bob", extra));
+    assert!(matches!(solo.events()[..], [Event::Answered { .. }]));
+    let ack = solo.sent_one();
+    (leg, invite, ack)
+}
