@@ -244,6 +244,8 @@ def _identity_faults(trunk: Trunk) -> Found:
 def _stir_faults(stir: Stir) -> Found:
     if stir.sign and (stir.key_file is None or stir.certificate_url is None):
         yield "stir.sign", "needs key_file and certificate_url"
+    if stir.verify != "off" and (stir.ca_file is None or not stir.allow):
+        yield "stir.verify", "needs ca_file and allow, the hosts that certificates may be fetched from"
     if stir.certificate_url is not None and not stir.certificate_url.startswith("https://"):
         yield "stir.certificate_url", "must be an https: URL (RFC 8226)"
     for host in stir.allow:
