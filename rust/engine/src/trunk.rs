@@ -22,7 +22,7 @@ struct Trunk {
 
 impl Trunk {
     fn profile(&self) -> Profile {
-        Profile { name: self.name.as_str().into() }
+        Profile { name: self.name.as_str().into(), ..Profile::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use slotmap::{SlotMap, new_key_type};
 
-use crate::endpoint::LegKey;
+use crate::endpoint::{Auth, LegKey};
 use crate::header::NameAddr;
 use crate::transaction::key::{Fingerprint, Fingerprints, Index};
 use crate::{Builder, Flow, Message, Method, Name, Uri};
@@ -34,6 +34,8 @@ pub(crate) struct Dialog {
     pub(crate) flow: Flow,
     /// `host:port` of our Contact and Via.
     pub(crate) contact: Arc<str>,
+    /// Answers challenges, and signs unasked once there was one (22.3).
+    pub(crate) auth: Option<Box<Auth>>,
     identity: Identity,
     target: Box<str>,
     /// Route values in the order our requests carry them.
@@ -112,6 +114,7 @@ impl Dialog {
             leg: LegKey::default(),
             flow,
             contact,
+            auth: None,
             identity,
             target: target.into(),
             routes: Vec::new(),
@@ -203,13 +206,30 @@ impl Dialog {
 
     /// Begins the next request of ours (12.2.1.1).
     pub(crate) fn request(&mut self, method: Method, branch: &str) -> (Builder, Flow) {
+        let number = self.next_cseq();
+        let (builder, flow) = self.numbered(method, number, branch);
+        // Taken out for as long as it signs, since the Request-URI is the dialog's too.
+        let Some(mut auth) = self.auth.take() else { return (builder, flow) };
+        let builder = auth.unasked(builder, method, self.road().request_uri);
+        self.auth = Some(auth);
+        (builder, flow)
+    }
+
+    /// The number of the next request of ours (12.2.1.1).
+    pub(crate) fn next_cseq(&mut self) -> u32 {
         self.local_cseq = self.local_cseq.wrapping_add(1) & 0x7fff_ffff;
-        self.numbered(method, self.local_cseq, branch)
+        self.local_cseq
+    }
+
+    /// Our INVITE was sent again under another number.
+    pub(crate) fn renumber(&mut self, number: u32) {
+        self.local_cseq = number;
     }
 
     /// Begins the ACK of a 2xx: it goes the dialog's way under the INVITE's number (13.2.2.4).
     pub(crate) fn ack(&self, number: u32, branch: &str) -> (Builder, Flow) {
-        self.numbered(Method::Ack, number, branch)
+        let (builder, flow) = self.numbered(Method::Ack, number, branch);
+        (self.auth.iter().fold(builder, |builder, auth| auth.repeated(builder)), flow)
     }
 
     fn numbered(&self, method: Method, number: u32, branch: &str) -> (Builder, Flow) {

@@ -5,6 +5,7 @@
 
 pub mod build;
 mod dialog;
+pub mod digest;
 pub mod endpoint;
 pub mod error;
 pub mod event;

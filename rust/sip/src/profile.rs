@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use crate::digest::Credentials;
+
 /// The dialect of one peer. Each leg keeps the one it began with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Names it in events and records; empty for nobody in particular.
     pub name: Arc<str>,
+    /// Who we are where it challenges us (RFC 3261 22); `None` leaves challenges unanswered.
+    pub credentials: Option<Arc<Credentials>>,
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { name: "".into() }
+        Self { name: "".into(), credentials: None }
     }
 }

@@ -23,6 +23,8 @@ pub struct Stats {
     pub retransmissions_out: u64,
     /// Requests refused without state, by anything but overload.
     pub refused: u64,
+    /// Challenges to our requests that were answered.
+    pub challenged: u64,
     /// New requests answered 503: overload, draining or full tables.
     pub overloaded: u64,
     /// What was dropped without an answer.

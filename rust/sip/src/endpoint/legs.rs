@@ -6,6 +6,7 @@ use std::sync::Arc;
 use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
 
+use super::Auth;
 use super::session::State;
 use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerSet;
@@ -108,6 +109,8 @@ pub(crate) struct Leg {
     /// Our INVITE made no offer, so the peer does.
     pub(crate) expects_offer: bool,
     pub(crate) timers: TimerSet,
+    /// Answers the challenges to its INVITE, where its peer may challenge us.
+    pub(crate) auth: Option<Box<Auth>>,
     /// The Reason header of a CANCEL or BYE that had to wait.
     pub(crate) reason: Option<Box<str>>,
     /// Ended has been told; the leg is silent from here on.
@@ -129,6 +132,7 @@ impl Leg {
             owed_ack: None,
             expects_offer: false,
             timers: TimerSet::default(),
+            auth: None,
             reason: None,
             reported: false,
         }

@@ -7,6 +7,7 @@
 //! and `reoffer`; what a leg does when is the table in `session`, carried out by `carry_out`.
 
 mod carry_out;
+mod challenged;
 mod headers;
 mod in_dialog;
 mod legs;
@@ -34,6 +35,7 @@ use crate::transaction::key::Fingerprints;
 use crate::transaction::{Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
 use crate::{Cause, Ended, Event, Flow, LegId, Limits, Profile, Side, Transmit};
 use carry_out::Turn;
+pub(crate) use challenged::Auth;
 pub(crate) use legs::LegKey;
 use legs::Legs;
 use session::Input;

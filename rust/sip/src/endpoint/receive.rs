@@ -89,6 +89,11 @@ impl Endpoint {
         outcome: ClientOutcome,
         response: Option<&Message>,
     ) {
+        let challenge =
+            response.filter(|_| outcome.signal == Some(ClientSignal::Response)).filter(is_challenge);
+        if challenge.is_some_and(|response| self.answer_challenge(now, key, outcome.user, response)) {
+            return;
+        }
         match (outcome.user, outcome.signal) {
             (User::Invite(leg), Some(ClientSignal::Response)) => {
                 if let Some(response) = response {
@@ -107,6 +112,11 @@ impl Endpoint {
             (User::Invite(_) | User::Bye(_) | User::Reoffer(_) | User::Cancel, _) => {}
         }
     }
+}
+
+/// 401 and 407 (RFC 3261 22.2, 22.3).
+fn is_challenge(response: &&Message) -> bool {
+    response.status().is_some_and(|status| matches!(status.0, 401 | 407))
 }
 
 fn unreachable() -> Ended {

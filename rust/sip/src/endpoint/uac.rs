@@ -6,7 +6,7 @@ use super::carry_out::Turn;
 use super::headers::{ALLOW, BuilderExt, check_headers, check_value, wrote};
 use super::legs::{Invite, Leg, OwedAck};
 use super::session::{Input, State};
-use super::{Endpoint, LegKey};
+use super::{Auth, Endpoint, LegKey};
 use crate::dialog::{self, Dialog, DialogKey, Draft};
 use crate::header::NameAddr;
 use crate::timer::TimerKind;
@@ -56,6 +56,7 @@ impl Endpoint {
             leg.invite = Invite::Sent(client);
             leg.draft = Some(Box::new(Dialog::draft(&draft)));
             leg.expects_offer = dial.body.is_none();
+            leg.auth = Auth::of(&dial.profile, dial.flow.remote.ip());
         }
         self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::NoAnswer, dial.timeout));
         Ok(())
@@ -210,7 +211,8 @@ impl Endpoint {
                 key
             }
             None => {
-                let dialog = self.draft(leg, client)?.met(response)?;
+                let mut dialog = self.draft(leg, client)?.met(response)?;
+                dialog.auth = self.legs.get(leg).and_then(|leg| leg.auth.clone());
                 self.dialogs.insert(leg, dialog)
             }
         };

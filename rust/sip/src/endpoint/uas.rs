@@ -10,7 +10,7 @@ use super::headers::{ALLOW, BuilderExt, check_headers};
 use super::legs::{Invite, Leg, Unacked};
 use super::refuse::Refusal;
 use super::session::{Input, State};
-use super::{Endpoint, LegKey};
+use super::{Auth, Endpoint, LegKey};
 use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
@@ -30,7 +30,7 @@ impl Endpoint {
             return self.overloaded(invite, arrival);
         }
         let (tag, flow) = (self.ident.tag(), arrival.flow);
-        let Some(dialog) = Dialog::uas(invite, &tag, flow, host_port(flow.local).into()) else {
+        let Some(mut dialog) = Dialog::uas(invite, &tag, flow, host_port(flow.local).into()) else {
             return self.refuse(invite, arrival, &Refusal::plain(400, "Missing Contact header field"));
         };
         let id = (self.next_leg)();
@@ -40,6 +40,7 @@ impl Endpoint {
         let server = self.servers.accept(invite, arrival, None);
         let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server), profile));
         self.servers.set_user(server, key);
+        dialog.auth = Auth::of(profile, flow.remote.ip());
         let dialog = self.dialogs.insert(key, dialog);
         if let Some(leg) = self.legs.get_mut(key) {
             leg.dialogs.push(dialog);

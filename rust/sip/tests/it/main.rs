@@ -8,6 +8,7 @@
 )]
 
 mod calls;
+mod challenged;
 mod corpus;
 mod dialogs;
 mod parse;

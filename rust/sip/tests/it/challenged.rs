@@ -1,0 +1,263 @@
+//! Challenges of peers, answered without a word to the owner (RFC 3261 22, RFC 7616, RFC 8760).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use telephony_sip::digest::{
+    Algorithm, Credentials, Fields, Qop, Secret, Subject, Terms, response as digest,
+};
+use telephony_sip::{Event, LegId, Message, Method, Name, Profile};
+
+use crate::wire::{CONTACT, NOTHING, Solo, dial, methods, response, sdp};
+
+const MD5: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\"";
+const SHA: &str =
+    "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\", opaque=\"o\"";
+const PROXY: &str = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"p1\", qop=\"auth,auth-int\"";
+
+fn profile() -> Arc<Profile> {
+    let credentials = Credentials {
+        username: "alice".into(),
+        secret: Secret::Password("wonder\"land".into()),
+        realm: "carrier".into(),
+        networks: vec![("198.51.100.0".parse().unwrap(), 24)],
+    };
+    Arc::new(Profile { name: "carrier".into(), credentials: Some(Arc::new(credentials)) })
+}
+
+/// A call has left; gives its leg and its INVITE.
+fn calling(solo: &mut Solo) -> (LegId, Message) {
+    let leg = LegId(1);
+    let dial = telephony_sip::Dial { profile: profile(), ..dial(solo.flow) };
+    solo.endpoint.dial(solo.now, leg, dial).unwrap();
+    (leg, solo.sent_one())
+}
+
+/// Answers a request and gives what was sent because of it, ACKs left out.
+fn answered(solo: &mut Solo, request: &Message, status: u16, extra: &str) -> Vec<Message> {
+    solo.receive(&response(request, status, "bob", extra));
+    solo.sent().into_iter().filter(|message| message.method() != Some(Method::Ack)).collect()
+}
+
+/// Checks one header of credentials as a server would, and gives its `nc`.
+fn checked(request: &Message, name: Name) -> Option<String> {
+    let all: Vec<_> = request.lines(name).flat_map(Fields::parse).collect();
+    let [fields] = &all[..] else { panic!("{} credentials in {name}", all.len()) };
+    let value = |name| fields.value(name);
+    let algorithm = Algorithm::parse(value("algorithm").unwrap_or("MD5")).unwrap();
+    let ha1 = Secret::Password("wonder\"land".into()).ha1(algorithm.hash, "alice", "carrier").unwrap();
+    let body = request.body();
+    let uri = request.request_uri().unwrap();
+    let subject = Subject { method: request.method_str(), uri, body };
+    let quality = value("qop").map(|qop| {
+        let qop = if qop == "auth" { Qop::Auth } else { Qop::AuthInt };
+        (value("nc").unwrap(), value("cnonce").unwrap(), qop)
+    });
+    let terms = Terms { algorithm, nonce: value("nonce").unwrap(), quality };
+    assert_eq!(value("response"), Some(&*digest(&ha1, &terms, &subject)), "{fields:?}");
+    assert_eq!((value("username"), value("uri")), (Some("alice"), Some(uri)));
+    value("nc").map(str::to_owned)
+}
+
+#[test]
+fn a_challenged_invite_comes_again_with_credentials() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    let second = answered(&mut solo, &first, 401, SHA).remove(0);
+    assert_eq!(checked(&second, Name::Authorization).as_deref(), Some("00000001"));
+    assert!(second.header(Name::Authorization).unwrap().contains("opaque=\"o\""));
+    assert_eq!((second.call_id(), second.cseq_number()), (first.call_id(), first.cseq_number() + 1));
+    assert_eq!((second.from_tag(), second.to_tag()), (first.from_tag(), None));
+    assert_ne!(second.branch(), first.branch());
+    assert_eq!((second.body(), second.content_type()), (first.body(), first.content_type()));
+    assert!(solo.events().is_empty());
+    solo.receive(&response(&second, 200, "bob", CONTACT));
+    let ack = solo.sent_one();
+    assert_eq!((ack.cseq_number(), ack.header(Name::Authorization)), (2, second.header(Name::Authorization)));
+    let [Event::Answered { leg: answered, .. }] = &solo.events()[..] else { panic!() };
+    assert_eq!(*answered, leg);
+}
+
+#[test]
+fn later_requests_of_the_dialog_are_signed_unasked() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    let second = answered(&mut solo, &first, 407, PROXY).remove(0);
+    answered(&mut solo, &second, 200, CONTACT);
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    let bye = solo.sent_one();
+    assert_eq!(checked(&bye, Name::ProxyAuthorization).as_deref(), Some("00000002"));
+    assert_eq!(bye.cseq_number(), 3);
+    // The nonce has run out meanwhile; the leg is gone for its owner, its BYE is answered for all that.
+    let new = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"p2\", stale=TRUE, qop=auth-int";
+    let again = answered(&mut solo, &bye, 407, new).remove(0);
+    assert_eq!(checked(&again, Name::ProxyAuthorization).as_deref(), Some("00000001"));
+    assert_eq!((again.method(), again.cseq_number()), (Some(Method::Bye), 4));
+    assert!(answered(&mut solo, &again, 407, new).is_empty(), "stale twice");
+    solo.advance(Duration::from_secs(64));
+    assert_eq!(solo.alive(), NOTHING);
+}
+
+#[test]
+fn a_challenged_reoffer_comes_again_too() {
+    for method in [Method::Invite, Method::Update] {
+        let mut solo = Solo::new();
+        let (leg, first) = calling(&mut solo);
+        answered(&mut solo, &first, 200, CONTACT);
+        solo.events();
+        solo.endpoint.reoffer(solo.now, leg, sdp("v=0 hold"), method).unwrap();
+        let reoffer = solo.sent_one();
+        let again = answered(&mut solo, &reoffer, 401, &SHA.replace("\"auth", "\"auth-int")).remove(0);
+        assert_eq!(checked(&again, Name::Authorization).as_deref(), Some("00000001"));
+        assert_eq!((again.method(), again.cseq_number()), (Some(method), 3));
+        assert!(solo.events().is_empty());
+        answered(&mut solo, &again, 200, CONTACT);
+        assert!(matches!(&solo.events()[..], [Event::ReofferAnswered { .. }]));
+    }
+}
+
+#[test]
+fn proxy_and_server_may_both_ask_one_after_the_other_or_at_once() {
+    for at_once in [false, true] {
+        let mut solo = Solo::new();
+        let (_, first) = calling(&mut solo);
+        let mut request = match at_once {
+            true => answered(&mut solo, &first, 401, &format!("{MD5}\n{PROXY}")).remove(0),
+            false => {
+                let second = answered(&mut solo, &first, 407, PROXY).remove(0);
+                answered(&mut solo, &second, 401, MD5).remove(0)
+            }
+        };
+        assert_eq!(checked(&request, Name::Authorization), None, "RFC 2069 counts nothing");
+        assert!(checked(&request, Name::ProxyAuthorization).is_some());
+        // A peer that never has enough is left before long.
+        let mut rounds = 0;
+        while let Some(next) = answered(&mut solo, &request, 407, PROXY).pop() {
+            (request, rounds) = (next, rounds + 1);
+            assert!(rounds < 5);
+            let Some(next) = answered(&mut solo, &request, 401, MD5).pop() else { break };
+            request = next;
+        }
+        let refused = |event: &Event| matches!(event, Event::Ended { ended, .. } if matches!(ended.status, Some(401 | 407)));
+        assert!(solo.events().iter().any(refused));
+    }
+}
+
+#[test]
+fn a_wrong_password_is_tried_once() {
+    for challenge in [MD5, SHA] {
+        let mut solo = Solo::new();
+        let (_, first) = calling(&mut solo);
+        let second = answered(&mut solo, &first, 401, challenge).remove(0);
+        assert!(answered(&mut solo, &second, 401, &challenge.replace("n1", "n2")).is_empty());
+        assert_eq!(solo.ended().status, Some(401));
+    }
+}
+
+#[test]
+fn the_topmost_supported_challenge_is_taken() {
+    let sha512 = SHA.replace("SHA-256", "SHA-512-256");
+    for (challenges, hash) in [
+        (vec![SHA, MD5], "SHA-256"),
+        (vec![MD5, SHA], ""),
+        (vec!["WWW-Authenticate: Basic realm=\"carrier\"", &sha512, MD5], "SHA-512-256"),
+        (vec![&SHA.replace("SHA-256", "SHA3"), MD5], ""),
+        (vec![&SHA.replace("auth\"", "token\""), MD5], ""),
+        (vec![&SHA.replace("SHA-256", "md5-SESS")], "MD5-sess"),
+        (
+            vec![
+                "WWW-Authenticate: Digest realm=\"other\", nonce=\"x\", Digest realm=\"carrier\", nonce=\"n1\"",
+            ],
+            "",
+        ),
+    ] {
+        let mut solo = Solo::new();
+        let (_, first) = calling(&mut solo);
+        let second = answered(&mut solo, &first, 401, &challenges.join("\n")).remove(0);
+        checked(&second, Name::Authorization);
+        let named =
+            Fields::parse(second.header(Name::Authorization).unwrap())[0].value("algorithm").unwrap_or("");
+        assert_eq!(named, hash, "{challenges:?}");
+    }
+}
+
+#[test]
+fn nobody_else_gets_an_answer() {
+    for foreign in [
+        SHA.replace("carrier", "elsewhere"),
+        SHA.replace("carrier", "Carrier"),
+        SHA.replace("Digest", "Basic"),
+        SHA.replace("realm=\"carrier\", ", ""),
+        format!("{SHA}, nonce=\"n2\""),
+        "X: y".to_owned(),
+    ] {
+        let mut solo = Solo::new();
+        let (_, first) = calling(&mut solo);
+        assert!(answered(&mut solo, &first, 401, &foreign).is_empty(), "{foreign}");
+        assert_eq!(solo.ended().status, Some(401));
+    }
+}
+
+/// The peer's Contact leads elsewhere: whoever is there gets no digest out of the BYE.
+#[test]
+fn a_request_that_went_elsewhere_is_not_signed() {
+    for (contact, served) in [("203.0.113.66", false), ("198.51.100.7", true), ("192.0.2.9:5070", true)] {
+        let mut solo = Solo::new();
+        let (leg, first) = calling(&mut solo);
+        answered(&mut solo, &first, 200, &format!("Contact: <sip:bob@{contact}>"));
+        solo.endpoint.hangup(solo.now, leg, None).unwrap();
+        let bye = solo.sent_one();
+        let again = answered(&mut solo, &bye, 401, SHA);
+        assert_eq!(again.len(), usize::from(served), "{contact}");
+    }
+}
+
+#[test]
+fn a_call_given_up_is_not_begun_again() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    assert!(answered(&mut solo, &first, 401, SHA).is_empty());
+    solo.advance(Duration::from_secs(64));
+    assert_eq!(solo.alive(), NOTHING);
+}
+
+#[test]
+fn a_challenged_call_is_cancelled_by_its_second_invite() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    let second = answered(&mut solo, &first, 401, SHA).remove(0);
+    answered(&mut solo, &second, 180, CONTACT);
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    let cancel = solo.sent_one();
+    assert_eq!((cancel.method(), cancel.cseq_number()), (Some(Method::Cancel), 2));
+    assert_eq!(cancel.branch(), second.branch());
+    answered(&mut solo, &cancel, 200, "");
+    answered(&mut solo, &second, 487, "");
+    solo.advance(Duration::from_secs(64));
+    assert_eq!(solo.alive(), NOTHING);
+}
+
+#[test]
+fn a_called_leg_answers_its_trunk() {
+    let mut solo = Solo::new();
+    solo.profile = profile();
+    let leg = solo.incoming(&crate::wire::invite("in"));
+    solo.endpoint.answer(solo.now, leg, None).unwrap();
+    let tag = crate::wire::tag_of(&solo.sent().pop().unwrap());
+    solo.receive(&crate::wire::request("ACK", "ack", 1, &tag, ""));
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    let bye = solo.sent_one();
+    let again = answered(&mut solo, &bye, 401, SHA).remove(0);
+    assert_eq!(checked(&again, Name::Authorization).as_deref(), Some("00000001"));
+    assert_eq!(methods(&answered(&mut solo, &again, 200, "")), Vec::<String>::new());
+}
+
+#[test]
+fn without_credentials_a_challenge_is_a_refusal() {
+    let mut solo = Solo::new();
+    solo.dial(1);
+    let invite = solo.sent_one();
+    assert!(answered(&mut solo, &invite, 407, PROXY).is_empty());
+    assert_eq!(solo.ended().status, Some(407));
+}
