@@ -17,7 +17,8 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Debian packages as FILE-OR-COMMAND=PACKAGE; a path is tested as a file, a word as a command.
 PACKAGES_BUILD := cmake=cmake c++=g++ make=make ensurepip=python3-venv
 PACKAGES_TEST  := sipp=sip-tester chromium=chromium redis-server=redis-server valgrind=valgrind ip=iproute2 \
-                  baresip=baresip-core node=nodejs npm=npm
+                  baresip=baresip-core node=nodejs npm=npm kamailio=kamailio \
+                  /usr/lib/x86_64-linux-gnu/kamailio/modules/tls.so=kamailio-tls-modules
 
 RUST_SOURCES   := $(shell find rust benches -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 PURE           := -p telephony-sip -p telephony-media
