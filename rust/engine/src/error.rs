@@ -111,7 +111,7 @@ impl From<telephony_media::Error> for EngineError {
             Error::LegExists | Error::WrongState(_) | Error::NoTelephoneEvents => Code::WrongState,
             Error::TooManyLegs => Code::Exhausted,
             Error::BadSdp(_) => Code::BadSdp,
-            Error::NotAcceptable(_) => Code::NotAcceptable,
+            Error::NotAcceptable { .. } => Code::NotAcceptable,
             Error::BadDigits | Error::BadCandidate => Code::Invalid,
             _ => Code::Internal,
         };

@@ -18,8 +18,13 @@ pub enum Error {
     #[error("malformed SDP: {0}")]
     BadSdp(String),
     /// The session description is sound but nothing in it can be used: the peer's fault (SIP 488).
-    #[error("nothing acceptable in the SDP: {0}")]
-    NotAcceptable(String),
+    #[error("nothing acceptable in the SDP: {reason}")]
+    NotAcceptable {
+        /// The warn-code of RFC 3261 20.43.
+        warning: u16,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The leg is in no state for this command, for example an answer without an offer.
     #[error("wrong state: {0}")]
     WrongState(&'static str),

@@ -10,6 +10,7 @@ pub mod dtmf;
 pub mod error;
 pub mod ice;
 mod leg;
+pub mod ringback;
 mod rng;
 pub mod rtcp;
 pub mod rtp;
@@ -19,4 +20,4 @@ pub mod stats;
 pub mod switch;
 
 pub use error::Error;
-pub use switch::{Component, EndReason, Event, LegId, Path, Switch, SwitchConfig, Transmit};
+pub use switch::{Component, EndReason, Event, LegId, Path, Renewal, Switch, SwitchConfig, Transmit};

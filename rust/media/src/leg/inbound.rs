@@ -114,10 +114,24 @@ impl Leg {
         };
         if let (Some(from), Transport::Rtp(rtp)) = (from, &mut self.transport)
             && !rtp.latch.accept(now, from, header.ssrc())
+            && !self.has_moved(now, from, &header)
         {
             return self.drop_packet(DropReason::RtpUnknownSource, out);
         }
         self.take(now, kind, &header, out)
+    }
+
+    /// Whether a packet from an unknown address is the next of a stream whose own address has fallen silent.
+    #[cold]
+    fn has_moved(&mut self, now: Instant, from: SocketAddr, header: &Header<'_>) -> bool {
+        let arrival = self.control.units(now, self.egress.clock_rate());
+        let clock_rate = self.egress.clock_rate();
+        let goes_on = self.source.as_ref().is_some_and(|source| {
+            source.ssrc == header.ssrc()
+                && source.continues(header.sequence(), arrival, header.timestamp(), clock_rate)
+        });
+        let heard = self.heard;
+        goes_on && self.transport.rtp().is_some_and(|rtp| rtp.latch.move_to(now, from, header.ssrc(), heard))
     }
 
     fn take(&mut self, now: Instant, kind: Kind, header: &Header<'_>, out: &mut Output) -> Option<Received> {

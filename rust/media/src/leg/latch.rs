@@ -2,8 +2,9 @@
 //!
 //! A peer behind NAT sends from another address than its SDP says, so the address is learned; but whoever can guess
 //! a port could then take the call over. Hence: learning happens only inside a short window, the SDP's own address
-//! beats its host's other ports, those beat strangers, a stranger may take over only with the SSRC that was there
-//! before (a NAT that rebinds), and after the window everything is frozen.
+//! beats its host's other ports, those beat strangers, and a stranger may take over only with the SSRC that was there
+//! before. After the window everything is frozen, but for a NAT that binds anew in mid-call: a stream that fell silent
+//! may go on from another address where it stopped, as nobody off its path can know SSRC, sequence number and clock.
 
 use crate::rtp::Ssrc;
 use std::net::SocketAddr;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// How long after the start, a new address in the SDP or the first bridging a source may be learned.
 const WINDOW: Duration = Duration::from_secs(5);
+/// How long a frozen source must have been silent before its stream may go on elsewhere, and how often it may move.
+const SILENCE: Duration = Duration::from_secs(1);
+const MOVES_APART: Duration = Duration::from_secs(5);
 
 /// The latch of one leg.
 #[derive(Debug)]
@@ -18,11 +22,12 @@ pub(crate) struct Latch {
     expected: Option<SocketAddr>,
     learned: Option<(SocketAddr, Ssrc)>,
     open_until: Instant,
+    moved: Option<Instant>,
 }
 
 impl Latch {
     pub(crate) fn new(now: Instant) -> Self {
-        Latch { expected: None, learned: None, open_until: now + WINDOW }
+        Latch { expected: None, learned: None, open_until: now + WINDOW, moved: None }
     }
 
     /// The peer's SDP names an address; a new one is learned anew.
@@ -38,6 +43,18 @@ impl Latch {
     pub(crate) fn begin(&mut self, now: Instant) {
         self.learned = self.learned.filter(|&(address, _)| self.rank(address) == EXACT);
         self.open_until = now + WINDOW;
+    }
+
+    /// A stream goes on from another address where it stopped; `heard` is when it stopped.
+    pub(crate) fn move_to(&mut self, now: Instant, from: SocketAddr, ssrc: Ssrc, heard: Instant) -> bool {
+        let known = self.learned.is_some_and(|(_, known)| known == ssrc);
+        let silent = now.saturating_duration_since(heard) >= SILENCE;
+        let rested = self.moved.is_none_or(|moved| now.saturating_duration_since(moved) >= MOVES_APART);
+        if !(known && silent && rested) {
+            return false;
+        }
+        self.moved = Some(now);
+        self.learn(from, ssrc)
     }
 
     /// Where to send.

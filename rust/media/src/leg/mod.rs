@@ -6,6 +6,7 @@ mod egress;
 mod inbound;
 mod latch;
 mod outbound;
+mod ringing;
 mod session;
 mod source;
 mod transport;
@@ -23,6 +24,7 @@ use crate::stats::LegStats;
 use crate::switch::{EndReason, Event, LegId, Output};
 use control::Control;
 use egress::Egress;
+use ringing::Ringing;
 use session::Session;
 use source::Source;
 use std::net::SocketAddr;
@@ -47,6 +49,8 @@ pub(crate) struct Leg {
     key_timestamp: u32,
     /// A relayed key: its timestamp at the source and here.
     relayed_key: Option<(u32, u32)>,
+    /// The tone that is played while the other side rings.
+    ringing: Option<Box<Ringing>>,
     /// The next sound packet gets the marker.
     resumes: bool,
     /// How the bridged leg's sound becomes this leg's.
@@ -87,6 +91,7 @@ impl Leg {
             digits_out: DigitSender::default(),
             key_timestamp: 0,
             relayed_key: None,
+            ringing: None,
             resumes: false,
             feed: None,
             peer: None,
@@ -99,6 +104,19 @@ impl Leg {
         }
     }
 
+    /// The leg of a call that is not answered yet hears the other one; the tone ends with its first sound.
+    pub(crate) fn on_early_bridge(&mut self, other_sounds: bool) {
+        if other_sounds {
+            self.stop_ringing();
+        }
+        self.interrupt();
+    }
+
+    /// Whether sound of the peer has arrived.
+    pub(crate) fn sounds(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// The leg is bridged now.
     pub(crate) fn on_bridged(&mut self, now: Instant) {
         let first = !std::mem::replace(&mut self.was_bridged, true);
@@ -106,6 +124,7 @@ impl Leg {
         if let Some(rtp) = self.transport.rtp().filter(|_| first) {
             rtp.latch.begin(now);
         }
+        self.ringing = None;
         self.interrupt();
     }
 
@@ -135,7 +154,8 @@ impl Leg {
     pub(crate) fn poll_timeout(&mut self, media_timeout: Duration) -> Option<Instant> {
         let transport = self.transport.webrtc().and_then(WebRtc::poll_timeout);
         let media = self.media_deadline(media_timeout);
-        let digits = [self.digits_in.poll_timeout(), self.digits_out.poll_timeout()];
+        let ringing = self.ringing.as_ref().map(|ringing| ringing.poll_timeout());
+        let digits = [self.digits_in.poll_timeout(), self.digits_out.poll_timeout(), ringing];
         [transport, media, self.control.poll_timeout()].into_iter().chain(digits).flatten().min()
     }
 
@@ -146,6 +166,7 @@ impl Leg {
         self.drain_transport(now, out);
         self.finish_silent_digit(now, out);
         self.send_due_digits(now, out);
+        self.send_due_ringing(now, out);
         if self.control.take_due(now, &mut out.rng) {
             self.send_report(now, false, out);
         }

@@ -28,6 +28,7 @@ impl Leg {
             return Ok(());
         }
         if received.fresh {
+            self.stop_ringing();
             self.interrupt();
         }
         match received.kind {

@@ -6,7 +6,9 @@ use crate::codec::Codec;
 use crate::dtls::Certificate;
 use crate::ice::Credentials;
 use crate::rng::Rng;
-use crate::sdp::{self, Direction, Fingerprint, Negotiated, NegotiationError, Params, Peer, TelephoneEvent};
+use crate::sdp::{
+    self, Direction, Fingerprint, Negotiated, NegotiationError, Params, Peer, Standing, TelephoneEvent,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,26 +31,81 @@ impl Local {
 #[derive(Debug)]
 pub(crate) struct Session {
     id: u64,
+    /// The highest version that was sent.
     version: u64,
-    /// Our offer that waits for its answer.
-    offer: Option<sdp::Session>,
+    /// Our description that stands, and its version.
+    standing: Option<(u64, sdp::Session)>,
+    /// Our offer that waits for its answer, and its version.
+    offer: Option<(u64, sdp::Session)>,
     negotiated: Option<Negotiated>,
+    /// What we do at most, because the bridged leg's peer does no more.
+    wish: Direction,
+    /// What the peer last said that it does, as far as it was free to.
+    stated: Direction,
 }
 
 impl Session {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         // RFC 8866 5.2: numeric; kept within 62 bits, as JSEP wants it (RFC 8829 5.2.1).
-        Session { id: rng.u64() >> 2, version: 0, offer: None, negotiated: None }
+        let (wish, stated) = (Direction::SendRecv, Direction::SendRecv);
+        Session {
+            id: rng.u64() >> 2,
+            version: 0,
+            standing: None,
+            offer: None,
+            negotiated: None,
+            wish,
+            stated,
+        }
     }
 }
 
 impl Leg {
-    pub(crate) fn create_offer(&mut self, local: &Local, codecs: &[Codec]) -> String {
-        self.session.version += 1;
-        let offer = sdp::offer(&self.params(local, codecs));
+    /// An offer; `direction` is what the bridged leg's peer does, if that has changed.
+    pub(crate) fn create_offer(
+        &mut self,
+        local: &Local,
+        codecs: &[Codec],
+        direction: Option<Direction>,
+    ) -> String {
+        let codecs = self.spoken_first(codecs);
+        let direction = direction.unwrap_or(self.session.wish);
+        let build = |leg: &Self, version| {
+            let params = Params { direction, ..leg.params(local, &codecs, version) };
+            Ok::<_, NegotiationError>((sdp::offer(&params), ()))
+        };
+        let (version, (offer, ())) = self.in_new_version(build).unwrap_or_default();
         let text = offer.to_string();
-        self.session.offer = Some(offer);
+        self.session.offer = Some((version, offer));
         text
+    }
+
+    /// RFC 3264 section 8: the version rises by one with each description that differs from the one that stands.
+    fn in_new_version<T, E>(
+        &mut self,
+        build: impl Fn(&Self, u64) -> Result<(sdp::Session, T), E>,
+    ) -> Result<(u64, (sdp::Session, T)), E> {
+        if let Some((version, standing)) = &self.session.standing {
+            let built = build(self, *version)?;
+            if built.0 == *standing {
+                return Ok((*version, built));
+            }
+        }
+        let version = self.session.version + 1;
+        let built = build(self, version)?;
+        self.session.version = version;
+        Ok((version, built))
+    }
+
+    /// A telephone's codec stays as long as it can: its order of preference is no wish to change (RFC 3264 section 8.3.2).
+    fn spoken_first(&self, codecs: &[Codec]) -> Vec<Codec> {
+        let spoken = self.codec().filter(|spoken| codecs.contains(spoken) && self.is_telephone());
+        let others = codecs.iter().copied().filter(|&codec| Some(codec) != spoken);
+        spoken.into_iter().chain(others).collect()
+    }
+
+    fn is_telephone(&self) -> bool {
+        matches!(self.transport, Transport::Rtp(_))
     }
 
     pub(crate) fn accept_offer(
@@ -60,24 +117,48 @@ impl Leg {
         rng: &mut Rng,
     ) -> Result<String, Error> {
         let offer = sdp::parse(offer).map_err(|error| Error::BadSdp(error.to_string()))?;
-        self.session.version += 1;
-        let (mut answer, mut negotiated) = sdp::answer(&offer, &self.params(local, codecs))?;
+        let codecs = self.spoken_first(codecs);
+        let build = |leg: &Self, version| sdp::answer(&offer, &leg.params(local, &codecs, version));
+        let (mut version, (mut answer, mut negotiated)) = self.in_new_version(build)?;
         if self.restart_ice(now, &negotiated, local, rng) {
             // The answer carries the new agent's credentials (RFC 8839 4.4.1.1.1).
-            (answer, negotiated) = sdp::answer(&offer, &self.params(local, codecs))?;
+            (version, (answer, negotiated)) = self.in_new_version(build)?;
         }
         // Our own offer, if one is out, has lost against the peer's.
         self.session.offer = None;
+        self.session.stated = negotiated.peer_direction;
         self.agree(now, negotiated, rng);
-        Ok(answer.to_string())
+        let text = answer.to_string();
+        self.session.standing = Some((version, answer));
+        Ok(text)
+    }
+
+    /// What a renewed offer of the peer asks for: its own direction, and the codec that would be agreed on. Changes
+    /// nothing.
+    pub(crate) fn review(
+        &self,
+        offer: &str,
+        codecs: &[Codec],
+        local: &Local,
+    ) -> Result<(Direction, Codec), Error> {
+        let offer = sdp::parse(offer).map_err(|error| Error::BadSdp(error.to_string()))?;
+        let (_, asked) = sdp::answer(&offer, &self.params(local, &self.spoken_first(codecs), 0))?;
+        Ok((asked.peer_direction, asked.codec))
     }
 
     pub(crate) fn accept_answer(&mut self, now: Instant, answer: &str, rng: &mut Rng) -> Result<(), Error> {
-        let offer = self.session.offer.as_ref().ok_or(Error::WrongState("an answer without an offer"))?;
+        let offer = self.session.offer.clone().ok_or(Error::WrongState("an answer without an offer"))?;
         let answer = sdp::parse(answer).map_err(|error| Error::BadSdp(error.to_string()))?;
-        let negotiated = sdp::accept(offer, &answer)?;
-        // Kept: a SIP peer may answer more than once, first in a provisional response (RFC 3261 13.2.1).
+        let negotiated = match (sdp::accept(&offer.1, &answer), &self.session.negotiated) {
+            (Err(NegotiationError::NoAudio), Some(before)) if sdp::is_audio_off(&answer) => before.stopped(),
+            (result, _) => result?,
+        };
+        let ours = offer.1.media().iter().find(|media| media.is_live()).map(|media| offer.1.direction(media));
+        self.session.wish = ours.unwrap_or(self.session.wish);
+        self.session.stated = freely(self.session.wish, negotiated.peer_direction, self.session.stated);
         self.agree(now, negotiated, rng);
+        // The offer is kept: a SIP peer may answer more than once, first in a provisional response (RFC 3261 13.2.1).
+        self.session.standing = Some(offer);
         Ok(())
     }
 
@@ -97,7 +178,7 @@ impl Leg {
         restarts
     }
 
-    fn params<'a>(&'a self, local: &'a Local, codecs: &'a [Codec]) -> Params<'a> {
+    fn params<'a>(&'a self, local: &'a Local, codecs: &'a [Codec], session_version: u64) -> Params<'a> {
         let transport = match &self.transport {
             Transport::Rtp(rtp) => sdp::Transport::Rtp { local: rtp.local },
             Transport::WebRtc(webrtc) => sdp::Transport::WebRtc {
@@ -109,12 +190,18 @@ impl Leg {
         Params {
             codecs,
             session_id: self.session.id,
-            session_version: self.session.version,
-            direction: Direction::SendRecv,
+            session_version,
+            direction: self.session.wish,
             ssrc: self.egress.ssrc.0,
             cname: self.control.cname(),
             transport,
+            standing: self.standing(),
         }
+    }
+
+    fn standing(&self) -> Option<Standing<'_>> {
+        let (_, description) = self.session.standing.as_ref()?;
+        Some(Standing { negotiated: self.negotiated()?, sections: description.media() })
     }
 
     fn agree(&mut self, now: Instant, negotiated: Negotiated, rng: &mut Rng) {
@@ -160,6 +247,21 @@ impl Leg {
         self.direction_is(&[Direction::SendRecv, Direction::RecvOnly])
     }
 
+    /// What the peer last said that it does, as far as it was free to.
+    pub(crate) fn stated(&self) -> Direction {
+        self.session.stated
+    }
+
+    /// What we do at most towards this peer.
+    pub(crate) fn wish(&self) -> Direction {
+        self.session.wish
+    }
+
+    /// The bridged leg's peer does no more than this.
+    pub(crate) fn set_wish(&mut self, wish: Direction) {
+        self.session.wish = wish;
+    }
+
     pub(crate) fn two_way(&self) -> bool {
         self.direction_is(&[Direction::SendRecv])
     }
@@ -169,11 +271,18 @@ impl Leg {
     }
 }
 
+/// What an answer says of its author's own will: where our offer left no choice, what was said before holds.
+fn freely(offered: Direction, answered: Direction, before: Direction) -> Direction {
+    let sends = if offered.receives() { answered.sends() } else { before.sends() };
+    let receives = if offered.sends() { answered.receives() } else { before.receives() };
+    Direction::new(sends, receives)
+}
+
 impl From<NegotiationError> for Error {
     fn from(error: NegotiationError) -> Self {
         match error {
             NegotiationError::Sdp(error) => Error::BadSdp(error.to_string()),
-            other => Error::NotAcceptable(other.to_string()),
+            other => Error::NotAcceptable { warning: other.warning(), reason: other.to_string() },
         }
     }
 }

@@ -78,6 +78,15 @@ impl Source {
         Arrival::Jump
     }
 
+    /// Whether a packet could be the next after a pause: its number is ahead, and its clock has gone on as time has.
+    pub(crate) fn continues(&self, sequence: u16, arrival: u32, timestamp: u32, clock_rate: u32) -> bool {
+        let ahead = sequence.wrapping_sub(self.highest);
+        let drift =
+            self.transit.map(|before| arrival.wrapping_sub(timestamp).wrapping_sub(before).cast_signed());
+        // While no packet came through, the source's clock went on: what is off by more than a second is another's.
+        (1..MAX_DROPOUT).contains(&ahead) && drift.is_some_and(|drift| drift.unsigned_abs() <= clock_rate)
+    }
+
     fn look_back(&mut self, behind: u16) -> Arrival {
         let bit = 1u64 << behind;
         if self.seen & bit != 0 {

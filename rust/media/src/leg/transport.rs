@@ -30,25 +30,45 @@ pub(crate) struct RtpTransport {
     mux: bool,
     rtcp_expected: Option<SocketAddr>,
     rtcp_learned: Option<SocketAddr>,
-    /// The peer's SDP named an RTP address; without one (hold by 0.0.0.0, RFC 2543) nothing is sent.
+    /// The peer's SDP named an RTP address (without one, hold by 0.0.0.0 of RFC 2543, nothing is sent) that is no way
+    /// back to here.
     open: bool,
+    /// The two reasons for that: what the SDP says, and that packets do not come back.
+    named: bool,
+    circles: bool,
 }
 
 impl RtpTransport {
     pub(crate) fn new(now: Instant, local: SocketAddr) -> Self {
         let latch = Latch::new(now);
-        RtpTransport { local, latch, mux: false, rtcp_expected: None, rtcp_learned: None, open: false }
+        RtpTransport {
+            local,
+            latch,
+            mux: false,
+            rtcp_expected: None,
+            rtcp_learned: None,
+            open: false,
+            named: false,
+            circles: false,
+        }
     }
 
     /// The peer's SDP says where it is.
     pub(crate) fn agree(&mut self, now: Instant, peer: &RtpPeer) {
         self.latch.expect(now, peer.rtp);
-        self.open = peer.rtp.is_some();
+        self.named = peer.rtp.is_some();
+        self.open = self.named && !self.circles;
         self.mux = peer.rtcp_mux;
         if self.rtcp_expected != peer.rtcp {
             self.rtcp_expected = peer.rtcp;
             self.rtcp_learned = None;
         }
+    }
+
+    /// Whether what is sent would come back; then nothing is.
+    pub(crate) fn set_circles(&mut self, circles: bool) {
+        self.circles = circles;
+        self.open = self.named && !circles;
     }
 
     /// Whether RTCP from there is the peer's; its port is learned (symmetric RTCP, RFC 4961).
@@ -88,6 +108,22 @@ impl Transport {
     pub(crate) fn rtp(&mut self) -> Option<&mut RtpTransport> {
         match self {
             Transport::Rtp(rtp) => Some(rtp),
+            Transport::WebRtc(_) => None,
+        }
+    }
+
+    /// The port of a leg that has its own.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Transport::Rtp(rtp) => Some(rtp.local),
+            Transport::WebRtc(_) => None,
+        }
+    }
+
+    /// That port, and where its packets go.
+    pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        match self {
+            Transport::Rtp(rtp) => Some((rtp.local, rtp.latch.remote()?)),
             Transport::WebRtc(_) => None,
         }
     }

@@ -3,20 +3,24 @@
 //! Datagrams and time go in by `handle_*`; then drain `transmits` (and `clear_transmits`), `poll_event` and
 //! `poll_timeout`. It opens no socket, reads no clock and starts no thread.
 
+mod circle;
 mod event;
 mod inbound;
 mod outbox;
+mod renew;
 mod table;
 mod timers;
 
 pub use event::{Component, EndReason, Event, LegId, Path, Transmit};
 pub(crate) use outbox::Outbox;
+pub use renew::Renewal;
 
 use crate::bridge::Feed;
 use crate::codec::Codec;
 use crate::dtls::Certificate;
 use crate::error::Error;
 use crate::leg::{Leg, Local};
+use crate::ringback::Ringback;
 use crate::rng::Rng;
 use crate::stats::{LegStats, SwitchStats};
 use slab::Slab;
@@ -124,9 +128,7 @@ impl Switch {
     /// # Errors
     /// If there is no such leg.
     pub fn create_offer(&mut self, _now: Instant, id: LegId, codecs: &[Codec]) -> Result<String, Error> {
-        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
-        let leg = self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?;
-        Ok(leg.create_offer(&self.local, codecs))
+        self.renew_offer(id, codecs, None)
     }
 
     /// Takes the peer's SDP offer, first or renewed, and gives our answer; `codecs` is our order of preference.
@@ -175,6 +177,7 @@ impl Switch {
 
     fn agreed(&mut self, now: Instant, slot: usize) -> Result<(), Error> {
         self.note_ufrag(slot);
+        self.watch_circle(slot);
         let fed = self.feed(slot);
         self.settle(now, slot);
         fed
@@ -192,31 +195,68 @@ impl Switch {
     /// # Errors
     /// If one of them is not there, they are the same, or their codecs cannot be joined.
     pub fn bridge(&mut self, now: Instant, a: LegId, b: LegId) -> Result<(), Error> {
-        let (Some(slot_a), Some(slot_b)) = (self.table.slot(a), self.table.slot(b)) else {
-            return Err(Error::UnknownLeg);
-        };
-        if slot_a == slot_b {
-            return Err(Error::WrongState("a leg cannot be bridged to itself"));
+        let (slot_a, slot_b) = self.pair(a, b)?;
+        let joined = self.join(slot_a, slot_b);
+        for slot in [slot_a, slot_b] {
+            if let Some(leg) = self.legs.get_mut(slot) {
+                leg.on_bridged(now);
+            }
+            self.settle(now, slot);
         }
-        self.separate(slot_a);
-        self.separate(slot_b);
-        self.join(slot_a, slot_b, now);
-        self.join(slot_b, slot_a, now);
-        self.out.totals.bridges += 1;
-        let fed = self.feed(slot_a);
-        if fed.is_err() {
-            self.separate(slot_a);
-        }
-        self.settle(now, slot_a);
-        self.settle(now, slot_b);
-        fed
+        joined
     }
 
-    fn join(&mut self, slot: usize, peer: usize, now: Instant) {
-        if let Some(leg) = self.legs.get_mut(slot) {
-            leg.peer = Some(peer);
-            leg.on_bridged(now);
+    /// Lets two legs hear each other before their call is answered (early media): nobody is expected to speak yet.
+    ///
+    /// # Errors
+    /// As for [`Switch::bridge`].
+    pub fn bridge_early(&mut self, a: LegId, b: LegId) -> Result<(), Error> {
+        let (slot_a, slot_b) = self.pair(a, b)?;
+        self.join(slot_a, slot_b)?;
+        for (slot, other) in [(slot_a, slot_b), (slot_b, slot_a)] {
+            let other_sounds = self.legs.get(other).is_some_and(Leg::sounds);
+            if let Some(leg) = self.legs.get_mut(slot) {
+                leg.on_early_bridge(other_sounds);
+            }
         }
+        Ok(())
+    }
+
+    fn pair(&self, a: LegId, b: LegId) -> Result<(usize, usize), Error> {
+        let slots = self.table.slot(a).zip(self.table.slot(b)).ok_or(Error::UnknownLeg)?;
+        if slots.0 == slots.1 {
+            return Err(Error::WrongState("a leg cannot be bridged to itself"));
+        }
+        Ok(slots)
+    }
+
+    fn join(&mut self, a: usize, b: usize) -> Result<(), Error> {
+        if self.legs.get(a).is_some_and(|leg| leg.peer == Some(b)) {
+            return Ok(());
+        }
+        self.separate(a);
+        self.separate(b);
+        for (slot, peer) in [(a, b), (b, a)] {
+            if let Some(leg) = self.legs.get_mut(slot) {
+                leg.peer = Some(peer);
+            }
+        }
+        self.out.totals.bridges += 1;
+        self.watch_circle(a);
+        self.watch_circle(b);
+        self.feed(a).inspect_err(|_| self.separate(a))
+    }
+
+    /// Plays a ringback tone to a leg's peer, or ends it. It ends by itself when the bridged leg's sound comes, and
+    /// when the call is answered, which is when [`Switch::bridge`] is told.
+    ///
+    /// # Errors
+    /// If there is no such leg, or no codec is agreed on yet.
+    pub fn ring_back(&mut self, now: Instant, id: LegId, tone: Option<Ringback>) -> Result<(), Error> {
+        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
+        self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?.ring_back(now, tone)?;
+        self.settle(now, slot);
+        Ok(())
     }
 
     /// Ends the bridge of this leg, if it has one.

@@ -51,6 +51,7 @@ fn params<'a>(codecs: &'a [Codec], transport: Transport<'a>) -> Params<'a> {
         ssrc: 0x1234_5678,
         cname: "c-name",
         transport,
+        standing: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which codec, under which payload types.
 
-use super::NegotiationError;
+use super::{Negotiated, NegotiationError};
 use crate::codec::Codec;
 use crate::sdp::attribute::payload_type_of;
 use crate::sdp::{Media, RtpMap};
@@ -47,23 +47,37 @@ impl Format {
     }
 }
 
-/// The payload type under which we offer a codec.
-fn offered_payload_type(codec: Codec) -> u8 {
-    codec.static_payload_type().unwrap_or(111)
-}
+/// Payload types that may be given out (RFC 3551 section 6).
+const DYNAMIC: std::ops::RangeInclusive<u8> = 96..=127;
 
-/// The formats of our offer: the codecs, then telephone-event once per clock (RFC 4733 section 2.1).
-pub(super) fn offered(codecs: &[Codec]) -> Vec<Format> {
+/// The formats of our offer: the codecs, then telephone-event once per clock (RFC 4733 section 2.1). What stands keeps
+/// its number, and no other format gets that (RFC 3264 section 8.3.2).
+pub(super) fn offered(codecs: &[Codec], standing: Option<&Negotiated>) -> Vec<Format> {
+    let spoken = standing.map(|standing| (standing.codec, standing.receive_payload_type));
+    let keyed = standing.and_then(|standing| standing.telephone_event);
+    let keyed = keyed.map(|event| (event.clock_rate, event.receive_payload_type));
+    let taken = [spoken.map(|(_, taken)| taken), keyed.map(|(_, taken)| taken)];
     let mut formats: Vec<Format> = Vec::new();
     for &codec in codecs {
-        formats.push(Format::of_codec(codec, offered_payload_type(codec)));
+        let known = spoken.filter(|&(spoken, _)| spoken == codec).map(|(_, known)| known);
+        let known = known.or(codec.static_payload_type());
+        formats.push(Format::of_codec(codec, known.unwrap_or_else(|| free(111, taken))));
     }
-    for (clock_rate, payload_type) in [(48_000, 110), (8_000, 101)] {
+    for (clock_rate, usual) in [(48_000, 110), (8_000, 101)] {
         if codecs.iter().any(|codec| codec.clock_rate() == clock_rate) {
+            let known = keyed.filter(|&(clock, _)| clock == clock_rate).map(|(_, known)| known);
+            let payload_type = known.unwrap_or_else(|| free(usual, taken));
             formats.push(Format::of_event(Event { payload_type, clock_rate }));
         }
     }
     formats
+}
+
+/// The usual number, or another if that is taken; 111, 110 and 101 never move onto each other's.
+fn free(usual: u8, taken: [Option<u8>; 2]) -> u8 {
+    let others = DYNAMIC.filter(|number| number % 4 == usual % 4);
+    let mut numbers = std::iter::once(usual).chain(others);
+    numbers.find(|number| !taken.contains(&Some(*number))).unwrap_or(usual)
 }
 
 /// The first of our codecs that the section has.
@@ -71,7 +85,8 @@ pub(super) fn choose(media: &Media, ours: &[Codec]) -> Result<Choice, Negotiatio
     let maps = media.encodings();
     let found =
         ours.iter().find_map(|&codec| Some((codec, *maps.iter().find(|map| codec_of(map) == Some(codec))?)));
-    let (codec, map) = found.ok_or_else(|| NegotiationError::NoCommonCodec(names(media)))?;
+    let refusal = || NegotiationError::NoCommonCodec { offered: names(media), allowed: in_words(ours) };
+    let (codec, map) = found.ok_or_else(refusal)?;
     Ok(Choice { codec, payload_type: map.payload_type, telephone_event: event_beside(codec, &maps) })
 }
 
@@ -80,7 +95,8 @@ pub(super) fn answered(ours: &Media, theirs: &Media) -> Result<(Choice, Choice),
     let offered: Vec<Codec> = ours.encodings().iter().filter_map(codec_of).collect();
     let answered: Vec<Codec> = theirs.encodings().iter().filter_map(codec_of).collect();
     let codec = answered.into_iter().find(|codec| offered.contains(codec));
-    let codec = codec.ok_or_else(|| NegotiationError::NoCommonCodec(names(theirs)))?;
+    let refusal = || NegotiationError::NoCommonCodec { offered: names(theirs), allowed: in_words(&offered) };
+    let codec = codec.ok_or_else(refusal)?;
     let (mut mine, mut peer) = (choose(ours, &[codec])?, choose(theirs, &[codec])?);
     // Both have to mean the same clock.
     let clock_rate = peer.telephone_event.map(|event| event.clock_rate);
@@ -104,6 +120,10 @@ fn event_at(clock_rate: u32, maps: &[RtpMap<'_>]) -> Option<Event> {
         map.encoding.eq_ignore_ascii_case(TELEPHONE_EVENT) && map.clock_rate == clock_rate
     };
     maps.iter().find(is_event).map(|map| Event { payload_type: map.payload_type, clock_rate })
+}
+
+fn in_words(codecs: &[Codec]) -> String {
+    codecs.iter().map(|codec| codec.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// What a section offers, for the error message.

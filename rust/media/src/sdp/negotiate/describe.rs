@@ -117,3 +117,10 @@ pub(super) fn refused(offered: &Media) -> Media {
     }
     media
 }
+
+/// The answer to an offer that switches everything off: every section is refused (RFC 3264 section 8.2).
+pub(super) fn all_refused(offer: &Session, params: &Params<'_>) -> Session {
+    let mut session = session(params, None);
+    offer.media().iter().for_each(|media| session.push_media(refused(media)));
+    session
+}

@@ -31,6 +31,17 @@ pub struct Params<'a> {
     pub cname: &'a str,
     /// SIP or WebRTC.
     pub transport: Transport<'a>,
+    /// What stands already, when a session is renewed.
+    pub standing: Option<Standing<'a>>,
+}
+
+/// What an earlier exchange of the same session has settled.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// What was agreed on.
+    pub negotiated: &'a Negotiated,
+    /// The sections of our last description: a new one has them all, in their order (RFC 3264 section 8).
+    pub sections: &'a [Media],
 }
 
 /// The kind of leg and its addresses.
@@ -65,6 +76,8 @@ pub struct Negotiated {
     pub telephone_event: Option<TelephoneEvent>,
     /// What we may do: `SendOnly` means we send and the peer listens.
     pub direction: Direction,
+    /// What the peer says that it does; where it answers, the offer has narrowed it.
+    pub peer_direction: Direction,
     /// How much sound per packet the peer asked for (`a=ptime`); 20 ms unless it said otherwise.
     pub ptime: Duration,
     /// The peer's transport.
@@ -136,8 +149,13 @@ pub enum NegotiationError {
     #[error("no audio in the session description")]
     NoAudio,
     /// No codec is common: 488 Not Acceptable Here.
-    #[error("no common codec: the peer offers {0}")]
-    NoCommonCodec(String),
+    #[error("no common codec: offered are {offered}, allowed are {allowed}")]
+    NoCommonCodec {
+        /// What the peer named.
+        offered: String,
+        /// What it could have named.
+        allowed: String,
+    },
     /// Audio comes over a protocol this leg does not speak.
     #[error("unsupported media protocol {0}")]
     UnsupportedProtocol(String),
@@ -164,18 +182,56 @@ pub enum NegotiationError {
     BadAnswer(&'static str),
 }
 
+impl NegotiationError {
+    /// The warn-code that says so (RFC 3261 section 20.43).
+    #[must_use]
+    pub const fn warning(&self) -> u16 {
+        match self {
+            Self::BadAddress => 301,
+            Self::UnsupportedProtocol(_) => 302,
+            Self::NoAudio => 304,
+            Self::NoCommonCodec { .. } => 305,
+            _ => 399,
+        }
+    }
+}
+
+impl Negotiated {
+    /// The same with the stream switched off by port 0 (RFC 3264 section 8.2).
+    #[must_use]
+    pub fn stopped(&self) -> Self {
+        let peer = match &self.peer {
+            Peer::Rtp(peer) => Peer::Rtp(RtpPeer { rtp: None, rtcp: None, ..*peer }),
+            webrtc @ Peer::WebRtc(_) => webrtc.clone(),
+        };
+        let direction = Direction::Inactive;
+        Self { direction, peer_direction: direction, peer, ..self.clone() }
+    }
+}
+
 /// Our offer: every codec of ours, and telephone-event with their clocks.
 #[must_use]
 pub fn offer(params: &Params<'_>) -> Session {
     let mut session = describe::session(params, params.transport.is_webrtc().then_some("BUNDLE 0"));
-    let formats = codecs::offered(params.codecs);
+    let formats = codecs::offered(params.codecs, params.standing.map(|standing| standing.negotiated));
     let mut audio = describe::audio(params, params.transport.protocol(), &formats, params.direction);
     if let Transport::WebRtc { .. } = params.transport {
         // RFC 8842 section 5.2: an offer says actpass.
         describe::add_webrtc(&mut audio, params, "0", "actpass");
     }
+    let sections = params.standing.map_or(&[][..], |standing| standing.sections);
+    let place = audio_place(sections).unwrap_or(0);
+    sections.iter().take(place).for_each(|section| session.push_media(section.clone()));
     session.push_media(audio);
+    sections.iter().skip(place + 1).for_each(|section| session.push_media(section.clone()));
     session
+}
+
+/// Which of our own sections is the sound: the one in use, or the first that was.
+fn audio_place(sections: &[Media]) -> Option<usize> {
+    let audio = |media: &Media| media.kind().eq_ignore_ascii_case("audio");
+    let live = sections.iter().position(|media| audio(media) && media.is_live());
+    live.or_else(|| sections.iter().position(audio))
 }
 
 /// Our answer to an offer, and what is agreed with it: the first of our codecs that the peer also has, under the
@@ -184,11 +240,14 @@ pub fn offer(params: &Params<'_>) -> Session {
 /// # Errors
 /// If nothing can be agreed on.
 pub fn answer(offer: &Session, params: &Params<'_>) -> Result<(Session, Negotiated), NegotiationError> {
+    if let Some(standing) = params.standing.filter(|_| is_audio_off(offer)) {
+        return Ok((describe::all_refused(offer, params), standing.negotiated.stopped()));
+    }
     let (index, choice) = choose_audio(offer, params)?;
     let media = offer.media().get(index).ok_or(NegotiationError::NoAudio)?;
     let peer = peer::read(offer, media, params.transport.is_webrtc(), peer::Description::Offer)?;
-    let wish = params.direction.and(peer::direction(offer, media).reversed());
-    let negotiated = agreed(choice, choice, wish, peer, media);
+    let says = peer::direction(offer, media);
+    let negotiated = agreed(choice, choice, (params.direction, says), peer, media);
     let mut session = describe::session(params, describe::bundle(offer, media).as_deref());
     for (position, other) in offer.media().iter().enumerate() {
         session.push_media(if position == index {
@@ -205,10 +264,14 @@ pub fn answer(offer: &Session, params: &Params<'_>) -> Result<(Session, Negotiat
 /// # Errors
 /// If the answer agrees to nothing or does not fit.
 pub fn accept(offer: &Session, answer: &Session) -> Result<Negotiated, NegotiationError> {
-    // Our offers have exactly one section; an answer has as many (RFC 3264 section 6).
-    let (Some(ours), [theirs]) = (offer.media().first(), answer.media()) else {
-        return Err(NegotiationError::BadAnswer("not one media section"));
+    // An answer has as many sections as the offer, in the same order (RFC 3264 section 6).
+    let place = audio_place(offer.media()).unwrap_or(0);
+    let (Some(ours), Some(theirs)) = (offer.media().get(place), answer.media().get(place)) else {
+        return Err(NegotiationError::BadAnswer("another number of media sections"));
     };
+    if offer.media().len() != answer.media().len() {
+        return Err(NegotiationError::BadAnswer("another number of media sections"));
+    }
     if !theirs.kind().eq_ignore_ascii_case("audio") || !theirs.is_live() {
         return Err(NegotiationError::NoAudio);
     }
@@ -218,8 +281,16 @@ pub fn accept(offer: &Session, answer: &Session) -> Result<Negotiated, Negotiati
     let (receive, send) = codecs::answered(ours, theirs)?;
     let webrtc = ours.attribute("ice-ufrag").is_some();
     let peer = peer::read(answer, theirs, webrtc, peer::Description::Answer)?;
-    let wish = offer.direction(ours).and(peer::direction(answer, theirs).reversed());
-    Ok(agreed(send, receive, wish, peer, theirs))
+    let directions = (offer.direction(ours), peer::direction(answer, theirs));
+    Ok(agreed(send, receive, directions, peer, theirs))
+}
+
+/// Whether a description has audio and all of it is switched off by port 0.
+#[must_use]
+pub fn is_audio_off(session: &Session) -> bool {
+    let mut audio = session.media().iter().filter(|media| media.kind().eq_ignore_ascii_case("audio"));
+    let first = audio.next();
+    first.is_some_and(|media| !media.is_live()) && audio.all(|media| !media.is_live())
 }
 
 /// The first live audio section over a protocol of this leg with a codec of ours. Some telephones offer the same
@@ -247,7 +318,15 @@ fn choose(media: &Media, params: &Params<'_>) -> Result<Choice, NegotiationError
     codecs::choose(media, params.codecs)
 }
 
-fn agreed(send: Choice, receive: Choice, direction: Direction, peer: Peer, media: &Media) -> Negotiated {
+/// `directions`: ours, and what the peer says of itself.
+fn agreed(
+    send: Choice,
+    receive: Choice,
+    directions: (Direction, Direction),
+    peer: Peer,
+    media: &Media,
+) -> Negotiated {
+    let (ours, theirs) = directions;
     let telephone_event = send.telephone_event.zip(receive.telephone_event);
     Negotiated {
         codec: send.codec,
@@ -258,7 +337,8 @@ fn agreed(send: Choice, receive: Choice, direction: Direction, peer: Peer, media
             receive_payload_type: receive.payload_type,
             clock_rate: send.clock_rate,
         }),
-        direction,
+        direction: ours.and(theirs.reversed()),
+        peer_direction: theirs,
         ptime: peer::ptime(media),
         peer,
         remote_ssrcs: peer::ssrcs(media),
