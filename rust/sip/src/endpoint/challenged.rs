@@ -58,6 +58,12 @@ impl Auth {
         write(builder, &lines)
     }
 
+    /// The same towards another server of the peer.
+    pub(crate) fn at(mut self: Box<Self>, home: IpAddr) -> Box<Self> {
+        self.home = home;
+        self
+    }
+
     /// The credentials of the INVITE on its ACK.
     pub(crate) fn repeated(&self, builder: Builder) -> Builder {
         write(builder, &self.invite)
@@ -137,6 +143,9 @@ impl Endpoint {
             let calling = |leg: &&mut Leg| matches!(leg.state, State::Calling | State::Proceeding);
             return self.legs.get_mut(leg).filter(calling)?.auth.as_deref_mut();
         }
+        if let User::Register(registration) = user {
+            return self.registrations.auth_mut(registration);
+        }
         let dialog = self.dialog_of(user)?;
         self.dialogs.get_mut(dialog)?.auth.as_deref_mut()
     }
@@ -150,7 +159,7 @@ impl Endpoint {
                 let sent = matches!(leg.outgoing.as_ref()?.stage, Stage::Sent(_));
                 leg.dialogs.last().copied().filter(|_| sent)
             }
-            User::Invite(_) | User::Cancel => None,
+            User::Invite(_) | User::Register(_) | User::Cancel => None,
         }
     }
 
@@ -192,6 +201,7 @@ impl Endpoint {
                     open.stage = Stage::Sent(new);
                 }
             }
+            User::Register(registration) => self.registrations.replace(registration, new, number),
             User::Bye(_) | User::Cancel => {}
         }
     }

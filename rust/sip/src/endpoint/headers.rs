@@ -47,6 +47,7 @@ pub(super) fn check_value(name: Name, value: &str) -> Result<(), Error> {
 pub(super) trait BuilderExt: Sized {
     fn headers(self, headers: &[(String, String)]) -> Self;
     fn maybe_body(self, body: Option<&Body>) -> Self;
+    fn routed(self, routes: &[Box<str>]) -> Self;
     fn maybe(self, name: Name, value: Option<&str>) -> Self;
     /// `<sip:host:port>`, the Contact of a leg (8.1.1.8).
     fn contact(self, host_port: &str) -> Self;
@@ -62,6 +63,10 @@ impl BuilderExt for Builder {
             Some(body) => self.body(&body.content_type, &body.bytes),
             None => self,
         }
+    }
+
+    fn routed(self, routes: &[Box<str>]) -> Self {
+        routes.iter().fold(self, |builder, route| builder.safe(Name::Route, route))
     }
 
     fn maybe(self, name: Name, value: Option<&str>) -> Self {

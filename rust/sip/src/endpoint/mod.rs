@@ -14,6 +14,7 @@ mod legs;
 mod options;
 mod receive;
 mod refuse;
+mod register;
 mod reoffer;
 mod session;
 mod uac;
@@ -33,11 +34,13 @@ use crate::stats::Stats;
 use crate::timer::{TimerKind, TimerValues};
 use crate::transaction::key::Fingerprints;
 use crate::transaction::{Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
-use crate::{Cause, Ended, Event, Flow, LegId, Limits, Profile, Side, Transmit};
+use crate::{Cause, Ended, Event, Flow, LegId, Limits, Notice, Profile, Side, Transmit};
 use carry_out::Turn;
 pub(crate) use challenged::Auth;
 pub(crate) use legs::LegKey;
 use legs::Legs;
+pub(crate) use register::RegistrationKey;
+use register::Registrations;
 use session::Input;
 
 /// What an endpoint is made with.
@@ -81,6 +84,8 @@ pub struct Endpoint {
     prints: Fingerprints,
     next_leg: Box<dyn FnMut() -> LegId + Send>,
     events: VecDeque<Event>,
+    notices: VecDeque<Notice>,
+    registrations: Registrations,
     refusing: Option<RangeInclusive<u32>>,
 }
 
@@ -115,6 +120,8 @@ impl Endpoint {
             prints,
             next_leg,
             events: VecDeque::new(),
+            notices: VecDeque::new(),
+            registrations: Registrations::default(),
             refusing: None,
         }
     }
@@ -126,6 +133,7 @@ impl Endpoint {
 
     /// The network refuses what is sent to `flow.remote` (ICMP): its transactions end (RFC 3261 17.1.4, 17.2.4).
     pub fn handle_transport_error(&mut self, now: Instant, flow: Flow) {
+        self.registrar_flow_lost(now, flow);
         for key in self.clients.towards(flow) {
             if let Some(outcome) = self.clients.transport_error(&mut self.io, now, key) {
                 self.client_outcome(now, key, outcome, None);
@@ -142,6 +150,7 @@ impl Endpoint {
 
     /// Time has passed: fires what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.registrations_due(now);
         while let Some(Timer { owner, kind }) = self.io.timers.pop_expired(now) {
             match owner {
                 Owner::Client(key) => {
@@ -158,7 +167,10 @@ impl Endpoint {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.io.timers.next_deadline()
+        match (self.io.timers.next_deadline(), self.registrations.next_deadline()) {
+            (Some(timer), Some(registration)) => Some(timer.min(registration)),
+            (timer, registration) => timer.or(registration),
+        }
     }
 
     /// The next message to send.

@@ -107,9 +107,12 @@ impl Endpoint {
                 self.drive(now, leg, Input::TransportError, Turn::ended(super::undeliverable()));
             }
             (User::Reoffer(leg), Some(signal)) => self.reoffer_outcome(now, leg, key, signal, response),
+            (User::Register(registration), Some(signal)) => {
+                self.register_outcome(now, registration, key, signal, response);
+            }
             // Whatever the answer to a BYE, the dialog is over (15.1.1); it stays for a crossing BYE until timer K.
             (User::Bye(dialog), _) if outcome.gone => self.dialogs.remove(dialog),
-            (User::Invite(_) | User::Bye(_) | User::Reoffer(_) | User::Cancel, _) => {}
+            (User::Invite(_) | User::Bye(_) | User::Reoffer(_) | User::Register(_) | User::Cancel, _) => {}
         }
     }
 }

@@ -67,6 +67,7 @@ impl Endpoint {
         Builder::request(Method::Invite, &dial.request_uri)
             .via(dial.flow.transport, &dial.contact, branch)
             .maybe(Name::MaxForwards, own(Name::MaxForwards, "70"))
+            .routed(self.preloaded(dial))
             .header(Name::From, draft.from)
             .header(Name::To, &dial.to)
             .header(Name::CallId, draft.call_id)
@@ -76,6 +77,14 @@ impl Endpoint {
             .maybe(Name::UserAgent, own(Name::UserAgent, &self.user_agent))
             .headers(&dial.headers)
             .maybe_body(dial.body.as_ref())
+    }
+
+    /// The route that the registrar of a trunk gave for calls by it (RFC 3608 6.1).
+    fn preloaded(&self, dial: &Dial) -> &[Box<str>] {
+        if self.registrations.is_empty() || wrote(&dial.headers, Name::Route) {
+            return &[];
+        }
+        self.registrations.service_route(&dial.profile.name)
     }
 
     /// The Call-ID of a leg, for records of the call.

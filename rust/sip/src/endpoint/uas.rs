@@ -15,7 +15,7 @@ use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
 use crate::write::host_port;
-use crate::{Body, Builder, Cause, Ended, Error, Event, LegId, Message, Method, Name, Profile, Side};
+use crate::{Body, Builder, Cause, Ended, Error, Event, Flow, LegId, Message, Method, Name, Profile, Side};
 
 impl Endpoint {
     /// An INVITE for a new call: 100 at once (17.2.1), the early dialog, the event.
@@ -30,6 +30,8 @@ impl Endpoint {
             return self.overloaded(invite, arrival);
         }
         let (tag, flow) = (self.ident.tag(), arrival.flow);
+        let registered = self.registered_as(invite, flow);
+        let profile = registered.as_ref().unwrap_or(profile);
         let Some(mut dialog) = Dialog::uas(invite, &tag, flow, host_port(flow.local).into()) else {
             return self.refuse(invite, arrival, &Refusal::plain(400, "Missing Contact header field"));
         };
@@ -51,6 +53,14 @@ impl Endpoint {
             self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::Expires, after));
         }
         self.events.push_back(Event::Incoming { leg: id, invite: invite.clone(), flow });
+    }
+
+    /// The profile of the registration that a call came by, for trunks that share an address.
+    fn registered_as(&self, invite: &Message, flow: Flow) -> Option<Arc<Profile>> {
+        if self.registrations.is_empty() {
+            return None;
+        }
+        self.registrations.called(invite.uri()?.user()?, flow.remote.ip()).cloned()
     }
 
     pub(super) fn send_trying(&mut self, now: Instant, server: ServerKey) {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::key::{Fingerprint, Fingerprints, Index};
 use super::{Action, Io, Owner, Running, client, client_invite};
 use crate::dialog::DialogKey;
-use crate::endpoint::LegKey;
+use crate::endpoint::{LegKey, RegistrationKey};
 use crate::timer::{TimerKind, TimerSet};
 use crate::{Builder, Flow, Message, Method, Name, Transmit};
 
@@ -27,6 +27,8 @@ pub(crate) enum User {
     Bye(DialogKey),
     /// A re-INVITE or UPDATE of a leg, which may be gone by the time a response arrives.
     Reoffer(LegKey),
+    /// A REGISTER.
+    Register(RegistrationKey),
     /// A CANCEL: only the INVITE's own response counts (9.1).
     Cancel,
 }

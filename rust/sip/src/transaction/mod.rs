@@ -89,6 +89,11 @@ impl Io {
         self.transmits.push_back(Transmit { flow, payload });
     }
 
+    /// Line ends that keep a flow open (RFC 5626 3.5.1).
+    pub(crate) fn send_keep_alive(&mut self, flow: Flow) {
+        self.transmits.push_back(Transmit { flow, payload: Bytes::from_static(b"\r\n\r\n") });
+    }
+
     /// A response without a transaction (8.2.7): the peer's retransmission asks for it again.
     pub(crate) fn send_stateless(&mut self, flow: Flow, payload: Bytes) {
         self.send(flow, payload);

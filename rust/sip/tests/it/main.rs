@@ -15,6 +15,7 @@ mod parse;
 mod property;
 mod property_machines;
 mod refusals;
+mod register;
 mod reoffer;
 mod timers;
 mod uri;

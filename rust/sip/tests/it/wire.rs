@@ -272,6 +272,9 @@ impl Solo {
         let mut sent = Vec::new();
         while let Some(transmit) = self.endpoint.poll_transmit() {
             let payload = transmit.payload;
+            if &payload[..] == b"\r\n\r\n" {
+                continue;
+            }
             let complaint = [400, 414, 505, 513].map(|status| format!("SIP/2.0 {status} "));
             match Message::parse(payload.clone(), &Limits::default()) {
                 Ok(message) => sent.push(message),

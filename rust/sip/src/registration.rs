@@ -1,0 +1,61 @@
+//! Registrations of ours at a peer's registrar: what is asked for, and what is told of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Flow, Profile};
+
+/// What to register, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Names it; the same name again replaces it.
+    pub name: Arc<str>,
+    /// The registrar's addresses, best first.
+    pub targets: Vec<Flow>,
+    /// The registrar's URI, without a user.
+    pub registrar: String,
+    /// Our address of record there, a `sip:` URI.
+    pub aor: String,
+    /// `host:port` of Via and Contact.
+    pub contact: String,
+    /// The user part of our Contact, which calls to us will carry.
+    pub contact_user: String,
+    /// Seconds to ask for.
+    pub expires: u32,
+    /// Contact is written anew with the address that the registrar sees, where a NAT is in between.
+    pub rewrite: bool,
+    /// How the peer wants to be spoken to, and who we are to it.
+    pub profile: Arc<Profile>,
+}
+
+/// Something to know that belongs to no leg.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A registration of ours stands, as of now for so long; told again only when it was lost in between.
+    Registered {
+        /// Whose.
+        name: Arc<str>,
+        /// As granted.
+        expires: Duration,
+        /// The registrar's address that granted it.
+        registrar: SocketAddr,
+    },
+    /// It could not be made or kept; it will be tried again.
+    RegistrationFailed {
+        /// Whose.
+        name: Arc<str>,
+        /// What the registrar said; `None` if nothing was heard.
+        status: Option<u16>,
+        /// In its words or ours.
+        reason: String,
+        /// When the next try is.
+        retry: Duration,
+    },
+    /// It is no more, as asked.
+    Unregistered {
+        /// Whose.
+        name: Arc<str>,
+    },
+}

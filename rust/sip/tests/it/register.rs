@@ -1,0 +1,268 @@
+//! REGISTER of ours (RFC 3261 10.2, RFC 5626 4.5, RFC 3608).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use telephony_sip::digest::{Credentials, Secret};
+use telephony_sip::{
+    Dial, Event, Flow, LegId, Message, Method, Name, Notice, Profile, Registration, Transport,
+};
+
+use crate::wire::{NOTHING, Solo, address, dial, request, response};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn wanted(solo: &Solo) -> Registration {
+    let credentials = Credentials {
+        username: "alice".into(),
+        secret: Secret::Password("secret".into()),
+        realm: "carrier".into(),
+        networks: Vec::new(),
+    };
+    let profile = Profile { name: "carrier".into(), credentials: Some(Arc::new(credentials)) };
+    Registration {
+        name: "carrier".into(),
+        targets: vec![solo.flow],
+        registrar: "sip:carrier.example".to_owned(),
+        aor: "sip:alice@carrier.example".to_owned(),
+        contact: "192.0.2.1:5060".to_owned(),
+        contact_user: "trunk-7".to_owned(),
+        expires: 600,
+        rewrite: false,
+        profile: Arc::new(profile),
+    }
+}
+
+fn registering() -> (Solo, Message) {
+    let mut solo = Solo::new();
+    let wanted = wanted(&solo);
+    solo.endpoint.register(solo.now, wanted);
+    let register = solo.sent_one();
+    (solo, register)
+}
+
+fn notices(solo: &mut Solo) -> Vec<Notice> {
+    std::iter::from_fn(|| solo.endpoint.poll_notice()).collect()
+}
+
+/// Moves time on and gives the messages sent with their times, and how many keep-alives there were.
+fn wait(solo: &mut Solo, by: Duration) -> (Vec<(f64, Message)>, usize) {
+    let (start, end) = (solo.now, solo.now + by);
+    let (mut sent, mut pings) = (Vec::new(), 0);
+    while let Some(next) = solo.endpoint.poll_timeout().filter(|next| *next <= end) {
+        solo.now = solo.now.max(next);
+        solo.endpoint.handle_timeout(solo.now);
+        while let Some(transmit) = solo.endpoint.poll_transmit() {
+            match &transmit.payload[..] {
+                b"\r\n\r\n" => pings += 1,
+                _ => {
+                    let message =
+                        Message::parse(transmit.payload, &telephony_sip::Limits::default()).unwrap();
+                    sent.push(((solo.now - start).as_secs_f64(), message));
+                }
+            }
+        }
+    }
+    solo.now = end;
+    (sent, pings)
+}
+
+const GRANTED: &str = "Contact: <sip:other@192.0.2.7>;expires=7, <sip:trunk-7@192.0.2.1:5060>;expires=100";
+
+#[test]
+fn a_registration_is_made_refreshed_and_taken_back() {
+    let (mut solo, register) = registering();
+    assert_eq!(
+        (register.method(), register.request_uri()),
+        (Some(Method::Register), Some("sip:carrier.example"))
+    );
+    assert_eq!(register.to().unwrap().uri.as_str(), "sip:alice@carrier.example");
+    assert_eq!(register.header(Name::Contact), Some("<sip:trunk-7@192.0.2.1:5060>;expires=600"));
+    solo.receive(&response(&register, 200, "r", GRANTED));
+    let Notice::Registered { name, expires, registrar } = notices(&mut solo).remove(0) else { panic!() };
+    assert_eq!((&*name, expires, registrar), ("carrier", 100 * SECOND, solo.flow.remote));
+    let (sent, pings) = wait(&mut solo, 91 * SECOND);
+    let (at, refresh) = &sent[0];
+    assert!((85.0..=90.0).contains(at), "{at}");
+    assert!((3..=4).contains(&pings), "{pings}");
+    assert_eq!((refresh.call_id(), refresh.cseq_number()), (register.call_id(), 2));
+    solo.receive(&response(refresh, 200, "r", GRANTED));
+    assert!(notices(&mut solo).is_empty(), "it stood all the time");
+    solo.endpoint.unregister(solo.now, "carrier");
+    let gone = solo.sent_one();
+    assert_eq!((gone.expires(), gone.cseq_number()), (Some(0), 3));
+    solo.receive(&response(&gone, 200, "r", ""));
+    assert_eq!(notices(&mut solo), [Notice::Unregistered { name: "carrier".into() }]);
+    assert!(!solo.endpoint.has_registrations());
+    solo.advance(60 * SECOND);
+    assert_eq!(solo.alive(), NOTHING);
+}
+
+#[test]
+fn challenges_are_answered_and_the_next_register_is_signed_unasked() {
+    let (mut solo, register) = registering();
+    let challenge =
+        "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n\", qop=\"auth\", algorithm=SHA-256";
+    solo.receive(&response(&register, 401, "r", challenge));
+    let again = solo.sent_one();
+    assert!(again.header(Name::Authorization).unwrap().contains("nc=00000001"));
+    assert_eq!((again.call_id(), again.cseq_number()), (register.call_id(), 2));
+    solo.receive(&response(&again, 200, "r", GRANTED));
+    let (sent, _) = wait(&mut solo, 91 * SECOND);
+    let refresh = &sent[0].1;
+    assert!(refresh.header(Name::Authorization).unwrap().contains("nc=00000002"));
+    // The nonce has run out, and nobody says stale.
+    solo.receive(&response(refresh, 401, "r", &challenge.replace("\"n\"", "\"m\"")));
+    let renewed = solo.sent_one();
+    assert!(renewed.header(Name::Authorization).unwrap().contains("nonce=\"m\""));
+    solo.receive(&response(&renewed, 200, "r", GRANTED));
+    assert_eq!(notices(&mut solo).len(), 1);
+}
+
+#[test]
+fn a_wrong_password_waits_longer_and_longer() {
+    let (mut solo, mut register) = registering();
+    let challenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n\"";
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        solo.receive(&response(&register, 401, "r", challenge));
+        let again = solo.sent_one();
+        solo.receive(&response(&again, 401, "r", challenge));
+        assert!(solo.sent().is_empty());
+        let Notice::RegistrationFailed { status, retry, .. } = notices(&mut solo).remove(0) else { panic!() };
+        assert_eq!(status, Some(401));
+        waits.push(retry.as_secs());
+        register = wait(&mut solo, retry).0.remove(0).1;
+    }
+    let bounds =
+        [(30, 60), (60, 120), (120, 240), (240, 480), (480, 960), (900, 1800), (900, 1800), (900, 1800)];
+    for (wait, (least, most)) in waits.iter().zip(bounds) {
+        assert!((least..=most).contains(wait), "{waits:?}");
+    }
+}
+
+#[test]
+fn too_brief_is_lengthened_once() {
+    let (mut solo, register) = registering();
+    solo.receive(&response(&register, 423, "r", "Min-Expires: 1800"));
+    let longer = solo.sent_one();
+    assert_eq!((longer.expires(), longer.cseq_number()), (Some(1800), 2));
+    solo.receive(&response(&longer, 423, "r", "Min-Expires: 3600"));
+    assert!(solo.sent().is_empty());
+    assert!(matches!(notices(&mut solo)[..], [Notice::RegistrationFailed { status: Some(423), .. }]));
+}
+
+#[test]
+fn another_server_is_tried_before_waiting() {
+    let mut solo = Solo::new();
+    let second = Flow::udp(solo.flow.local, address("192.0.2.10:5060"));
+    let targets = vec![solo.flow, second];
+    let wanted = Registration { targets, ..wanted(&solo) };
+    solo.endpoint.register(solo.now, wanted.clone());
+    let first = solo.endpoint.poll_transmit().unwrap();
+    assert_eq!(first.flow, solo.flow);
+    solo.endpoint.handle_transport_error(solo.now, solo.flow);
+    let next = solo.endpoint.poll_transmit().unwrap();
+    assert_eq!(next.flow, second);
+    let register = Message::parse(next.payload, &telephony_sip::Limits::default()).unwrap();
+    assert!(notices(&mut solo).is_empty());
+    solo.receive(&response(&register, 503, "r", "Retry-After: 100"));
+    let Notice::RegistrationFailed { status: Some(503), retry, .. } = notices(&mut solo).remove(0) else {
+        panic!()
+    };
+    assert_eq!(retry, 100 * SECOND);
+    // The owner has looked the name up again: only the addresses are new, the wait stays.
+    solo.endpoint.register(solo.now, Registration { targets: vec![second], ..wanted });
+    assert!(solo.endpoint.poll_transmit().is_none());
+    let (sent, _) = wait(&mut solo, 100 * SECOND);
+    assert_eq!(sent[0].1.call_id(), register.call_id());
+    assert!(!sent[0].1.has(Name::Authorization));
+}
+
+#[test]
+fn silence_is_a_failure() {
+    let (mut solo, _) = registering();
+    wait(&mut solo, 33 * SECOND);
+    assert!(matches!(notices(&mut solo)[..], [Notice::RegistrationFailed { status: None, .. }]));
+    solo.endpoint.unregister(solo.now, "carrier");
+    assert!(solo.sent().is_empty(), "there is nothing to take back");
+    assert!(!solo.endpoint.has_registrations());
+}
+
+#[test]
+fn the_contact_is_the_one_that_the_registrar_sees() {
+    let mut solo = Solo::new();
+    let wanted = Registration { rewrite: true, ..wanted(&solo) };
+    solo.endpoint.register(solo.now, wanted);
+    let register = solo.sent_one();
+    let seen =
+        response(&register, 200, "r", "Expires: 100").replace(";rport", ";rport=1024;received=203.0.113.9");
+    solo.receive(&seen);
+    let (sent, _) = wait(&mut solo, Duration::ZERO);
+    let anew: Vec<_> = sent[0].1.lines(Name::Contact).collect();
+    assert_eq!(
+        anew,
+        ["<sip:trunk-7@203.0.113.9:1024>;expires=600", "<sip:trunk-7@192.0.2.1:5060>;expires=0"]
+    );
+    let same = "Contact: <sip:trunk-7@203.0.113.9:1024>;expires=50";
+    solo.receive(&response(&sent[0].1, 200, "r", same).replace(";rport", ";rport=1024;received=203.0.113.9"));
+    let (sent, _) = wait(&mut solo, 46 * SECOND);
+    assert_eq!((sent[0].1.expires(), sent[0].1.lines(Name::Contact).count()), (Some(600), 1));
+}
+
+#[test]
+fn a_lost_stream_is_registered_over_again() {
+    let mut solo = Solo::new();
+    let flow = Flow { transport: Transport::Tcp, ..solo.flow };
+    let wanted = Registration { targets: vec![flow], ..wanted(&solo) };
+    solo.endpoint.register(solo.now, wanted);
+    let register = solo.sent_one();
+    assert_eq!(
+        register.header(Name::Contact),
+        Some("<sip:trunk-7@192.0.2.1:5060;transport=tcp>;expires=600")
+    );
+    solo.receive(&response(&register, 200, "r", "Expires: 600"));
+    solo.endpoint.handle_transport_error(solo.now, flow);
+    let (sent, _) = wait(&mut solo, Duration::ZERO);
+    assert_eq!(sent.len(), 1);
+}
+
+#[test]
+fn calls_by_a_registered_trunk_take_its_route_and_are_known_by_its_user() {
+    let (mut solo, register) = registering();
+    let granted =
+        format!("{GRANTED}\nService-Route: <sip:edge.carrier.example;lr>, <sip:home.carrier.example;lr>");
+    solo.receive(&response(&register, 200, "r", &granted));
+    let profile = wanted(&solo).profile;
+    let own = Dial { profile, ..dial(solo.flow) };
+    solo.endpoint.dial(solo.now, LegId(1), own).unwrap();
+    let invite = solo.sent_one();
+    let routes: Vec<_> = invite.values(Name::Route).collect();
+    assert_eq!(routes, ["<sip:edge.carrier.example;lr>", "<sip:home.carrier.example;lr>"]);
+    solo.endpoint.dial(solo.now, LegId(2), dial(solo.flow)).unwrap();
+    assert!(!solo.sent_one().has(Name::Route));
+    for (user, branch, name) in [("trunk-7", "a", "carrier"), ("somebody", "b", "")] {
+        let invite =
+            request("INVITE", branch, 1, "", "").replace("sip:gateway@192", &format!("sip:{user}@192"));
+        solo.receive(&invite.replace("solo@", branch));
+        solo.sent();
+        let Some(Event::Incoming { leg, .. }) = solo.events().pop() else { panic!() };
+        assert_eq!(&*solo.endpoint.profile(leg).unwrap().name, name);
+    }
+}
+
+#[test]
+fn another_registration_of_the_same_name_replaces_it() {
+    let (mut solo, register) = registering();
+    solo.receive(&response(&register, 200, "r", GRANTED));
+    let longer = Registration { expires: 900, ..wanted(&solo) };
+    solo.endpoint.register(solo.now, longer);
+    let next = solo.sent_one();
+    assert_eq!((next.call_id(), next.cseq_number(), next.expires()), (register.call_id(), 2, Some(900)));
+    let other = Registration { contact_user: "trunk-8".to_owned(), ..wanted(&solo) };
+    solo.endpoint.register(solo.now, other);
+    let sent = solo.sent();
+    assert_eq!((sent[0].expires(), sent[0].call_id()), (Some(0), register.call_id()));
+    assert_eq!(sent[1].expires(), Some(600));
+    assert_ne!(sent[1].call_id(), register.call_id());
+}
