@@ -187,6 +187,11 @@ impl Dialog {
         self.identity.part(&self.identity.call_id)
     }
 
+    /// The CSeq number of our last request.
+    pub(crate) fn local_cseq(&self) -> u32 {
+        self.local_cseq
+    }
+
     pub(crate) fn local_tag(&self) -> &str {
         self.identity.part(&self.identity.local_tag)
     }

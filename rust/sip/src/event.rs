@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Flow, Message, Profile};
+use crate::{Failure, Flow, Message, Profile, Target};
 
 /// One leg of a call, named by the owner of the endpoint. Opaque here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +76,15 @@ pub enum Event {
         /// The request.
         request: Message,
     },
+    /// Where our INVITE went is no use now. The next target is being tried, or the leg ends.
+    TargetFailed {
+        /// The leg.
+        leg: LegId,
+        /// The way it was tried.
+        flow: Flow,
+        /// Why.
+        failure: Failure,
+    },
     /// The leg is over, or being torn down by its own machinery. Exactly once per leg, and nothing follows.
     Ended {
         /// The leg.
@@ -98,6 +107,7 @@ impl Event {
             | Self::ReofferAnswered { leg, .. }
             | Self::ReofferRefused { leg, .. }
             | Self::Info { leg, .. }
+            | Self::TargetFailed { leg, .. }
             | Self::Ended { leg, .. } => *leg,
         }
     }
@@ -167,6 +177,8 @@ pub struct Dial {
     pub flow: Flow,
     /// `host:port` for Contact and the sent-by of Via.
     pub contact: String,
+    /// Where to go when that fails, best first; each is tried once (RFC 3263 4.3).
+    pub others: Vec<Target>,
     /// Whom to call.
     pub request_uri: String,
     /// From, a name-addr without tag.

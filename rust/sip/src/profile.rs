@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::digest::Credentials;
+use crate::target::Failover;
 
 /// The dialect of one peer. Each leg keeps the one it began with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,10 +12,12 @@ pub struct Profile {
     pub name: Arc<str>,
     /// Who we are where it challenges us (RFC 3261 22); `None` leaves challenges unanswered.
     pub credentials: Option<Arc<Credentials>>,
+    /// When its next target is tried.
+    pub failover: Failover,
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { name: "".into(), credentials: None }
+        Self { name: "".into(), credentials: None, failover: Failover::default() }
     }
 }

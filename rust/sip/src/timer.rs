@@ -62,6 +62,8 @@ pub(crate) enum TimerKind {
     AckWait,
     /// The caller's patience, given with the dial command.
     NoAnswer,
+    /// Longest silence of a target while others are left (RFC 3263 4.3).
+    Patience,
     /// Longest wait for the final response after CANCEL (9.1).
     CancelWait,
     /// Repetition of the last provisional response, for proxies' timer C (13.3.1.1).
@@ -104,7 +106,7 @@ impl TimerKind {
             Self::Refresh => Some(REFRESH),
             // RFC 3311 5.2 and RFC 3261 14.2 want an answer at once; this leaves a stalled application half of timer F.
             Self::Reoffer | Self::OwedAck => Some(values.t1.saturating_mul(32)),
-            Self::NoAnswer | Self::Expires | Self::ReofferRetry => Some(LONGEST),
+            Self::NoAnswer | Self::Expires | Self::ReofferRetry | Self::Patience => Some(LONGEST),
         }
     }
 

@@ -122,6 +122,7 @@ impl SipThread {
         let invite = telephony_sip::Dial {
             flow,
             contact: self.contact(flow),
+            others: Vec::new(),
             to: format!("<{}>", dial.uri),
             from: name_addr(&dial.from_display, &dial.from_uri),
             request_uri: dial.uri,

@@ -159,7 +159,7 @@ impl Endpoint {
                 let sent = matches!(leg.outgoing.as_ref()?.stage, Stage::Sent(_));
                 leg.dialogs.last().copied().filter(|_| sent)
             }
-            User::Invite(_) | User::Register(_) | User::Cancel => None,
+            User::Invite(_) | User::Former(_) | User::Probe(_) | User::Register(_) | User::Cancel => None,
         }
     }
 
@@ -202,7 +202,7 @@ impl Endpoint {
                 }
             }
             User::Register(registration) => self.registrations.replace(registration, new, number),
-            User::Bye(_) | User::Cancel => {}
+            User::Bye(_) | User::Former(_) | User::Probe(_) | User::Cancel => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
 
@@ -11,7 +12,7 @@ use super::session::State;
 use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerSet;
 use crate::transaction::{ClientKey, ServerKey};
-use crate::{Body, Error, LegId, Method, Profile};
+use crate::{Body, Error, LegId, Method, Profile, Target};
 
 new_key_type! {
     /// One leg; stale keys find nothing.
@@ -89,6 +90,24 @@ pub(crate) struct OwedAck {
     pub(crate) cseq: u32,
 }
 
+/// The targets that our INVITE has not been sent to yet.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    /// The INVITE as the first target got it.
+    pub(crate) invite: Bytes,
+    pub(crate) others: std::vec::IntoIter<Target>,
+}
+
+impl Tries {
+    pub(crate) fn new(invite: &Bytes, others: Vec<Target>) -> Box<Self> {
+        Box::new(Self { invite: invite.clone(), others: others.into_iter() })
+    }
+
+    pub(crate) fn are_left(&self) -> bool {
+        !self.others.as_slice().is_empty()
+    }
+}
+
 /// One leg.
 #[derive(Debug)]
 pub(crate) struct Leg {
@@ -101,6 +120,8 @@ pub(crate) struct Leg {
     pub(crate) dialogs: SmallVec<[DialogKey; 2]>,
     /// What our INVITE knows of its dialog before any response; used up by the first.
     pub(crate) draft: Option<Box<Dialog>>,
+    /// Where our INVITE goes should it fail where it went; `None` if there was nowhere else from the start.
+    pub(crate) tries: Option<Box<Tries>>,
     pub(crate) unacked: Option<Unacked>,
     pub(crate) reoffer: Option<Box<Reoffer>>,
     /// The same of ours.
@@ -126,6 +147,7 @@ impl Leg {
             invite,
             dialogs: SmallVec::new(),
             draft: None,
+            tries: None,
             unacked: None,
             reoffer: None,
             outgoing: None,

@@ -8,10 +8,12 @@
 
 mod carry_out;
 mod challenged;
+mod failover;
 mod headers;
 mod in_dialog;
 mod legs;
 mod options;
+mod probe;
 mod receive;
 mod refuse;
 mod register;
@@ -39,6 +41,7 @@ use carry_out::Turn;
 pub(crate) use challenged::Auth;
 pub(crate) use legs::LegKey;
 use legs::Legs;
+pub use probe::{Probe, Probed};
 pub(crate) use register::RegistrationKey;
 use register::Registrations;
 use session::Input;
@@ -86,6 +89,7 @@ pub struct Endpoint {
     events: VecDeque<Event>,
     notices: VecDeque<Notice>,
     registrations: Registrations,
+    probed: VecDeque<Probed>,
     refusing: Option<RangeInclusive<u32>>,
 }
 
@@ -122,6 +126,7 @@ impl Endpoint {
             events: VecDeque::new(),
             notices: VecDeque::new(),
             registrations: Registrations::default(),
+            probed: VecDeque::new(),
             refusing: None,
         }
     }
@@ -189,6 +194,12 @@ impl Endpoint {
         self.refusing = retry_after;
     }
 
+    /// The way the messages of a leg go.
+    #[must_use]
+    pub fn flow(&self, leg: LegId) -> Option<Flow> {
+        self.leg_flow(self.legs.find(leg).ok()?)
+    }
+
     /// How the peer of a leg wants to be spoken to.
     #[must_use]
     pub fn profile(&self, leg: LegId) -> Option<&Arc<Profile>> {
@@ -218,6 +229,7 @@ impl Endpoint {
             TimerKind::ReofferRetry => self.retry_reoffer(now, key),
             TimerKind::ReofferHang => self.reoffer_hangs(now, key),
             TimerKind::OwedAck => self.offer_unanswered(now, key),
+            TimerKind::Patience => self.out_of_patience(now, key),
             TimerKind::NoAnswer => self.drive(now, key, Input::NoAnswer, Turn::ended(timeout(None))),
             TimerKind::Expires => self.expired(now, key),
             TimerKind::CancelWait => self.drive(now, key, Input::CancelWait, Turn::default()),

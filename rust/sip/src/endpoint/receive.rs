@@ -9,7 +9,7 @@ use super::Endpoint;
 use super::carry_out::Turn;
 use super::session::Input;
 use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
-use crate::{Cause, Ended, Flow, Message, Method, Name, ParseError, Profile, Side};
+use crate::{Cause, Ended, Failure, Flow, Message, Method, Name, ParseError, Profile, Side};
 
 impl Endpoint {
     pub(super) fn receive(&mut self, now: Instant, datagram: Bytes, flow: Flow, profile: &Arc<Profile>) {
@@ -92,6 +92,9 @@ impl Endpoint {
         let challenge =
             response.filter(|_| outcome.signal == Some(ClientSignal::Response)).filter(is_challenge);
         if challenge.is_some_and(|response| self.answer_challenge(now, key, outcome.user, response)) {
+            if let User::Invite(leg) = outcome.user {
+                self.be_patient(now, leg);
+            }
             return;
         }
         match (outcome.user, outcome.signal) {
@@ -101,18 +104,39 @@ impl Endpoint {
                 }
             }
             (User::Invite(leg), Some(ClientSignal::Timeout)) => {
+                if self.fail_over(now, leg, key, Failure::Silent) {
+                    return;
+                }
                 self.drive(now, leg, Input::Unreachable, Turn::ended(unreachable()));
             }
             (User::Invite(leg), Some(ClientSignal::TransportError)) => {
+                if self.fail_over(now, leg, key, Failure::Unreachable) {
+                    return;
+                }
                 self.drive(now, leg, Input::TransportError, Turn::ended(super::undeliverable()));
             }
             (User::Reoffer(leg), Some(signal)) => self.reoffer_outcome(now, leg, key, signal, response),
             (User::Register(registration), Some(signal)) => {
                 self.register_outcome(now, registration, key, signal, response);
             }
+            (User::Former(leg), Some(ClientSignal::Response)) => {
+                if let Some(response) = response {
+                    self.former_response(now, leg, key, response);
+                }
+            }
+            (User::Probe(probe), Some(signal)) => self.probed(probe, signal, response),
             // Whatever the answer to a BYE, the dialog is over (15.1.1); it stays for a crossing BYE until timer K.
             (User::Bye(dialog), _) if outcome.gone => self.dialogs.remove(dialog),
-            (User::Invite(_) | User::Bye(_) | User::Reoffer(_) | User::Register(_) | User::Cancel, _) => {}
+            (
+                User::Invite(_)
+                | User::Former(_)
+                | User::Probe(_)
+                | User::Bye(_)
+                | User::Reoffer(_)
+                | User::Register(_)
+                | User::Cancel,
+                _,
+            ) => {}
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::carry_out::Turn;
+use super::failover::unavailable;
 use super::headers::{ALLOW, BuilderExt, check_headers, check_value, wrote};
-use super::legs::{Invite, Leg, OwedAck};
+use super::legs::{Invite, Leg, OwedAck, Tries};
 use super::session::{Input, State};
 use super::{Auth, Endpoint, LegKey};
 use crate::dialog::{self, Dialog, DialogKey, Draft};
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// How many forks of one INVITE are followed; a proxy that forks more widely than this is no proxy.
-const MAX_FORKS: usize = 16;
+pub(super) const MAX_FORKS: usize = 16;
 
 impl Endpoint {
     /// Calls somebody: INVITE leaves, and the leg's events follow.
@@ -49,6 +50,7 @@ impl Endpoint {
             Invite::Sent(ClientKey::default()),
             &dial.profile,
         ));
+        let tries = (!dial.others.is_empty()).then(|| Tries::new(&bytes, dial.others));
         let request =
             Request { method: Method::Invite, branch, bytes, flow: dial.flow, user: User::Invite(key) };
         let client = self.clients.send(&mut self.io, now, request);
@@ -57,7 +59,9 @@ impl Endpoint {
             leg.draft = Some(Box::new(Dialog::draft(&draft)));
             leg.expects_offer = dial.body.is_none();
             leg.auth = Auth::of(&dial.profile, dial.flow.remote.ip());
+            leg.tries = tries;
         }
+        self.be_patient(now, key);
         self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::NoAnswer, dial.timeout));
         Ok(())
     }
@@ -118,6 +122,10 @@ impl Endpoint {
     /// A response to the INVITE of a leg, which may be gone.
     pub(super) fn invite_response(&mut self, now: Instant, leg: LegKey, key: ClientKey, response: &Message) {
         let Some(status) = response.status() else { return };
+        self.target_answered(leg);
+        if status.0 == 503 && self.fail_over(now, leg, key, unavailable(response)) {
+            return;
+        }
         let turn = Turn { message: Some(response), ..Turn::default() };
         if status.is_provisional() {
             self.drive(now, leg, Input::Provisional, turn);
@@ -283,7 +291,7 @@ impl Endpoint {
     }
 
     /// BYE in a dialog (15.1.1), which then only waits for the answer.
-    fn send_bye(&mut self, now: Instant, key: DialogKey, reason: Option<&str>) {
+    pub(super) fn send_bye(&mut self, now: Instant, key: DialogKey, reason: Option<&str>) {
         let branch = self.ident.branch();
         let Some(dialog) = self.dialogs.get_mut(key) else { return };
         dialog.state = dialog::State::Closing;

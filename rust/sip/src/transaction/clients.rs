@@ -1,6 +1,6 @@
 //! The client transactions: filing, matching of responses (RFC 3261 17.1.3), and the ACKs that belong to an INVITE.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slotmap::{SlotMap, new_key_type};
@@ -23,6 +23,10 @@ new_key_type! {
 pub(crate) enum User {
     /// The INVITE of a leg, which may be gone by the time a response arrives.
     Invite(LegKey),
+    /// The INVITE of a leg that has gone on to its next target.
+    Former(LegKey),
+    /// An OPTIONS that asks whether a target is alive, as its owner numbers it.
+    Probe(u64),
     /// The BYE that ends a dialog.
     Bye(DialogKey),
     /// A re-INVITE or UPDATE of a leg, which may be gone by the time a response arrives.
@@ -184,6 +188,34 @@ impl Clients {
         Some((request, client.flow))
     }
 
+    /// Gives up on a request that was not answered at all: it is not sent again, but what may still come is heard.
+    pub(crate) fn retire(&mut self, io: &mut Io, key: ClientKey, user: User) {
+        if let Some(client) = self.all.get_mut(key) {
+            client.user = user;
+            client.timers.stop(&mut io.timers, TimerKind::A);
+        }
+    }
+
+    /// Whether a CANCEL of this branch is under way.
+    pub(crate) fn is_cancelled(&self, branch: &str) -> bool {
+        self.index.contains_key(&self.prints.client(branch, Method::Cancel.as_str()))
+    }
+
+    /// Starts a timer of a transaction anew, to run so long.
+    pub(crate) fn restart(
+        &mut self,
+        io: &mut Io,
+        now: Instant,
+        key: ClientKey,
+        kind: TimerKind,
+        after: Duration,
+    ) {
+        if let Some(client) = self.all.get_mut(key) {
+            let owner = Owner::Client(key);
+            Running { set: &mut client.timers, owner, reliable: false, now }.start_in(io, kind, after);
+        }
+    }
+
     /// Forgets a transaction whose answer nobody waits for any more (9.1).
     pub(crate) fn abandon(&mut self, io: &mut Io, key: ClientKey) {
         if let Some(mut client) = self.all.remove(key) {
@@ -261,7 +293,7 @@ impl Clients {
         now: Instant,
         key: ClientKey,
         actions: &[Action],
-        last: Option<std::time::Duration>,
+        last: Option<Duration>,
     ) -> Option<Action> {
         let client = self.all.get_mut(key)?;
         let reliable = client.flow.transport.is_reliable();

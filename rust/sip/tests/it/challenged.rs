@@ -22,7 +22,11 @@ fn profile() -> Arc<Profile> {
         realm: "carrier".into(),
         networks: vec![("198.51.100.0".parse().unwrap(), 24)],
     };
-    Arc::new(Profile { name: "carrier".into(), credentials: Some(Arc::new(credentials)) })
+    Arc::new(Profile {
+        name: "carrier".into(),
+        credentials: Some(Arc::new(credentials)),
+        ..Profile::default()
+    })
 }
 
 /// A call has left; gives its leg and its INVITE.

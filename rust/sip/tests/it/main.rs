@@ -11,6 +11,7 @@ mod calls;
 mod challenged;
 mod corpus;
 mod dialogs;
+mod failover;
 mod parse;
 mod property;
 mod property_machines;

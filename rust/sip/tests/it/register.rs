@@ -19,7 +19,8 @@ fn wanted(solo: &Solo) -> Registration {
         realm: "carrier".into(),
         networks: Vec::new(),
     };
-    let profile = Profile { name: "carrier".into(), credentials: Some(Arc::new(credentials)) };
+    let profile =
+        Profile { name: "carrier".into(), credentials: Some(Arc::new(credentials)), ..Profile::default() };
     Registration {
         name: "carrier".into(),
         targets: vec![solo.flow],

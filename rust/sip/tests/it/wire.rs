@@ -42,6 +42,7 @@ pub(crate) fn dial(flow: Flow) -> Dial {
     Dial {
         flow,
         contact: flow.local.to_string(),
+        others: Vec::new(),
         request_uri: format!("sip:bob@{}", flow.remote),
         from: "\"Alice\" <sip:alice@example.com>".to_owned(),
         to: "<sip:bob@example.com>".to_owned(),
