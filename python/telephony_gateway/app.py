@@ -30,6 +30,7 @@ from telephony_gateway.calls.ids import IdSource, Owner
 from telephony_gateway.calls.manager import Manager
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Cache, Store
+from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.config import Settings, load_settings, load_tables
 from telephony_gateway.engine import EngineClient
@@ -120,13 +121,13 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
         observers=[metrics, tracer] if tracer else [metrics],
     )
     await engine.start(manager.handle)
-    engine.set_trunks(routing.engine_document)
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
     stack.push_async_callback(manager.close)
+    provisioning = await _start_provisioning(stack, store, engine, routing)
     register_engine(metrics.registry, engine.stats)
     register_writer(metrics.registry, store.writer)
     health = Health(_checks(engine, store, cache))
-    url = await _start_http(stack, Context(manager, settings, metrics, health))
+    url = await _start_http(stack, Context(manager, settings, metrics, health, provisioning))
     _spare_the_collector()
     health.ready = True
     _warn(settings, routing)
@@ -160,6 +161,16 @@ async def _start_store(stack: AsyncExitStack, settings: Settings, tracer: Tracer
     stack.push_async_callback(store.close)
     await store.start()
     return store
+
+
+async def _start_provisioning(
+    stack: AsyncExitStack, store: PostgresStore, engine: EngineClient, routing: Routing
+) -> Provisioning:
+    provisioning = Provisioning(store=store.plan, engine=engine, routing=routing)
+    await provisioning.start()
+    watch = asyncio.create_task(provisioning.watch(), name="plan")
+    stack.callback(watch.cancel)
+    return provisioning
 
 
 async def _start_cache(stack: AsyncExitStack, settings: Settings) -> Cache:

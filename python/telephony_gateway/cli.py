@@ -9,6 +9,8 @@ from telephony_gateway import __version__
 
 START_FAILED = 2
 """Exit code when the configuration or the start is at fault."""
+FAULTY = 1
+"""Exit code when a file was checked or applied, and it is at fault."""
 
 cli = typer.Typer(
     help="SIP carriers on one side, browsers on the other. Settings come from the environment and .env.",
@@ -48,6 +50,45 @@ def check_config(
     typer.echo(f"settings: good for {settings.node_env}")
     typer.echo(f"trunks: {', '.join(routing.trunks) or 'none: no call is accepted'}")
     typer.echo(f"routes: {', '.join(routing.route_names) or 'none: every call is refused with 404'}")
+
+
+@cli.command()
+def check(
+    gateway_toml: Annotated[Path, typer.Argument(help="Trunks, routes and users.")],
+) -> None:
+    """List everything that is wrong in a gateway.toml, without starting or asking anything."""
+    from telephony_gateway.plan_file import read_file, summary
+
+    plan, faults, notes = read_file(gateway_toml)
+    for line in (*faults, *notes):
+        typer.echo(line, err=line in faults)
+    if faults:
+        raise typer.Exit(FAULTY)
+    typer.echo(f"{gateway_toml}: good: {summary(plan)}")
+
+
+@cli.command()
+def apply(
+    gateway_toml: Annotated[Path, typer.Argument(help="Trunks and routes to run with.")],
+    url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:3000",
+    api_key_env: Annotated[
+        str, typer.Option(help="The environment variable that holds the API key (the first of several).")
+    ] = "API_KEYS",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+) -> None:
+    """Make the trunks and routes of a running gateway those of a file: all of them, or none."""
+    from telephony_gateway.plan_file import ApplyFailed, read_file, send_file
+
+    _, faults, _ = read_file(gateway_toml)
+    if faults:
+        typer.echo("\n".join(faults), err=True)
+        raise typer.Exit(FAULTY)
+    try:
+        lines = send_file(gateway_toml, url, api_key_env, dry_run=dry_run)
+    except ApplyFailed as error:
+        typer.echo(f"telephony-gateway: {error}", err=True)
+        raise typer.Exit(FAULTY) from None
+    typer.echo("\n".join(lines))
 
 
 @cli.command()

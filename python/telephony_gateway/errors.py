@@ -138,3 +138,9 @@ class EngineFailure(GatewayError):
     def __init__(self, message: str, *, reason: str = "error") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class VersionMismatch(GatewayError):
+    """The resource has changed since it was read (RFC 9110 13.1.1)."""
+
+    code = "version_mismatch"

@@ -79,3 +79,41 @@ def test_production_without_trunks_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("NODE_ENV", "production")
     monkeypatch.setenv("API_KEYS", "key")
     assert "no call is accepted" in invoke("check-config")[1]
+
+
+GOOD = '[[trunks]]\nname = "a"\nuri = "sip:192.0.2.1"\nusername = "u"\npassword_env = "A_PASSWORD"\n'
+
+
+def test_check_lists_everything_at_once() -> None:
+    Path("gateway.toml").write_text(
+        '[[trunks]]\nname = "a"\nadresses = []\ndtmf = "x"\n'
+        '[[routes]]\nname = "r"\ntarget = { trunk = "b" }\n'
+    )
+    code, output = invoke("check", "gateway.toml")
+    assert code == 1
+    assert [line.rpartition(": ")[0] for line in output.splitlines()] == [
+        "trunk 'a': adresses: is no key of this table",
+        "trunk 'a': dtmf",
+        "route 'r': target.trunk",
+    ]
+
+
+def test_check_of_a_good_file_says_what_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("gateway.toml").write_text(GOOD)
+    code, output = invoke("check", "gateway.toml")
+    assert code == 0
+    assert "note: trunk 'a': password_env: names A_PASSWORD" in output
+    assert output.splitlines()[-1] == "gateway.toml: good: 1 trunk, 0 routes, 0 users"
+    monkeypatch.setenv("A_PASSWORD", "secret")
+    assert "note" not in invoke("check", "gateway.toml")[1]
+    Path("gateway.toml").write_text("[[trunks")
+    assert invoke("check", "gateway.toml")[0] == 1
+    assert invoke("check", "absent.toml")[0] == 1
+
+
+def test_apply_says_why_it_failed() -> None:
+    Path("gateway.toml").write_text(GOOD)
+    code, output = invoke("apply", "gateway.toml", "--url", "http://127.0.0.1:9")
+    assert code == 1
+    assert "does not answer as a gateway" in output
+    assert "--url: must begin" in invoke("apply", "gateway.toml", "--url", "file:///etc/passwd")[1]

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from telephony_gateway.calls.manager import Manager
+from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.config import Settings
 from telephony_gateway.errors import GatewayError
 
@@ -92,6 +93,7 @@ class Context:
     settings: Settings
     telemetry: Telemetry
     health: Health
+    provisioning: Provisioning
 
 
 CONTEXT = web.AppKey("context", Context)

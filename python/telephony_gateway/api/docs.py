@@ -5,6 +5,8 @@
 
 from typing import Any
 
+from telephony_gateway.api.plan_docs import FIELDS as PLAN_FIELDS
+
 Json = dict[str, Any]
 
 FIELDS: dict[str, dict[str, str]] = {
@@ -64,9 +66,10 @@ FIELDS: dict[str, dict[str, str]] = {
     "IncomingCall": {"call": "The call that rings; the first browser to join answers it."},
     "CallState": {"call": "The call as it is now."},
     "CallEnded": {"call": "The call as it ended; it names its cause."},
+    **PLAN_FIELDS,
 }
 
-UNITS = {"timeout": "s", "duration": "s", "jitter": "s", "round_trip": "s"}
+UNITS = {"timeout": "s", "ring_timeout": "s", "probe": "s", "duration": "s", "jitter": "s", "round_trip": "s"}
 
 
 def document(components: Json) -> Json:

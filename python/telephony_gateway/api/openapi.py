@@ -39,6 +39,23 @@ IDEMPOTENCY_KEY: Json = {
 }
 
 
+NAME: Json = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "Its `name`.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"},
+}
+
+IF_MATCH: Json = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag that was read (RFC 9110, 13.1.1): 412 when it has changed since.",
+    "schema": {"type": "string", "pattern": '^("[0-9]{1,18}"|[*])$'},
+}
+
+
 class OpenApi:
     """Makes the document once and serves it."""
 
@@ -112,8 +129,12 @@ def _operation_id(route: Route) -> str:
 
 def _parameters(route: Route) -> list[Json]:
     parameters = [CALL_ID] if "{call_id}" in route.path else []
+    if "{name}" in route.path:
+        parameters.append(NAME)
     if route.idempotent:
         parameters.append(IDEMPOTENCY_KEY)
+    if route.conditional:
+        parameters.append(IF_MATCH)
     if route.query is not None:
         parameters += _query_parameters(route.query)
     return parameters

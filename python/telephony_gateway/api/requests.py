@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,18 +19,31 @@ BODY_TIMEOUT = 10.0
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
+ENTITY_TAG = re.compile(r'"(\d{1,18})"')
+
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<place>[^`]+)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<field>[^`]*)`")
 
 T = TypeVar("T", bound=msgspec.Struct)
+D = TypeVar("D")
 
 
 async def read_json(request: web.Request, kind: type[T], *, default: T | None = None) -> T:
     """Read the body as `kind`; an absent body is the default, where the route has one."""
     _check_coding(request)
-    body = await _read(request)
+    body = await _read(request, BODY_LIMIT)
     if not body and default is not None:
         return default
+    return _decode(request, body, kind)
+
+
+async def read_object(request: web.Request, limit: int = BODY_LIMIT) -> dict[str, Any]:
+    """Read the body as a JSON object whose keys are looked at later, one by one."""
+    _check_coding(request)
+    return _decode(request, await _read(request.clone(client_max_size=limit), limit), dict[str, Any])
+
+
+def _decode(request: web.Request, body: bytes, kind: type[D]) -> D:
     _check_content_type(request)
     try:
         return msgspec.json.decode(body, type=kind)
@@ -54,9 +67,9 @@ def _check_content_type(request: web.Request) -> None:
         raise RequestError(415, "unsupported_media_type", "send the body in UTF-8")
 
 
-async def _read(request: web.Request) -> bytes:
-    if (request.content_length or 0) > BODY_LIMIT:
-        raise _too_large()
+async def _read(request: web.BaseRequest, limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
@@ -64,13 +77,13 @@ async def _read(request: web.Request) -> bytes:
         detail = f"the body did not arrive within {BODY_TIMEOUT:g} s"
         raise RequestError(408, "request_timeout", detail) from None
     except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
+        raise _too_large(limit) from None
     except web.RequestPayloadError:
         raise RequestError(400, "bad_request", "the body is framed wrongly or was cut short") from None
 
 
-def _too_large() -> RequestError:
-    return RequestError(413, "body_too_large", f"a body may have {BODY_LIMIT} bytes")
+def _too_large(limit: int) -> RequestError:
+    return RequestError(413, "body_too_large", f"a body may have {limit} bytes")
 
 
 def read_query(request: web.Request, kind: type[T], *, lists: frozenset[str] = frozenset()) -> T:
@@ -121,3 +134,14 @@ def read_idempotency_key(request: web.Request) -> str | None:
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise Invalid("the headers do not fit", [("Idempotency-Key", "1 to 255 visible ASCII characters")])
     return key
+
+
+def read_if_match(request: web.Request) -> int | None:
+    """The version that `If-Match` demands (RFC 9110, 13.1.1); None when any will do."""
+    given = request.headers.get("If-Match")
+    if given is None or given.strip() == "*":
+        return None
+    found = ENTITY_TAG.fullmatch(given.strip())
+    if found is None:
+        raise Invalid("the headers do not fit", [("If-Match", 'must be the ETag of the resource, as in "7"')])
+    return int(found[1])

@@ -11,6 +11,7 @@ from telephony_gateway.api.health import HealthPages
 from telephony_gateway.api.middleware import Origins, RateLimit, middlewares
 from telephony_gateway.api.openapi import OpenApi
 from telephony_gateway.api.pages import Pages
+from telephony_gateway.api.plan import plan_routes
 from telephony_gateway.api.requests import BODY_LIMIT
 from telephony_gateway.api.routes import api_routes, browser_routes, install, operator_routes
 from telephony_gateway.api.websocket import Sockets
@@ -36,6 +37,7 @@ def _add_routes(app: web.Application, sockets: Sockets) -> None:
     openapi = OpenApi()
     routes = [
         *api_routes(openapi.serve),
+        *plan_routes(),
         *operator_routes(HealthPages(sockets)),
         *browser_routes(Pages(), sockets),
     ]

@@ -37,6 +37,8 @@ class Route:
     body_optional: bool = False
     idempotent: bool = False
     """Takes `Idempotency-Key`."""
+    conditional: bool = False
+    """Takes `If-Match`."""
     answers: Mapping[int, type[Any] | str] = field(default_factory=dict)
     """Status to schema, or to a content type where the body is no JSON of ours."""
 

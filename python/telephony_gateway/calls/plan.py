@@ -115,8 +115,12 @@ DEVELOPMENT_TRUNK: Final = Trunk(name="development", addresses=PRIVATE)
 DEVELOPMENT_ROUTE: Final = Route(name="development", target=Target(browser=EVERY_BROWSER))
 
 
-def read_plan(tables: Mapping[str, Any], environ: Mapping[str, str] | None) -> tuple[Plan, list[Fault]]:
-    """The rows that can be read, and everything that is wrong; only a plan without faults may be used."""
+def read_plan(
+    tables: Mapping[str, Any], environ: Mapping[str, str] | None, known: Iterable[str] = ()
+) -> tuple[Plan, list[Fault]]:
+    """The rows that can be read, and everything that is wrong; only a plan without faults may be used.
+    `known` are names that routes may use though they stand elsewhere.
+    """
     faults = [
         Fault(key, "", "is no table of this file: there are trunks, routes and users")
         for key in tables
@@ -129,7 +133,7 @@ def read_plan(tables: Mapping[str, Any], environ: Mapping[str, str] | None) -> t
     )
     # What could not be read is named all the same: a route to a trunk with a fault has none itself.
     unread = {_name(row) for row in _listed(tables.get("trunks")) + _listed(tables.get("users"))}
-    faults.extend(plan_faults(plan, environ, known=unread))
+    faults.extend(plan_faults(plan, environ, known={*unread, *known}))
     return plan, faults
 
 
@@ -144,12 +148,35 @@ def plan_faults(
         twice = (name for name, count in Counter(row.name for row in some).items() if count > 1)
         yield from (Fault(f"{kind} {name!r}", "name", "is there twice") for name in twice)
     for trunk in plan.trunks:
-        yield from _of(f"trunk {trunk.name!r}", faults_of(trunk, environ))
+        yield from trunk_faults(trunk, environ)
     for user in plan.users:
         yield from _of(f"user {user.name!r}", _user_faults(user, environ))
     names = _Names(plan, known)
     for route in plan.routes:
         yield from _of(f"route {route.name!r}", names.route_faults(route))
+
+
+def trunk_faults(trunk: Trunk, environ: Mapping[str, str] | None) -> Iterator[Fault]:
+    """What is wrong in a trunk by itself."""
+    return _of(f"trunk {trunk.name!r}", faults_of(trunk, environ))
+
+
+def route_faults(route: Route, plan: Plan) -> Iterator[Fault]:
+    """What is wrong in a route among the trunks and users of a plan."""
+    return _of(f"route {route.name!r}", _Names(plan, ()).route_faults(route))
+
+
+def trunks_of(route: Route) -> set[str]:
+    """The trunks that a route names."""
+    target = route.target
+    goals = target.ring.targets if target.ring else ()
+    named = (
+        route.match.trunk,
+        target.trunk,
+        *(c.trunk for c in target.trunks or ()),
+        *(g.trunk for g in goals),
+    )
+    return {name for name in named if name is not None}
 
 
 def _rows(kind: type[T], word: Kind, rows: object, faults: list[Fault]) -> tuple[T, ...]:

@@ -57,20 +57,31 @@ class Routing:
     """A plan without faults, ready to be asked; in development the built-in trunk and route stand behind."""
 
     def __init__(self, plan: Plan, *, development: bool, environ: Mapping[str, str] | None = None) -> None:
-        self.plan = plan
         self._development = development
         self._environ = environ or {}
-        trunks = {trunk.name: trunk for trunk in plan.trunks}
-        routes = list(plan.routes)
-        if development:
-            trunks.setdefault(DEVELOPMENT_TRUNK.name, DEVELOPMENT_TRUNK)
-            routes.append(DEVELOPMENT_ROUTE)
+        self.adopt(plan)
+
+    def adopt(self, plan: Plan) -> None:
+        """Take another plan in place of this one, at once: calls that run keep what they were given."""
+        self.plan = plan
+        trunks = self._with_built_in(plan)
+        routes = [*plan.routes, DEVELOPMENT_ROUTE] if self._development else plan.routes
         self.trunks: Mapping[str, Trunk] = trunks
         self.users: Mapping[str, User] = {user.name: user for user in plan.users}
         self._sources = _by_prefix(trunks.values())
         self._routes = [_Compiled(route) for route in routes]
         # Carriers call from few addresses.
         self._trunk_of = functools.lru_cache(REMEMBERED)(self._search)
+
+    @property
+    def development(self) -> bool:
+        """Whether the built-in trunk and route are there."""
+        return self._development
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """Where secrets are."""
+        return self._environ
 
     @classmethod
     def from_tables(
@@ -88,7 +99,18 @@ class Routing:
     @property
     def engine_document(self) -> bytes:
         """What the engine has to know of the trunks, as JSON."""
-        return msgspec.json.encode([engine_row(trunk, self._environ) for trunk in self.trunks.values()])
+        return self.document_of(self.plan)
+
+    def document_of(self, plan: Plan) -> bytes:
+        """The same for another plan, before it is adopted."""
+        trunks = self._with_built_in(plan).values()
+        return msgspec.json.encode([engine_row(trunk, self._environ) for trunk in trunks])
+
+    def _with_built_in(self, plan: Plan) -> dict[str, Trunk]:
+        trunks = {trunk.name: trunk for trunk in plan.trunks}
+        if self._development:
+            trunks.setdefault(DEVELOPMENT_TRUNK.name, DEVELOPMENT_TRUNK)
+        return trunks
 
     @property
     def route_names(self) -> list[str]:

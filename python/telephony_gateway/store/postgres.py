@@ -17,6 +17,7 @@ from telephony_gateway.calls.ports import CallPage, CallQuery
 from telephony_gateway.errors import ConfigError, GatewayError, StoreUnavailable
 from telephony_gateway.store import queries
 from telephony_gateway.store.migrate import migrate
+from telephony_gateway.store.plan import PostgresPlan
 from telephony_gateway.store.writer import DEFAULT_LIMITS, OnWritten, Record, Writer, WriterLimits
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ class PostgresStore:
         self._dsn = dsn
         self._pool: asyncpg.Pool | None = None
         self._writer = Writer(self._connect, limits, on_written)
+        self.plan = PostgresPlan(self._reading)
 
     @property
     def writer(self) -> Writer:

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,9 +21,11 @@ from telephony_gateway.calls.manager import Manager
 from telephony_gateway.calls.model import Call, CallEvent, Session
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import CallPage, CallQuery
+from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.config import Settings
 from telephony_gateway.errors import Invalid, NotAcceptable
+from tests.unit.plan_store import MemoryPlan
 
 OFFER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n"
 ANSWER = OFFER.replace("o=- 1", "o=- 2")
@@ -326,7 +328,7 @@ async def up() -> ComponentHealth:
 
 
 @asynccontextmanager
-async def world(**settings: Any) -> AsyncIterator[World]:
+async def world(tables: Mapping[str, Any] | None = None, **settings: Any) -> AsyncIterator[World]:
     """Run a gateway with these settings."""
     configured = Settings(_env_file=None, **({"NODE_ENV": "test", "RATE_LIMIT": "100000/minute"} | settings))
     engine, store, cache, counts, clock = (
@@ -336,11 +338,15 @@ async def world(**settings: Any) -> AsyncIterator[World]:
         Counts(),
         SystemClock(),
     )
+    routing = Routing.from_tables(tables or {}, development=True, environ={"SECRET": "hidden-word"})
+    provisioning = Provisioning(store=MemoryPlan(), engine=engine, routing=routing)
+    await provisioning.start()
+    engine.commands.clear()
     manager = Manager(
         engine=engine,
         store=store,
         cache=cache,
-        routing=Routing.from_tables({}, development=True),
+        routing=routing,
         ids=IdSource(Owner.of("test", clock.now()), clock),
         policy=Policy(authentication=bool(configured.api_keys), linger=0.05, leg_farewell=0.2),
         observers=(),
@@ -348,7 +354,7 @@ async def world(**settings: Any) -> AsyncIterator[World]:
     )
     engine.manager = manager
     health = Health(components={"engine": up, "database": up, "cache": up}, ready=True)
-    runner = HttpRunner(build_app(Context(manager, configured, counts, health)))
+    runner = HttpRunner(build_app(Context(manager, configured, counts, health, provisioning)))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

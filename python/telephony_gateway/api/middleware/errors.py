@@ -17,6 +17,7 @@ STATUSES: dict[type[errors.GatewayError], int] = {
     errors.TrunkNotFound: 422,  # named in the body, not in the path
     errors.WrongState: 409,
     errors.Conflict: 409,
+    errors.VersionMismatch: 412,
     errors.Invalid: 422,
     errors.NotAcceptable: 422,
     errors.RateLimited: 429,

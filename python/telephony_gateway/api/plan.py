@@ -1,0 +1,279 @@
+"""The REST resources `trunks`, `routes` and `users`, and `plan`, which takes a whole file at once."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from telephony_gateway.api import plan_schemas as schemas
+from telephony_gateway.api.calls import answer
+from telephony_gateway.api.context import CONTEXT
+from telephony_gateway.api.requests import read_if_match, read_object, read_query
+from telephony_gateway.api.routes import Route as Address
+from telephony_gateway.calls.plan import Route
+from telephony_gateway.calls.provisioning import Place, PlanDiff, Provisioning
+from telephony_gateway.calls.stored import Entry, RowKind
+from telephony_gateway.calls.tables import Table, read
+from telephony_gateway.calls.trunks import NAME, Trunk
+from telephony_gateway.errors import Invalid, NotFound, VersionMismatch, WrongState
+
+PLAN_LIMIT: Final = 1 << 20
+"""Bytes of a whole plan: as many as gateway.toml may have."""
+PLACE: Final = ("position", "before", "after")
+KINDS: Final[Mapping[str, type[Table]]] = {"trunk": Trunk, "route": Route}
+
+Row = dict[str, Any]
+
+
+def _provisioning(request: web.Request) -> Provisioning:
+    return request.app[CONTEXT].provisioning
+
+
+def _view(request: web.Request, entry: Entry) -> Any:
+    if entry.kind == "trunk":
+        return schemas.trunk_view(entry)
+    keys = [(other.key, other.stored is None) for other in _provisioning(request).entries("route")]
+    return schemas.route_view(entry, keys.index((entry.key, entry.stored is None)) + 1)
+
+
+def _shown(request: web.Request, entry: Entry, status: int = 200, **headers: str) -> web.Response:
+    if entry.stored is not None:
+        headers["ETag"] = f'"{entry.stored.version}"'
+    return answer(_view(request, entry), status, **headers)
+
+
+def _list(request: web.Request, kind: RowKind) -> web.Response:
+    return answer({"items": [_view(request, entry) for entry in _provisioning(request).entries(kind)]})
+
+
+def _find(request: web.Request, kind: RowKind) -> web.Response:
+    return _shown(request, _provisioning(request).entry(kind, _name(request, kind)))
+
+
+def _name(request: web.Request, kind: RowKind) -> str:
+    name = request.match_info["name"]
+    if not NAME.fullmatch(name):
+        raise NotFound(f"no {kind} can have the name {name[:64]!r}")
+    return name
+
+
+async def _create(request: web.Request, kind: RowKind) -> web.Response:
+    row = await read_object(request)
+    place = _place(row, kind)
+    _check(kind, row)
+
+    def edit(found: Entry | None) -> Row:
+        if found is not None:
+            raise WrongState(f"a {kind} is named {found.name!r} already")
+        return row
+
+    entry = await _provisioning(request).put(kind, row["name"], edit, place=place)
+    return _shown(request, entry, 201, Location=f"/api/v1/{kind}s/{entry.name}")
+
+
+async def _replace(request: web.Request, kind: RowKind) -> web.Response:
+    name, expected = _name(request, kind), read_if_match(request)
+    row = await read_object(request)
+    place = _place(row, kind)
+    row.setdefault("name", name)
+    _same_name(row, name)
+    _check(kind, row)
+    made: list[bool] = []
+
+    def edit(found: Entry | None) -> Row:
+        made[:] = [found is None]
+        if found is None and "If-Match" in request.headers:
+            raise VersionMismatch(f"no {kind} is named {name!r}")
+        return row
+
+    entry = await _provisioning(request).put(kind, name, edit, place=place, expected=expected)
+    return _shown(request, entry, 201 if made[0] else 200)
+
+
+async def _patch(request: web.Request, kind: RowKind) -> web.Response:
+    name, expected = _name(request, kind), read_if_match(request)
+    changes = await read_object(request)
+    place = _place(changes, kind)
+    _same_name(changes, name)
+
+    def edit(found: Entry | None) -> Row:
+        if found is None or found.stored is None:
+            raise NotFound(f"no {kind} is named {name!r}")
+        row: Row = _merged(found.stored.row, changes)
+        _check(kind, row)
+        return row
+
+    entry = await _provisioning(request).put(kind, name, edit, place=place, expected=expected)
+    return _shown(request, entry)
+
+
+async def _delete(request: web.Request, kind: RowKind) -> web.Response:
+    await _provisioning(request).delete(kind, _name(request, kind), expected=read_if_match(request))
+    return web.Response(status=204)
+
+
+def _check(kind: RowKind, row: Row) -> None:
+    """Every key at fault at once; what else is in the plan is checked when it is put there."""
+    for key in schemas.READ_ONLY:
+        row.pop(key, None)
+    _, faults = read(KINDS[kind], row, "")
+    if faults:
+        raise Invalid("the body does not fit", [(fault.field or "$", fault.what) for fault in faults])
+
+
+def _same_name(row: Row, name: str) -> None:
+    if row.get("name", name) != name:
+        raise Invalid("the body does not fit", [("name", f"must be {name!r}, as in the path, or left out")])
+
+
+def _place(row: Row, kind: RowKind) -> Place | None:
+    if kind != "route":
+        return None
+    given = {key: row.pop(key) for key in PLACE if key in row}
+    given = {key: value for key, value in given.items() if value is not None}
+    if len(given) > 1:
+        raise Invalid("the place does not fit", [(key, "at most one place can be given") for key in given])
+    try:
+        place = msgspec.convert(given, Place)
+    except msgspec.ValidationError as error:
+        what = str(error).partition(" - ")[0]
+        raise Invalid("the place does not fit", [(key, what) for key in given]) from None
+    if place.position is not None and place.position < 1:
+        raise Invalid("the place does not fit", [("position", "must be 1 or more")])
+    return place
+
+
+def _merged(row: Any, changes: Mapping[str, Any]) -> Any:
+    """A JSON merge patch (RFC 7396 2)."""
+    merged = dict(row) if isinstance(row, Mapping) else {}
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merged(merged.get(key), value) if isinstance(value, Mapping) else value
+    return merged
+
+
+async def list_trunks(request: web.Request) -> web.Response:
+    """`GET /api/v1/trunks`."""
+    return _list(request, "trunk")
+
+
+async def create_trunk(request: web.Request) -> web.Response:
+    """`POST /api/v1/trunks`."""
+    return await _create(request, "trunk")
+
+
+async def find_trunk(request: web.Request) -> web.Response:
+    """`GET /api/v1/trunks/{name}`."""
+    return _find(request, "trunk")
+
+
+async def replace_trunk(request: web.Request) -> web.Response:
+    """`PUT /api/v1/trunks/{name}`."""
+    return await _replace(request, "trunk")
+
+
+async def change_trunk(request: web.Request) -> web.Response:
+    """`PATCH /api/v1/trunks/{name}`."""
+    return await _patch(request, "trunk")
+
+
+async def delete_trunk(request: web.Request) -> web.Response:
+    """`DELETE /api/v1/trunks/{name}`."""
+    return await _delete(request, "trunk")
+
+
+async def list_routes(request: web.Request) -> web.Response:
+    """`GET /api/v1/routes`."""
+    return _list(request, "route")
+
+
+async def create_route(request: web.Request) -> web.Response:
+    """`POST /api/v1/routes`."""
+    return await _create(request, "route")
+
+
+async def find_route(request: web.Request) -> web.Response:
+    """`GET /api/v1/routes/{name}`."""
+    return _find(request, "route")
+
+
+async def replace_route(request: web.Request) -> web.Response:
+    """`PUT /api/v1/routes/{name}`."""
+    return await _replace(request, "route")
+
+
+async def change_route(request: web.Request) -> web.Response:
+    """`PATCH /api/v1/routes/{name}`."""
+    return await _patch(request, "route")
+
+
+async def delete_route(request: web.Request) -> web.Response:
+    """`DELETE /api/v1/routes/{name}`."""
+    return await _delete(request, "route")
+
+
+async def list_users(request: web.Request) -> web.Response:
+    """`GET /api/v1/users`."""
+    return answer({"items": [schemas.user_view(user) for user in _provisioning(request).users]})
+
+
+async def apply_plan(request: web.Request) -> web.Response:
+    """`PUT /api/v1/plan`."""
+    query = read_query(request, schemas.ApplyQuery)
+    tables = await read_object(request, PLAN_LIMIT)
+    return answer(await _provisioning(request).apply(tables, dry_run=query.dry_run))
+
+
+def plan_routes() -> list[Address]:
+    """The addresses of these resources."""
+    return [
+        *_resource("trunk", _TRUNKS, Trunk, schemas.TrunkView, schemas.TrunkList, schemas.TrunkPatch),
+        *_resource(
+            "route", _ROUTES, schemas.NewRoute, schemas.RouteView, schemas.RouteList, schemas.RoutePatch
+        ),
+        Address(
+            method="GET",
+            path="/api/v1/users",
+            handler=list_users,
+            summary="List the SIP phones' accounts",
+            tag="plan",
+            answers={200: schemas.UserList},
+        ),
+        Address(
+            method="PUT",
+            path="/api/v1/plan",
+            handler=apply_plan,
+            summary="Make trunks and routes those of a file, all or nothing",
+            tag="plan",
+            query=schemas.ApplyQuery,
+            body=schemas.PlanBody,
+            answers={200: PlanDiff},
+        ),
+    ]
+
+
+_TRUNKS = (list_trunks, create_trunk, find_trunk, replace_trunk, change_trunk, delete_trunk)
+_ROUTES = (list_routes, create_route, find_route, replace_route, change_route, delete_route)
+
+
+def _resource(
+    word: RowKind, handlers: tuple[Any, ...], body: type, view: type, many: type, patch: type
+) -> list[Address]:
+    listed, create, find, replace, change, delete = handlers
+    path, one = f"/api/v1/{word}s", f"/api/v1/{word}s/{{name}}"
+
+    def address(method: str, at: str, handler: Any, summary: str, **more: Any) -> Address:
+        return Address(method=method, path=at, handler=handler, summary=summary, tag="plan", **more)
+
+    both = {200: view, 201: view}
+    return [
+        address("GET", path, listed, f"List {word}s", answers={200: many}),
+        address("POST", path, create, f"Make a {word}", body=body, answers={201: view}),
+        address("GET", one, find, f"Show a {word}", answers={200: view}),
+        address("PUT", one, replace, f"Replace a {word}", body=body, conditional=True, answers=both),
+        address("PATCH", one, change, f"Change a {word}", body=patch, conditional=True, answers={200: view}),
+        address("DELETE", one, delete, f"Delete a {word}", conditional=True, answers={204: ""}),
+    ]

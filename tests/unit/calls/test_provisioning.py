@@ -1,0 +1,128 @@
+"""The plan while it changes: rivals, refusals of the engine, a database that is away, rows with faults."""
+
+from typing import Any
+
+import pytest
+
+from telephony_gateway.calls import provisioning
+from telephony_gateway.calls.provisioning import Provisioning
+from telephony_gateway.calls.routing import Routing
+from telephony_gateway.calls.stored import PlanChange, StoredRow
+from telephony_gateway.errors import GatewayError, Invalid, StoreUnavailable, WrongState
+from tests.unit.plan_store import MemoryPlan
+
+
+class Engine:
+    """Refuses documents that hold a word."""
+
+    def __init__(self) -> None:
+        self.documents: list[bytes] = []
+        self.refuses = b"never"
+
+    def set_trunks(self, document: bytes) -> None:
+        if self.refuses in document:
+            raise Invalid("the certificate is not there")
+        self.documents.append(document)
+
+
+def row(name: str, kind: Any = "trunk", position: int = 0, **keys: Any) -> StoredRow:
+    return StoredRow(kind=kind, name=name, position=position, row={"name": name, **keys}, version=1)
+
+
+async def made(*rows: StoredRow, file: Any = None) -> tuple[Provisioning, MemoryPlan, Engine, Routing]:
+    routing = Routing.from_tables(file or {}, development=False, environ={})
+    store, engine = MemoryPlan(rows), Engine()
+    found = Provisioning(store=store, engine=engine, routing=routing)
+    await found.start()
+    return found, store, engine, routing
+
+
+async def test_rows_with_faults_are_left_out_and_say_why() -> None:
+    plan, _, engine, routing = await made(
+        row("good", addresses=["192.0.2.0/24"], uri="sip:192.0.2.1"),
+        row("secret", username="u", password_env="NOT_THERE"),
+        row("later", colour="red"),
+        row("file"),
+        row("lost", "route", 1, target={"trunk": "secret"}),
+        row("found", "route", 2, target={"trunk": "good"}),
+        StoredRow(kind="route", name="odd", position=3, row=["no", "table"]),
+        file={"trunks": [{"name": "file", "max_calls": 7}]},
+    )
+    faults = {entry.name: [str(fault) for fault in entry.faults] for entry in plan.entries("trunk")}
+    assert faults["good"] == []
+    assert "NOT_THERE" in faults["secret"][0]
+    assert "colour: is no key" in faults["later"][0]
+    assert [entry.name for entry in plan.entries("route") if entry.faults] == ["lost", "odd"]
+    assert routing.route_names == ["found"]
+    assert plan.entry("trunk", "file").stored is None
+    assert engine.documents[-1].count(b'"name"') == 2
+
+
+async def test_a_row_that_the_engine_refuses_is_left_out_alone() -> None:
+    routing = Routing.from_tables({}, development=False, environ={})
+    engine, store = Engine(), MemoryPlan([row("good"), row("broken"), row("fine")])
+    engine.refuses = b"broken"
+    plan = Provisioning(store=store, engine=engine, routing=routing)
+    await plan.start()
+    assert list(routing.trunks) == ["good", "fine"]
+    assert [str(fault) for fault in plan.entry("trunk", "broken").faults] == [
+        "trunk 'broken': the certificate is not there"
+    ]
+
+
+async def test_a_change_that_the_engine_refuses_is_not_written() -> None:
+    plan, store, engine, routing = await made()
+    engine.refuses = b"broken"
+    with pytest.raises(Invalid, match="certificate"):
+        await plan.put("trunk", "broken", lambda _: {"name": "broken"})
+    assert store.stored.rows == ()
+    assert "broken" not in routing.trunks
+
+
+async def test_a_write_that_fails_is_undone_in_the_engine() -> None:
+    plan, store, engine, routing = await made()
+    store.fault = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        await plan.put("trunk", "t", lambda _: {"name": "t"})
+    assert engine.documents[-1] == routing.engine_document
+    assert "t" not in routing.trunks
+
+
+async def test_a_rivals_change_is_checked_against() -> None:
+    plan, store, _, routing = await made(row("t", uri="sip:192.0.2.1"))
+    store.rival = PlanChange(put=(row("r", "route", 1, target={"trunk": "t"}),))
+    with pytest.raises(WrongState, match="route 'r'"):
+        await plan.delete("trunk", "t")
+    store.rival = PlanChange(put=(row("x"),))
+    await plan.put("trunk", "y", lambda _: {"name": "y"})
+    assert set(routing.trunks) == {"t", "x", "y"}
+
+
+async def test_another_nodes_change_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, store, engine, routing = await made()
+    store.write(PlanChange(put=(row("t"),)))
+    await plan._look()
+    assert list(routing.trunks) == ["t"]
+    told = len(engine.documents)
+    await plan._look()
+    assert len(engine.documents) == told
+
+    async def away() -> int:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(store, "plan_revision", away)
+    await plan._look()
+    assert list(routing.trunks) == ["t"]
+    assert provisioning.POLL <= 3
+
+
+async def test_nothing_of_a_fault_is_adopted() -> None:
+    plan, store, _, _ = await made(row("bad", "route", target={"trunk": "nobody"}))
+    # A fault that was there before does not stop a change that has none.
+    await plan.put("trunk", "t", lambda _: {"name": "t"})
+    with pytest.raises(GatewayError):
+        await plan.put("route", "r", lambda _: {"name": "r", "target": {}})
+    assert {r.name for r in store.stored.rows} == {"bad", "t"}
+    # And what it missed may come: then it is good.
+    await plan.put("trunk", "nobody", lambda _: {"name": "nobody", "uri": "sip:192.0.2.1"})
+    assert plan.entry("route", "bad").faults == ()
