@@ -141,6 +141,17 @@ class EngineStats:
     drops: dict[str, int]
 
 @final
+class TargetReport:
+    """How one target is that failed or is probed."""
+
+    trunk: str
+    transport: str
+    address: tuple[str, int]
+    state: Literal["up", "down", "trial"]
+    last_rtt: float | None
+    failures: int  # in a row
+
+@final
 class Engine:
     """Owns the sockets and threads. Constructing it binds and starts; `stop` ends it."""
 
@@ -157,6 +168,7 @@ class Engine:
         user_agent: str = "telephony-gateway",
         media_timeout: float = 60.0,
         event_capacity: int = 8192,
+        dns_servers: str = "",  # ip[:port],...; empty: the system's
     ) -> Self: ...
     @property
     def sip_address(self) -> tuple[str, int]: ...
@@ -199,10 +211,11 @@ class Engine:
     def send_digits(self, leg: LegId, digits: str, duration: float = 0.1) -> int: ...
     def leg_stats(self, leg: LegId) -> LegStats | None: ...
     def stats(self) -> EngineStats: ...
+    def targets(self) -> list[TargetReport]: ...
     def set_trunks(self, document: bytes) -> None:
         """Replace the trunks by a JSON list of objects; legs keep the profile they began with.
 
-        Keys: name; addresses (networks). An unknown key is refused.
+        Keys: name; addresses (networks); probe (seconds) of uri. An unknown key is refused.
         """
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""

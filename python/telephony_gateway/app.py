@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -38,7 +39,7 @@ from telephony_gateway.errors import ConfigError
 from telephony_gateway.identity import node_name
 from telephony_gateway.signals import StopSignals
 from telephony_gateway.store import EmbeddedPostgres, PostgresStore
-from telephony_gateway.telemetry.collectors import register_engine, register_writer
+from telephony_gateway.telemetry.collectors import register_engine, register_targets, register_writer
 from telephony_gateway.telemetry.logging import setup_logging
 from telephony_gateway.telemetry.metrics import Metrics
 from telephony_gateway.telemetry.tracing import Tracer, open_tracer
@@ -125,6 +126,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     stack.push_async_callback(manager.close)
     provisioning = await _start_provisioning(stack, store, engine, routing)
     register_engine(metrics.registry, engine.stats)
+    register_targets(metrics.registry, engine.targets)
     register_writer(metrics.registry, store.writer)
     health = Health(_checks(engine, store, cache))
     url = await _start_http(stack, Context(manager, settings, metrics, health, provisioning))
@@ -187,6 +189,7 @@ def _engine(settings: Settings) -> EngineClient:
         sip_host=settings.sip_host,
         sip_port=settings.sip_port,
         sip_public_address=settings.sip_public_address,
+        dns_servers=",".join(settings.dns_servers),
         rtp_port_range=settings.rtp_port_range,
         webrtc_port=settings.webrtc_port,
         media_workers=settings.media_workers,
@@ -215,6 +218,7 @@ def _checks(engine: EngineClient, store: Store, cache: Cache) -> dict[str, Check
             "legs": stats.legs,
             "ports_free": stats.ports_free,
             "queue": stats.event_queue_depth,
+            "targets": [msgspec.to_builtins(target) for target in engine.targets()],
         }
         return ComponentHealth(status="up", latency=time.perf_counter() - began, info=info)
 

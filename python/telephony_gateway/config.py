@@ -22,6 +22,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 MAX_GATEWAY_CONFIG = 1 << 20
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour)")
+_SERVER_PORT = re.compile(r"^(\[.*\]|[^:]*):\d{1,5}$")
 _PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
 
 
@@ -63,6 +64,17 @@ def _public_address(value: str) -> str:
     if ipaddress.ip_address(address).is_unspecified:
         raise ValueError("must be an address that peers can reach")
     return address
+
+
+def _name_servers(value: tuple[str, ...]) -> tuple[str, ...]:
+    for server in value:
+        try:
+            ipaddress.ip_address(_SERVER_PORT.sub(r"\1", server).strip("[]"))
+        except ValueError:
+            raise ValueError(
+                "must be IP addresses, each with or without :port, separated by commas"
+            ) from None
+    return value
 
 
 def _rate(value: str) -> str:
@@ -125,6 +137,7 @@ class Settings(BaseSettings):
     sip_host: Annotated[str, AfterValidator(_address)] = "0.0.0.0"
     sip_port: Port = 5060
     sip_public_address: Annotated[str, AfterValidator(_public_address)] | None = None
+    dns_servers: Annotated[CommaList, AfterValidator(_name_servers)] = ()
     rtp_port_range: Annotated[
         tuple[int, int], NoDecode, BeforeValidator(_port_range), AfterValidator(_usable_range)
     ] = (20000, 29999)

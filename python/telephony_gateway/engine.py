@@ -14,6 +14,7 @@ import structlog
 from telephony_gateway import _core
 from telephony_gateway.calls import events
 from telephony_gateway.calls.model import LegStats
+from telephony_gateway.calls.ports import Target
 from telephony_gateway.errors import (
     ConfigError,
     EngineFailure,
@@ -49,6 +50,7 @@ class EngineClient:
         user_agent: str = "telephony-gateway",
         media_timeout: float = 60.0,
         event_capacity: int = 8192,
+        dns_servers: str = "",
     ) -> None:
         self._build = functools.partial(
             _core.Engine,
@@ -62,6 +64,7 @@ class EngineClient:
             user_agent=user_agent,
             media_timeout=media_timeout,
             event_capacity=event_capacity,
+            dns_servers=dns_servers,
         )
         self._engine: _core.Engine | None = None
         self._on_event: Callable[[events.Event], None] = _ignore
@@ -201,6 +204,10 @@ class EngineClient:
         """Counters of the whole engine."""
         return self._running.stats()
 
+    def targets(self) -> list[Target]:
+        """The targets that failed or are probed."""
+        return [_target(report) for report in self._running.targets()]
+
     def set_trunks(self, document: bytes) -> None:
         """Replace the trunks: the JSON that `calls.routing` makes of them."""
         self._call(lambda engine: engine.set_trunks(document))
@@ -312,6 +319,18 @@ def _neutral(event: _core.Event) -> events.Event:
             )
         case _core.Done():
             raise AssertionError("the answer to a command is no event of a call")
+
+
+def _target(report: _core.TargetReport) -> Target:
+    host, port = report.address
+    return Target(
+        trunk=report.trunk,
+        transport=report.transport,
+        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        state=report.state,
+        last_rtt=report.last_rtt,
+        failures=report.failures,
+    )
 
 
 def _leg_stats(stats: _core.LegStats | None) -> LegStats | None:

@@ -26,6 +26,20 @@ class Clock(Protocol):
         ...
 
 
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """How one place is that requests are sent to: known once it failed or is probed."""
+
+    trunk: str
+    transport: str
+    address: str
+    state: str
+    """`up`, `down` (tried after all others) or `trial` (its time is over, the next use decides)."""
+    last_rtt: float | None
+    """Seconds that the last answered probe took."""
+    failures: int
+    """In a row."""
+
+
 class EngineStats(Protocol):
     """Counters since the start; `drops` maps `plane.reason` to counts."""
 

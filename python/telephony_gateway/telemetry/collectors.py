@@ -2,14 +2,14 @@
 asks.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from telephony_gateway.calls.ports import EngineStats
+from telephony_gateway.calls.ports import EngineStats, Target
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,11 @@ def register_engine(registry: CollectorRegistry, stats: Callable[[], EngineStats
     registry.register(_OnScrape(lambda: _engine_metrics(stats())))
 
 
+def register_targets(registry: CollectorRegistry, targets: Callable[[], Sequence[Target]]) -> None:
+    """Show the targets that failed or are probed as `trunk_target_up`."""
+    registry.register(_OnScrape(lambda: _target_metrics(targets())))
+
+
 def register_writer(registry: CollectorRegistry, writer: Writer) -> None:
     """Show the store's write queue as `store_*`."""
     registry.register(_OnScrape(lambda: _writer_metrics(writer)))
@@ -97,6 +102,14 @@ def _engine_metrics(stats: EngineStats) -> Iterator[Metric]:
     yield _gauge("engine_legs", "Legs that are open", stats.legs)
     yield _gauge("engine_event_queue_depth", "Events that wait for a decision", stats.event_queue_depth)
     yield _gauge("engine_event_queue_capacity", "Events that may wait", stats.event_queue_capacity)
+
+
+def _target_metrics(targets: Sequence[Target]) -> Iterator[Metric]:
+    labels = ["trunk", "transport", "address"]
+    up = GaugeMetricFamily("trunk_target_up", "0 while a target stands behind the others", labels=labels)
+    for target in targets:
+        up.add_metric([target.trunk, target.transport, target.address], int(target.state != "down"))
+    yield up
 
 
 def _writer_metrics(writer: Writer) -> Iterator[Metric]:

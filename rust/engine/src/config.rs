@@ -43,6 +43,8 @@ pub struct EngineConfig {
     pub user_agent: String,
     /// A bridged leg that receives nothing for so long has ended; zero means never.
     pub media_timeout: Duration,
+    /// Name servers as `ip[:port]`, separated by commas; those of the system if empty.
+    pub dns_servers: String,
     /// Events that may wait to be read before new calls are refused.
     pub event_capacity: usize,
 }
@@ -59,6 +61,7 @@ impl Default for EngineConfig {
             media_workers: 1,
             user_agent: "telephony-gateway".into(),
             media_timeout: Duration::from_secs(60),
+            dns_servers: String::new(),
             event_capacity: 8192,
         }
     }
@@ -92,6 +95,7 @@ impl EngineConfig {
             let message = format!("{WEBRTC_PORT} {} leaves no port for each media worker", self.webrtc_port);
             return Err(EngineError::setting(WEBRTC_PORT, message));
         }
+        crate::resolve::parse_servers(&self.dns_servers)?;
         let visible = |text: &str| !text.chars().any(char::is_control);
         match visible(&self.user_agent) && self.event_capacity >= 16 {
             true => Ok(()),

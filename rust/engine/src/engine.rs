@@ -3,11 +3,12 @@
 use crate::command::Command;
 use crate::config::{EngineConfig, Public};
 use crate::event::Event;
+use crate::health::TargetReport;
 use crate::leg::{Allocator, Kind, LegId};
 use crate::message::{ToSip, ToWorker};
 use crate::ports::PortPool;
 use crate::queue::Mailbox;
-use crate::resolve::{Families, Resolver};
+use crate::resolve::{Families, Resolver, parse_servers};
 use crate::sip_thread::{self, SipThread};
 use crate::socket::Socket;
 use crate::stats::{EngineStats, Gauge, SipStats, WorkerStats};
@@ -152,7 +153,10 @@ impl Engine {
         let system = |error| EngineError::system("cannot start the SIP thread", &error);
         let mailbox = Arc::clone(&plan.links.sip);
         let families = Families::of(socket.local());
-        let (resolver, resolving) = Resolver::start(Arc::clone(&mailbox), families).map_err(system)?;
+        let servers = parse_servers(&plan.config.dns_servers)?;
+        let dice = u64::from_le_bytes(seed()?.first_chunk().copied().unwrap_or_default());
+        let (resolver, resolving) =
+            Resolver::start(Arc::clone(&mailbox), families, servers, dice).map_err(system)?;
         lock(&self.threads).resolver = Some(resolving);
         let allocator = Arc::clone(&self.allocator);
         let next_leg = move || allocator.next(Kind::Sip, None).sip();
@@ -272,6 +276,12 @@ impl Engine {
         stats.add_sip(&self.sip_stats);
         self.worker_stats.iter().for_each(|worker| stats.add_worker(worker));
         stats
+    }
+
+    /// How the targets are that failed or are probed, at most a fraction of a second old.
+    #[must_use]
+    pub fn targets(&self) -> Vec<TargetReport> {
+        self.sip_stats.targets.read()
     }
 
     /// Hangs up all legs, waits for the peers' answers at most `timeout`, and ends the threads. Events that are left

@@ -2,9 +2,10 @@
 
 use crate::command::Command;
 use crate::event::{Cause, Ended, Outcome};
+use crate::resolve::{Answer, Question};
 use crate::trunk::Trunks;
 use crate::{EngineError, LegId};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -19,8 +20,8 @@ pub(crate) enum ToSip {
     Media { leg: LegId, purpose: Purpose, result: Result<Outcome, EngineError> },
     /// A SIP leg's media ended by itself.
     MediaEnded { leg: LegId, cause: Cause, reason: String },
-    /// The resolver found an address, or why there is none.
-    Resolved { leg: LegId, result: Result<SocketAddr, String> },
+    /// The resolver found where a name leads, or why nowhere.
+    Resolved { question: Question, result: Result<Answer, String> },
     /// The trunks from now on; legs keep the profile they began with.
     Trunks(Arc<Trunks>),
     /// Whether to refuse new calls because the user says so.
@@ -71,7 +72,7 @@ pub(crate) enum MediaJob {
 }
 
 /// Where a leg's RTP lives.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MediaAddress {
     /// The address to bind.
     pub(crate) bind: IpAddr,

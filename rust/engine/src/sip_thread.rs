@@ -6,12 +6,15 @@
 mod commands;
 mod events;
 mod leg;
+mod locate;
 mod media;
 mod offer;
+mod probing;
 
 use crate::config::Public;
 use crate::event::{Cause, Done, Ended, Event, Outcome, Side};
 use crate::guard::guard;
+use crate::health::Health;
 use crate::message::{ToSip, ToWorker};
 use crate::queue::{Mailbox, Outbox};
 use crate::resolve::{Families, Resolver};
@@ -21,6 +24,8 @@ use crate::trunk::Trunks;
 use crate::{EngineError, LegId};
 use bytes::Bytes;
 use leg::Leg;
+pub(crate) use probing::ProbedTrunk;
+use probing::Prober;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -88,6 +93,8 @@ pub(crate) struct SipThread {
     workers: Vec<Outbox<ToWorker>>,
     events: Outbox<Event>,
     resolver: Resolver,
+    health: Health,
+    prober: Prober,
     /// Legs that wait for an address, and until when; the wait is equally long for all, so the first is due first.
     lookups: VecDeque<(Instant, LegId)>,
     public: Option<Public>,
@@ -117,6 +124,8 @@ impl SipThread {
             workers: parts.workers.into_iter().map(Outbox::new).collect(),
             events: Outbox::new(parts.events),
             resolver: parts.resolver,
+            health: Health::default(),
+            prober: Prober::default(),
             lookups: VecDeque::new(),
             public: parts.public,
             trunks: Arc::default(),
@@ -191,6 +200,7 @@ impl SipThread {
         let times = [
             self.endpoint.poll_timeout(),
             self.lookups.front().map(|(until, _)| *until),
+            self.prober.next(),
             self.publisher.next(),
             clogged.then(|| now + RETRY),
             self.stop_by(),
@@ -283,8 +293,11 @@ impl SipThread {
             ToSip::Command(correlation, command) => self.on_command(now, correlation, command),
             ToSip::Media { leg, purpose, result } => self.on_media(now, leg, purpose, result),
             ToSip::MediaEnded { leg, cause, reason } => self.end_by(now, leg, Side::System, cause, &reason),
-            ToSip::Resolved { leg, result } => self.on_resolved(now, leg, result),
-            ToSip::Trunks(trunks) => self.trunks = trunks,
+            ToSip::Resolved { question, result } => self.on_resolved(now, &question, result),
+            ToSip::Trunks(trunks) => {
+                self.prober.set(now, trunks.probes());
+                self.trunks = trunks;
+            }
             ToSip::RefuseNew(draining) => self.refuse(Refusal { draining, ..self.refusal }),
             ToSip::Stop(deadline) => self.stop(now, deadline),
         }
@@ -307,8 +320,9 @@ impl SipThread {
         }
         while self.lookups.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, leg)) = self.lookups.pop_front() else { return };
-            self.on_resolved(now, leg, Err("its name was not resolved in time".into()));
+            self.on_located(now, leg, Err("its name was not resolved in time".into()));
         }
+        self.probe(now);
     }
 
     /// Tells and sends all that the endpoint has to say. What is told may make it say more, hence the loop.
@@ -316,6 +330,9 @@ impl SipThread {
         loop {
             while let Some(event) = self.endpoint.poll_event() {
                 self.tell(event);
+            }
+            while let Some(probed) = self.endpoint.poll_probed() {
+                self.on_probed(Instant::now(), &probed);
             }
             if !self.transmit() {
                 return;
@@ -366,6 +383,9 @@ impl SipThread {
     fn publish(&mut self, now: Instant) {
         if self.publisher.is_due(now) {
             self.stats.endpoint.set(self.endpoint.stats());
+            if !self.health.is_empty() {
+                self.stats.targets.set(self.health.report(now));
+            }
         }
     }
 

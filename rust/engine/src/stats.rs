@@ -1,5 +1,6 @@
 //! Counters: each thread publishes a snapshot a few times a second, anyone may read them at no cost to the packets.
 
+use crate::health::TargetReport;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -77,6 +78,7 @@ pub(crate) struct WorkerStats {
 #[derive(Debug, Default)]
 pub(crate) struct SipStats {
     pub(crate) endpoint: Published<telephony_sip::Stats>,
+    pub(crate) targets: Published<Vec<TargetReport>>,
     pub(crate) losses: Losses,
 }
 

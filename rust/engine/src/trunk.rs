@@ -4,12 +4,17 @@
 
 use crate::EngineError;
 use crate::error::Code;
+use crate::sip_thread::ProbedTrunk;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use telephony_sip::Profile;
+
+/// Probes come no faster, whatever the document says.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// One trunk, as the document has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -18,11 +23,22 @@ struct Trunk {
     name: String,
     #[serde(default)]
     addresses: Vec<IpNet>,
+    /// Where it is, for probes.
+    #[serde(default)]
+    uri: Option<String>,
+    /// Seconds between two probes; absent for none.
+    #[serde(default)]
+    probe: Option<f64>,
 }
 
 impl Trunk {
     fn profile(&self) -> Profile {
         Profile { name: self.name.as_str().into(), ..Profile::default() }
+    }
+
+    fn probed(&self) -> Option<ProbedTrunk> {
+        let interval = Duration::try_from_secs_f64(self.probe?).ok()?.max(LEAST_PAUSE);
+        Some(ProbedTrunk { name: self.name.as_str().into(), uri: self.uri.clone()?, interval })
     }
 }
 
@@ -34,6 +50,7 @@ pub(crate) struct Trunks {
     by_network: Vec<(IpNet, Arc<Profile>)>,
     /// Of peers that belong to no trunk.
     nobody: Arc<Profile>,
+    probes: Vec<ProbedTrunk>,
 }
 
 impl Trunks {
@@ -45,10 +62,16 @@ impl Trunks {
         for trunk in trunks {
             let profile = Arc::new(trunk.profile());
             this.by_network.extend(trunk.addresses.iter().map(|network| (*network, Arc::clone(&profile))));
+            this.probes.extend(trunk.probed());
             this.by_name.insert(trunk.name, profile);
         }
         this.by_network.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         Ok(this)
+    }
+
+    /// The trunks that want to be probed.
+    pub(crate) fn probes(&self) -> Vec<ProbedTrunk> {
+        self.probes.clone()
     }
 
     /// How a trunk wants to be spoken to; one that is not there has no wishes.

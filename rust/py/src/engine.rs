@@ -2,7 +2,7 @@
 
 use crate::error::{Error, codecs, seconds};
 use crate::event;
-use crate::stats::{EngineStats, LegStats};
+use crate::stats::{EngineStats, LegStats, TargetReport};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
 use telephony_engine::{Command, Dial, EngineConfig, Kind, LegId};
@@ -19,10 +19,10 @@ impl Engine {
     #[pyo3(
         signature = (*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), webrtc_host=None,
             webrtc_port=40000, media_workers=1, user_agent="telephony-gateway".to_owned(), media_timeout=60.0,
-            event_capacity=8192),
+            event_capacity=8192, dns_servers=String::new()),
         text_signature = "(*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), \
             webrtc_host=None, webrtc_port=40000, media_workers=1, user_agent='telephony-gateway', \
-            media_timeout=60.0, event_capacity=8192)"
+            media_timeout=60.0, event_capacity=8192, dns_servers='')"
     )]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -37,6 +37,7 @@ impl Engine {
         user_agent: String,
         media_timeout: f64,
         event_capacity: usize,
+        dns_servers: String,
     ) -> Result<Self, Error> {
         let config = EngineConfig {
             sip_host,
@@ -49,6 +50,7 @@ impl Engine {
             user_agent,
             media_timeout: seconds("media_timeout", media_timeout)?,
             event_capacity,
+            dns_servers,
         };
         Ok(Self(py.detach(|| telephony_engine::Engine::start(&config))?))
     }
@@ -169,6 +171,11 @@ impl Engine {
 
     fn stats(&self) -> EngineStats {
         self.0.stats().into()
+    }
+
+    /// The targets that failed or are probed.
+    fn targets(&self) -> Vec<TargetReport> {
+        self.0.targets().into_iter().map(TargetReport::from).collect()
     }
 
     /// Replace the trunks: a JSON list, checked in Python; what it does not know is refused.

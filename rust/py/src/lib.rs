@@ -17,6 +17,7 @@ fn core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     module.add_class::<stats::LegStats>()?;
     module.add_class::<stats::EngineStats>()?;
+    module.add_class::<stats::TargetReport>()?;
     error::add(module)?;
     event::add(module)?;
     add_aliases(module)

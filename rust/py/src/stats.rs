@@ -90,3 +90,35 @@ impl From<telephony_engine::EngineStats> for EngineStats {
         }
     }
 }
+
+/// How one target is that failed or is probed.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct TargetReport {
+    trunk: String,
+    transport: &'static str,
+    address: (String, u16),
+    state: &'static str,
+    last_rtt: Option<f64>,
+    failures: u32,
+}
+
+#[pymethods]
+impl TargetReport {
+    fn __repr__(&self) -> String {
+        let (ip, port) = &self.address;
+        format!("TargetReport(trunk={:?}, address='{ip}:{port}', state={:?})", self.trunk, self.state)
+    }
+}
+
+impl From<telephony_engine::TargetReport> for TargetReport {
+    fn from(report: telephony_engine::TargetReport) -> Self {
+        Self {
+            trunk: report.trunk,
+            transport: report.transport,
+            address: (report.address.ip().to_string(), report.address.port()),
+            state: report.state.as_str(),
+            last_rtt: report.last_rtt.map(|time| time.as_secs_f64()),
+            failures: report.failures,
+        }
+    }
+}

@@ -80,6 +80,8 @@ pub enum Event {
     TargetFailed {
         /// The leg.
         leg: LegId,
+        /// The name of its profile.
+        profile: Arc<str>,
         /// The way it was tried.
         flow: Flow,
         /// Why.

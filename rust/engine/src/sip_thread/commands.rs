@@ -1,6 +1,7 @@
 //! Commands for SIP legs.
 
-use super::leg::{Leg, Pending, State};
+use super::leg::{Flows, Leg, Pending, State};
+use super::locate::Located;
 use super::offer;
 use super::{Ended, SipThread};
 use crate::command::{Command, Dial};
@@ -9,9 +10,10 @@ use crate::error::Code;
 use crate::event::{Cause, Event, Outcome, Side};
 use crate::guard::guard;
 use crate::message::{MediaAddress, MediaJob, Purpose, ToWorker};
-use crate::resolve::{DEADLINE, Target, source_towards};
+use crate::resolve::{Candidate, Target, source_towards};
 use crate::{EngineError, LegId};
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 use std::net::SocketAddr;
 use std::time::Instant;
 use telephony_media::codec::Codec;
@@ -61,48 +63,54 @@ impl SipThread {
         let codecs = dial.codecs.clone();
         self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
         match target {
-            Target::Address(address) => self.on_resolved(now, leg, Ok(address)),
-            Target::Name(host, port) if self.resolver.ask(now, leg, host.clone(), port) => {
-                self.lookups.push_back((now + DEADLINE, leg));
-            }
-            Target::Name(host, _) => {
-                self.on_resolved(
-                    now,
-                    leg,
-                    Err(format!("too many names wait to be resolved, {host} among them")),
-                );
-            }
+            Target::Address(candidate) => self.on_located(now, leg, Ok(smallvec![candidate])),
+            Target::Name(question) => self.locate(now, leg, &question),
         }
         Ok(Outcome::default())
     }
 
-    /// The next hop's address is known, or why it is not; asks the worker for our offer.
-    pub(super) fn on_resolved(
-        &mut self,
-        now: Instant,
-        leg: LegId,
-        result: std::result::Result<SocketAddr, String>,
-    ) {
+    /// Where the next hop is is known, or why it is nowhere; asks the worker for our offer.
+    pub(super) fn on_located(&mut self, now: Instant, leg: LegId, result: Located) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         if !matches!(entry.state, State::Resolving(_)) {
             return;
         }
-        let flow = match result.and_then(|remote| self.flow_to(remote)) {
-            Ok(flow) => flow,
+        let (flows, address) = match result.and_then(|candidates| self.flows(now, candidates)) {
+            Ok(found) => found,
             Err(reason) => return self.end(Ended::new(leg, Side::System, Cause::Unreachable, reason)),
         };
-        let address = self.media_address(flow);
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         if let State::Resolving(dial) = std::mem::replace(&mut entry.state, State::Calling) {
-            entry.state = State::Offering(dial, flow);
+            entry.state = State::Offering(dial, flows);
         }
         entry.address = Some(address);
         let job = MediaJob::Offer { address, codecs: entry.codecs.clone() };
         self.ask_worker(now, leg, Purpose::Dial, job);
     }
 
+    /// The ways to the candidates, the well ones first. One offer goes to all of them, so its media address must do
+    /// for all: those that would need another one than the first are left out.
+    fn flows(
+        &self,
+        now: Instant,
+        mut candidates: SmallVec<[Candidate; 1]>,
+    ) -> std::result::Result<(Flows, MediaAddress), String> {
+        self.health.order(now, &mut candidates);
+        let mut why = String::new();
+        let mut flows = Flows::new();
+        for candidate in candidates {
+            match self.flow_to(candidate.address) {
+                Ok(flow) => flows.push(flow),
+                Err(reason) => why = reason,
+            }
+        }
+        let Some(address) = flows.first().map(|flow| self.media_address(*flow)) else { return Err(why) };
+        flows.retain(|flow| self.media_address(*flow) == address);
+        Ok((flows, address))
+    }
+
     /// The flow to a next hop: our side is the address that packets to it will leave from.
-    fn flow_to(&self, remote: SocketAddr) -> std::result::Result<Flow, String> {
+    pub(super) fn flow_to(&self, remote: SocketAddr) -> std::result::Result<Flow, String> {
         if !self.families.speak(remote.ip()) || remote.port() == 0 {
             return Err(format!("{remote} cannot be reached from our SIP socket at {}", self.socket.local()));
         }
@@ -117,12 +125,15 @@ impl SipThread {
     /// The offer is there: the INVITE leaves.
     pub(super) fn send_invite(&mut self, now: Instant, leg: LegId, offer: String) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
-        let State::Offering(dial, flow) = std::mem::replace(&mut entry.state, State::Calling) else { return };
+        let State::Offering(dial, flows) = std::mem::replace(&mut entry.state, State::Calling) else {
+            return;
+        };
         entry.local_sdp = Some(offer.clone());
+        let Some((first, others)) = flows.split_first() else { return };
         let invite = telephony_sip::Dial {
-            flow,
-            contact: self.contact(flow),
-            others: Vec::new(),
+            flow: *first,
+            contact: self.contact(*first),
+            others: others.iter().map(|flow| self.target(*flow)).collect(),
             to: format!("<{}>", dial.uri),
             from: name_addr(&dial.from_display, &dial.from_uri),
             request_uri: dial.uri,
@@ -134,6 +145,11 @@ impl SipThread {
         if let Err(error) = self.endpoint.dial(now, leg.sip(), invite) {
             self.end(Ended::new(leg, Side::System, Cause::Error, error.to_string()));
         }
+    }
+
+    /// A way as the endpoint wants it.
+    pub(super) fn target(&self, flow: Flow) -> telephony_sip::Target {
+        telephony_sip::Target { flow, contact: self.contact(flow) }
     }
 
     fn ring(

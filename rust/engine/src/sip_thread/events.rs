@@ -18,6 +18,9 @@ impl SipThread {
             SipEvent::Answered { leg, response } => self.on_answered(now, leg.into(), &response),
             SipEvent::Confirmed { leg, ack } => self.on_confirmed(now, leg.into(), &ack),
             SipEvent::Reoffer { leg, request } => self.on_reoffer(now, leg.into(), &request),
+            SipEvent::TargetFailed { profile, flow, failure, .. } => {
+                self.health.failed(now, (flow.transport, flow.remote), &profile, failure);
+            }
             SipEvent::Ended { leg, ended } => self.on_ended(leg.into(), ended),
             // INFO was answered by the endpoint; nothing here acts on what it carries.
             _ => {}
@@ -48,6 +51,7 @@ impl SipThread {
     }
 
     fn on_progress(&mut self, now: Instant, leg: LegId, response: &Message) {
+        self.target_answered(now, leg);
         let Some(entry) = self.legs.get(&leg) else { return };
         if let Description::Sdp(answer) = Description::of(response)
             && entry.remote_answer.as_ref() != Some(&answer)
@@ -62,6 +66,7 @@ impl SipThread {
     }
 
     fn on_answered(&mut self, now: Instant, leg: LegId, response: &Message) {
+        self.target_answered(now, leg);
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         entry.state = State::Answering(response.call_id().into());
         let answer = match Description::of(response) {

@@ -4,8 +4,12 @@ use crate::command::Dial;
 use crate::event::{Cause, Side};
 use crate::message::MediaAddress;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use telephony_media::codec::Codec;
 use telephony_sip::Flow;
+
+/// The ways to a next hop, best first.
+pub(super) type Flows = SmallVec<[Flow; 1]>;
 
 /// A SIP leg.
 pub(super) struct Leg {
@@ -41,7 +45,7 @@ pub(super) enum State {
     /// Calling: the next hop's name is being looked up.
     Resolving(Box<Dial>),
     /// Calling: a worker makes the offer.
-    Offering(Box<Dial>, Flow),
+    Offering(Box<Dial>, Flows),
     /// Calling: the INVITE is out.
     Calling,
     /// Calling: answered; a worker takes the answer.

@@ -4,6 +4,7 @@
 //! tag (RFC 3261 8.1.3.5 does the same after a challenge). A target that rang a telephone has been reached; there is
 //! no going on from it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::headers::BuilderExt;
@@ -68,7 +69,8 @@ impl Endpoint {
         if !matches!(leg.state, State::Calling | State::Proceeding) || leg.sent() != Some(client) {
             return false;
         }
-        self.events.push_back(Event::TargetFailed { leg: leg.id, flow, failure });
+        let profile = Arc::clone(&leg.profile.name);
+        self.events.push_back(Event::TargetFailed { leg: leg.id, profile, flow, failure });
         if !leg.dialogs.is_empty() {
             return false;
         }

@@ -56,7 +56,7 @@ fn wait(solo: &mut Solo, time: Duration) -> Vec<(u8, Message)> {
 
 fn failures(solo: &mut Solo) -> Vec<(Flow, Failure)> {
     let failed = |event| match event {
-        Event::TargetFailed { leg: LEG, flow, failure } => Some((flow, failure)),
+        Event::TargetFailed { leg: LEG, flow, failure, .. } => Some((flow, failure)),
         _ => None,
     };
     solo.events().into_iter().filter_map(failed).collect()

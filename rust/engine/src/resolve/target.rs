@@ -1,0 +1,148 @@
+//! A next hop as written: what of it is known, and what the DNS has to say.
+
+use super::answer::Candidate;
+use crate::EngineError;
+use crate::error::Code;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use telephony_sip::{Host, Scheme, Transport, Uri};
+
+/// The transports that our sockets speak, best first.
+pub(crate) const SPOKEN: &[Transport] = &[Transport::Udp];
+
+/// A next hop as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// An address: nothing to ask.
+    Address(Candidate),
+    /// A name.
+    Name(Question),
+}
+
+/// What the DNS is asked for (RFC 3263 4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Question {
+    /// In lower case.
+    pub(crate) host: Arc<str>,
+    pub(crate) port: Option<u16>,
+    /// The transport that the URI names.
+    pub(crate) transport: Option<Transport>,
+    /// A `sips:` URI: TLS or nothing.
+    pub(crate) secure: bool,
+}
+
+impl Target {
+    /// Reads a `sip:` or `sips:` URI, or `host[:port]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, EngineError> {
+        let fault = |why: &str| EngineError::new(Code::Invalid, format!("cannot send to {text:?}: {why}"));
+        if text.contains('@') || has_scheme(text, "sip:") || has_scheme(text, "sips:") {
+            return Self::of_uri(text).map_err(fault);
+        }
+        Self::of_uri(&format!("sip:{text}")).map_err(|_| fault("neither a sip: URI nor host:port"))
+    }
+
+    /// The host and port of a URI; `maddr` stands before the host (RFC 3261 19.1.1).
+    fn of_uri(text: &str) -> Result<Self, &'static str> {
+        let uri = Uri::parse(text).map_err(|error| error.what())?;
+        Self::read(&uri)
+    }
+
+    fn read(uri: &Uri<'_>) -> Result<Self, &'static str> {
+        let secure = match uri.scheme() {
+            Scheme::Sip => false,
+            Scheme::Sips => true,
+            _ => return Err("only sip: and sips: URIs can be called"),
+        };
+        let transport = match uri.params().value("transport") {
+            Some(name) => Some(transport(name, secure)?),
+            None => None,
+        };
+        let host = match uri.params().value("maddr") {
+            Some(maddr) => Host::parse(maddr).map_err(|error| error.what())?,
+            None => uri.host().ok_or("it names no host")?,
+        };
+        // 4.1: without a transport in the URI a numeric host or a port decides for UDP, or TLS in a sips: URI.
+        let decided = transport.unwrap_or(if secure { Transport::Tls } else { Transport::Udp });
+        let settled = transport.is_some() || secure || host.ip().is_some() || uri.port().is_some();
+        if settled && !SPOKEN.contains(&decided) {
+            return Err("our sockets do not speak its transport");
+        }
+        Ok(match host.ip() {
+            Some(ip) => {
+                let address = SocketAddr::new(ip, uri.port().unwrap_or(default_port(decided)));
+                Self::Address(Candidate { transport: decided, address, name: None })
+            }
+            None => Self::Name(Question {
+                host: host.to_string().to_ascii_lowercase().trim_end_matches('.').into(),
+                port: uri.port(),
+                transport,
+                secure,
+            }),
+        })
+    }
+}
+
+fn has_scheme(text: &str, scheme: &str) -> bool {
+    text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+}
+
+/// `transport=tls` is deprecated and everywhere (RFC 3261 26.2.2); in a `sips:` URI TCP means TLS over it.
+fn transport(name: &str, secure: bool) -> Result<Transport, &'static str> {
+    match name.to_ascii_lowercase().as_str() {
+        "udp" if secure => Err("a sips: URI cannot be reached over UDP"),
+        "udp" => Ok(Transport::Udp),
+        "tcp" if !secure => Ok(Transport::Tcp),
+        "tcp" | "tls" => Ok(Transport::Tls),
+        _ => Err("no such transport here"),
+    }
+}
+
+/// RFC 3261 19.1.2.
+pub(crate) fn default_port(transport: Transport) -> u16 {
+    if transport == Transport::Tls { 5061 } else { 5060 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Target {
+        Target::Address(Candidate { transport: Transport::Udp, address: text.parse().unwrap(), name: None })
+    }
+
+    fn name(host: &str, port: Option<u16>, transport: Option<Transport>) -> Target {
+        Target::Name(Question { host: host.into(), port, transport, secure: false })
+    }
+
+    #[test]
+    fn targets_are_uris_or_hosts() {
+        for (text, target) in [
+            ("sip:bob@192.0.2.1", address("192.0.2.1:5060")),
+            ("SIP:192.0.2.1:5070;lr", address("192.0.2.1:5070")),
+            ("sip:bob@[2001:db8::1]:5070;transport=udp", address("[2001:db8::1]:5070")),
+            ("sip:bob@example.com;maddr=192.0.2.9", address("192.0.2.9:5060")),
+            ("192.0.2.1:5062", address("192.0.2.1:5062")),
+            ("[2001:db8::1]", address("[2001:db8::1]:5060")),
+            ("sip.Example.com", name("sip.example.com", None, None)),
+            ("sip:bob@sip.example.com:5080", name("sip.example.com", Some(5080), None)),
+            ("sip:bob@example.com;transport=UDP", name("example.com", None, Some(Transport::Udp))),
+        ] {
+            assert_eq!(Target::parse(text).unwrap(), target, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_we_cannot_send_to_is_refused() {
+        for text in [
+            "",
+            "sip:",
+            "sips:bob@host;transport=udp",
+            "sip:h;transport=sctp",
+            "tel:+1",
+            "ho st",
+            "host:99999",
+        ] {
+            assert_eq!(Target::parse(text).unwrap_err().code, Code::Invalid, "{text}");
+        }
+    }
+}

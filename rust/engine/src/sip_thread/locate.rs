@@ -1,0 +1,46 @@
+//! Names on their way to addresses, and what calls tell of the targets.
+
+use super::SipThread;
+use crate::LegId;
+use crate::resolve::{Answer, Asker, Candidate, DEADLINE, Found, Question};
+use smallvec::SmallVec;
+use std::time::Instant;
+
+/// Where a next hop is, or why nowhere.
+pub(super) type Located = Result<SmallVec<[Candidate; 1]>, String>;
+
+impl SipThread {
+    /// Asks where a dialled leg's next hop is; what is known already is used at once.
+    pub(super) fn locate(&mut self, now: Instant, leg: LegId, question: &Question) {
+        match self.resolver.ask(now, question, Asker::Leg(leg)) {
+            Found::Now(candidates) => self.on_located(now, leg, Ok(candidates.into())),
+            Found::Later => self.lookups.push_back((now + DEADLINE, leg)),
+            Found::Nowhere(reason) => self.on_located(now, leg, Err(reason)),
+        }
+    }
+
+    /// The resolver has answered: whoever waited goes on, each with an order of its own.
+    pub(super) fn on_resolved(&mut self, now: Instant, question: &Question, result: Result<Answer, String>) {
+        for asker in self.resolver.learn(now, question, result) {
+            let found = match self.resolver.found(question) {
+                Found::Now(candidates) => Ok(candidates),
+                Found::Nowhere(reason) => Err(reason),
+                Found::Later => continue,
+            };
+            match asker {
+                Asker::Leg(leg) => self.on_located(now, leg, found.map(SmallVec::from_vec)),
+                Asker::Probe(trunk) => self.on_probe_located(now, &trunk, found),
+            }
+        }
+    }
+
+    /// The peer of a call has said something good.
+    pub(super) fn target_answered(&mut self, now: Instant, leg: LegId) {
+        if self.health.is_empty() {
+            return;
+        }
+        if let Some(flow) = self.endpoint.flow(leg.sip()) {
+            self.health.answered(now, (flow.transport, flow.remote));
+        }
+    }
+}
