@@ -1,0 +1,135 @@
+"""Next hops by name over real sockets: RFC 3263 lookups, failover, blacklist and probes."""
+
+import json
+import select
+import time
+from collections.abc import Callable
+
+from telephony_gateway import _core
+from tests.core.node import Node
+from tests.interop.dns import Zone, carrier, name_server, silent_port
+from tests.interop.peers import free_port
+
+Start = Callable[..., Node]
+URI = "sip:bob@carrier.test"
+
+
+def call(caller: Node, callee: Node, uri: str = URI, **options: object) -> tuple[int, float]:
+    """Call by name, be answered and hang up: the port dialled and the seconds until the INVITE arrived."""
+    began = time.monotonic()
+    leg = caller.dial(uri, **options)
+    incoming = callee.wait(_core.Incoming)
+    took = time.monotonic() - began
+    callee.run(callee.engine.ring(incoming.leg, codecs=["PCMU"]))
+    callee.run(callee.engine.answer(incoming.leg))
+    caller.wait(_core.Answered, lambda event: event.leg == leg)
+    callee.wait(_core.Confirmed)
+    caller.engine.hangup(leg)
+    caller.ended(leg)
+    assert callee.ended(incoming.leg).cause == "bye"
+    return incoming.local[1], took
+
+
+def targets(node: Node) -> dict[int, str]:
+    """State by port."""
+    return {report.address[1]: report.state for report in node.engine.targets()}
+
+
+def eventually(node: Node, states: dict[int, str], timeout: float = 10) -> float:
+    """The seconds until the targets are so."""
+    began = time.monotonic()
+    while targets(node) != states:
+        assert time.monotonic() - began < timeout, (targets(node), states)
+        if select.select([node.engine.fileno()], [], [], 0.05)[0]:
+            node.seen += node.engine.poll_events()
+    return time.monotonic() - began
+
+
+def test_srv_leads_past_dead_and_silent_targets(start: Start) -> None:
+    callee, dead = start(), free_port()
+    with silent_port() as silent:
+        ports = [dead, silent.getsockname()[1], callee.engine.sip_address[1]]
+        with name_server(Zone(*carrier(ports))) as zone:
+            caller = start(dns_servers=zone.server)
+            port, took = call(caller, callee)
+            assert port == ports[2]
+            assert 3.5 < took < 6  # the silent one has four seconds, the dead one none
+            assert silent.recv(4096).startswith(b"INVITE sip:bob@carrier.test SIP/2.0")
+            call(caller, callee)
+            assert zone.asked["carrier.test", "NAPTR"] == zone.asked["_sip._udp.carrier.test", "SRV"] == 1
+            # Two failures each: both stand behind now, and the next call loses no time.
+            eventually(caller, {ports[0]: "down", ports[1]: "down"})
+            _, took = call(caller, callee)
+            assert took < 1
+
+
+def test_an_answer_is_asked_for_again_when_its_time_is_over(start: Start) -> None:
+    callee = start()
+    with name_server(Zone(*carrier([callee.engine.sip_address[1]], ttl=1))) as zone:
+        caller = start(dns_servers=zone.server)
+        call(caller, callee)
+        call(caller, callee)
+        assert zone.asked["_sip._udp.carrier.test", "SRV"] == 1
+        time.sleep(1.1)
+        call(caller, callee)
+        time.sleep(0.3)
+        assert zone.asked["_sip._udp.carrier.test", "SRV"] == 2
+
+
+def test_a_name_without_records_is_an_end_in_plain_words(start: Start) -> None:
+    with name_server(Zone("other.test 60 A 127.0.0.1")) as zone:
+        caller = start(dns_servers=zone.server)
+        for _ in range(2):
+            ended = caller.ended(caller.dial("sip:bob@nowhere.test"))
+            assert (ended.cause, ended.by) == ("unreachable", "system")
+            assert "nowhere.test has no address" in ended.reason
+        assert zone.asked["nowhere.test", "A"] == 1
+
+
+def test_name_servers_that_are_silent_end_the_call_in_time(start: Start) -> None:
+    with silent_port() as silent:
+        caller = start(dns_servers=f"127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        ended = caller.ended(caller.dial("sip:bob@carrier.test"))
+        assert ended.cause == "unreachable"
+        assert time.monotonic() - began < 6
+
+
+def test_weights_share_the_calls(start: Start) -> None:
+    callees = [start(), start()]
+    heavy, light = (callee.engine.sip_address[1] for callee in callees)
+    zone = Zone(
+        f"_sip._udp.carrier.test 300 SRV 1 75 {heavy} one.carrier.test",
+        f"_sip._udp.carrier.test 300 SRV 1 25 {light} one.carrier.test",
+        "one.carrier.test 300 A 127.0.0.1",
+    )
+    with name_server(zone):
+        caller = start(dns_servers=zone.server)
+        legs = [caller.dial(URI) for _ in range(60)]
+        until = time.monotonic() + 10
+        counts = [0, 0]
+        while sum(counts) < len(legs) and time.monotonic() < until:
+            for index, callee in enumerate(callees):
+                for event in callee.engine.poll_events():
+                    if isinstance(event, _core.Incoming):
+                        callee.engine.reject(event.leg, 486)
+                        counts[index] += 1
+            time.sleep(0.005)
+        assert [caller.ended(leg).status for leg in legs] == [486] * len(legs)
+        # 45 are expected; 33 and 57 are more than three standard deviations away.
+        assert 33 <= counts[0] <= 57, counts
+    assert zone.asked["_sip._udp.carrier.test", "SRV"] == 1
+
+
+def test_probes_find_a_target_dead_and_alive_again(start: Start) -> None:
+    port = free_port()
+    caller = start()
+    trunk = {"name": "carrier", "addresses": [], "uri": f"sip:127.0.0.1:{port}", "probe": 1}
+    caller.engine.set_trunks(json.dumps([trunk]).encode())
+    eventually(caller, {port: "down"})
+    report = caller.engine.targets()[0]
+    assert (report.trunk, report.last_rtt, report.failures >= 2) == ("carrier", None, True)
+    start(sip_port=port)
+    took = eventually(caller, {port: "up"})
+    assert took > 0.5  # one good probe is not enough
+    assert caller.engine.targets()[0].last_rtt is not None
