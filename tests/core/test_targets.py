@@ -121,6 +121,48 @@ def test_weights_share_the_calls(start: Start) -> None:
     assert zone.asked["_sip._udp.carrier.test", "SRV"] == 1
 
 
+SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0\r\n"
+
+
+def reply(request: str, status: str, *, contact: str = "", body: str = "") -> bytes:
+    """A response to a request."""
+    kept = [line for line in request.split("\r\n") if line.startswith(("Via:", "From:", "Call-ID:", "CSeq:"))]
+    to = next(line for line in request.split("\r\n") if line.startswith("To:"))
+    lines = [f"SIP/2.0 {status}", *kept, to if ";tag=" in to else f"{to};tag=peer"]
+    lines += [f"Contact: <{contact}>"] if contact else []
+    lines += ["Content-Type: application/sdp"] if body else []
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", body]).encode()
+
+
+def test_a_contact_by_name_is_looked_up_before_it_is_needed(start: Start) -> None:
+    with (
+        silent_port() as peer,
+        silent_port() as moved,
+        name_server(Zone("phone.test 300 A 127.0.0.1")) as zone,
+    ):
+        for phone in (peer, moved):
+            phone.settimeout(5)
+        caller = start(dns_servers=zone.server)
+        leg = caller.dial(f"sip:bob@127.0.0.1:{peer.getsockname()[1]}")
+        invite, gateway = peer.recvfrom(65_535)
+        contact = f"sip:bob@phone.test:{moved.getsockname()[1]}"
+        peer.sendto(reply(invite.decode(), "180 Ringing", contact=contact), gateway)
+        caller.wait(_core.Ringing)
+        until = time.monotonic() + 5
+        while zone.asked["phone.test", "A"] == 0:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(0.1)
+        peer.sendto(reply(invite.decode(), "200 OK", contact=contact, body=SDP), gateway)
+        assert moved.recv(65_535).startswith(f"ACK {contact} SIP/2.0".encode())
+        caller.wait(_core.Answered, lambda event: event.leg == leg)
+        caller.engine.hangup(leg)
+        bye = moved.recv(65_535)
+        assert bye.startswith(f"BYE {contact} SIP/2.0".encode())
+        moved.sendto(reply(bye.decode(), "200 OK"), gateway)
+        caller.ended(leg)
+
+
 def test_probes_find_a_target_dead_and_alive_again(start: Start) -> None:
     port = free_port()
     caller = start()

@@ -26,6 +26,17 @@ pub(crate) enum State {
     Closing,
 }
 
+/// What is known of the next hop's address.
+#[derive(Debug)]
+enum Hop {
+    /// Nobody has looked yet.
+    Unseen,
+    /// It is no name, or its name is being asked for, or leads nowhere: the dialog's flow decides.
+    Plain,
+    /// A name, and where it leads.
+    Found(Box<Flow>),
+}
+
 /// One dialog.
 #[derive(Debug)]
 pub(crate) struct Dialog {
@@ -40,6 +51,7 @@ pub(crate) struct Dialog {
     target: Box<str>,
     /// Route values in the order our requests carry them.
     routes: Vec<Box<str>>,
+    hop: Hop,
     local_cseq: u32,
     remote_cseq: Option<u32>,
     /// What it is filed under.
@@ -118,6 +130,7 @@ impl Dialog {
             identity,
             target: target.into(),
             routes: Vec::new(),
+            hop: Hop::Unseen,
             local_cseq: 0,
             remote_cseq: None,
             print: None,
@@ -171,15 +184,44 @@ impl Dialog {
     pub(crate) fn learn(&mut self, response: &Message) {
         self.refresh_target(target_of(response));
         if response.has(Name::RecordRoute) || !self.routes.is_empty() {
-            self.routes = response.values(Name::RecordRoute).map(Into::into).collect();
-            self.routes.reverse();
+            let mut routes: Vec<Box<str>> = response.values(Name::RecordRoute).map(Into::into).collect();
+            routes.reverse();
+            if routes != self.routes {
+                (self.routes, self.hop) = (routes, Hop::Unseen);
+            }
         }
     }
 
     /// Replaces the remote target (12.2.1.2, 12.2.2).
     pub(crate) fn refresh_target(&mut self, target: Option<&str>) {
         if let Some(target) = target.filter(|target| **target != *self.target) {
-            self.target = target.into();
+            (self.target, self.hop) = (target.into(), Hop::Unseen);
+        }
+    }
+
+    /// The URI of the next hop if it is a name that nobody has been asked about.
+    pub(crate) fn unasked(&mut self) -> Option<String> {
+        if !matches!(self.hop, Hop::Unseen) {
+            return None;
+        }
+        self.hop = Hop::Plain;
+        self.next_hop(|uri| {
+            uri.host().is_some_and(|host| host.ip().is_none()).then(|| uri.as_str().to_owned())
+        })
+    }
+
+    /// The next hop `uri` leads to these places; another may have taken its place meanwhile.
+    pub(crate) fn found(&mut self, uri: &str, places: &[Flow]) {
+        let same = self.next_hop(|hop| (hop.as_str() == uri).then_some(())).is_some();
+        if let Some(flow) = self.flow.among(places).filter(|flow| same && *flow != self.flow) {
+            self.hop = Hop::Found(Box::new(flow));
+        }
+    }
+
+    fn next_hop<T>(&self, look: impl FnOnce(&Uri<'_>) -> Option<T>) -> Option<T> {
+        match self.routes.first() {
+            Some(route) => look(&NameAddr::parse(route).ok()?.uri),
+            None => look(&Uri::parse(&self.target).ok()?),
         }
     }
 
@@ -239,7 +281,10 @@ impl Dialog {
 
     fn numbered(&self, method: Method, number: u32, branch: &str) -> (Builder, Flow) {
         let road = self.road();
-        let flow = road.next_hop.map_or(self.flow, |hop| self.flow.towards(&hop));
+        let flow = match &self.hop {
+            Hop::Found(flow) => **flow,
+            _ => road.next_hop.map_or(self.flow, |hop| self.flow.towards(&hop)),
+        };
         let mut builder = Builder::request(method, road.request_uri)
             .via(flow.transport, &self.contact, branch)
             .safe(Name::MaxForwards, "70");

@@ -76,6 +76,15 @@ pub enum Event {
         /// The request.
         request: Message,
     },
+    /// The next hop of a leg's dialog is a name; say where it leads by `next_hop_found`, or let the dialog's flow do.
+    NextHop {
+        /// The leg.
+        leg: LegId,
+        /// The dialog, as the endpoint numbers it.
+        dialog: u64,
+        /// The next hop: the first Route or the remote target.
+        uri: String,
+    },
     /// Where our INVITE went is no use now. The next target is being tried, or the leg ends.
     TargetFailed {
         /// The leg.
@@ -109,6 +118,7 @@ impl Event {
             | Self::ReofferAnswered { leg, .. }
             | Self::ReofferRefused { leg, .. }
             | Self::Info { leg, .. }
+            | Self::NextHop { leg, .. }
             | Self::TargetFailed { leg, .. }
             | Self::Ended { leg, .. } => *leg,
         }

@@ -70,10 +70,7 @@ impl Flow {
     /// a NAT, and only the flow's own binding leads there.
     pub(crate) fn towards(self, next_hop: &Uri<'_>) -> Self {
         let Some(ip) = next_hop.host().and_then(|host| host.ip()) else { return self };
-        let followed = ip.is_ipv4() == self.local.is_ipv4()
-            && !ip.is_unspecified()
-            && (is_global(ip) || !is_global(self.remote.ip()));
-        if !followed {
+        if !self.follows(ip) {
             return self;
         }
         let remote = SocketAddr::new(ip, next_hop.port().unwrap_or(5060));
@@ -81,6 +78,22 @@ impl Flow {
             true => self,
             false => Self { remote, connection: None, ..self },
         }
+    }
+
+    fn follows(self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == self.local.is_ipv4()
+            && !ip.is_unspecified()
+            && (is_global(ip) || !is_global(self.remote.ip()))
+    }
+
+    /// The flow for requests to a name that leads to these places, best first: the peer itself if it is among them,
+    /// or else the first that an address written in its place would be followed to.
+    pub(crate) fn among(self, places: &[Self]) -> Option<Self> {
+        if places.iter().any(|place| place.remote == self.remote && place.transport == self.transport) {
+            return Some(self);
+        }
+        let followed = places.iter().find(|place| self.follows(place.remote.ip()))?;
+        Some(Self { local: self.local, ..*followed })
     }
 }
 

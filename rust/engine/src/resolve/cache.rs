@@ -38,6 +38,8 @@ pub(crate) enum Asker {
     Leg(LegId),
     /// The probes of a trunk.
     Probe(Arc<str>),
+    /// A dialog that names its next hop by this URI.
+    Dialog(u64, Arc<str>),
 }
 
 /// What can be said at once.

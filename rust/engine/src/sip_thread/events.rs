@@ -18,6 +18,7 @@ impl SipThread {
             SipEvent::Answered { leg, response } => self.on_answered(now, leg.into(), &response),
             SipEvent::Confirmed { leg, ack } => self.on_confirmed(now, leg.into(), &ack),
             SipEvent::Reoffer { leg, request } => self.on_reoffer(now, leg.into(), &request),
+            SipEvent::NextHop { dialog, uri, .. } => self.locate_next_hop(now, dialog, &uri),
             SipEvent::TargetFailed { profile, flow, failure, .. } => {
                 self.health.failed(now, (flow.transport, flow.remote), &profile, failure);
             }

@@ -2,9 +2,10 @@
 
 use super::SipThread;
 use crate::LegId;
-use crate::resolve::{Answer, Asker, Candidate, DEADLINE, Found, Question};
+use crate::resolve::{Answer, Asker, Candidate, DEADLINE, Found, Question, Target};
 use smallvec::SmallVec;
 use std::time::Instant;
+use telephony_sip::Flow;
 
 /// Where a next hop is, or why nowhere.
 pub(super) type Located = Result<SmallVec<[Candidate; 1]>, String>;
@@ -29,9 +30,27 @@ impl SipThread {
             };
             match asker {
                 Asker::Leg(leg) => self.on_located(now, leg, found.map(SmallVec::from_vec)),
+                Asker::Dialog(dialog, uri) => self.on_next_hop(now, dialog, &uri, found),
                 Asker::Probe(trunk) => self.on_probe_located(now, &trunk, found),
             }
         }
+    }
+
+    /// A dialog names its next hop: its address is asked for ahead of the request that needs it.
+    pub(super) fn locate_next_hop(&mut self, now: Instant, dialog: u64, uri: &str) {
+        let Ok(Target::Name(question)) = Target::parse(uri) else { return };
+        match self.resolver.ask(now, &question, Asker::Dialog(dialog, uri.into())) {
+            Found::Now(candidates) => self.on_next_hop(now, dialog, uri, Ok(candidates)),
+            Found::Later | Found::Nowhere(_) => {}
+        }
+    }
+
+    fn on_next_hop(&mut self, now: Instant, dialog: u64, uri: &str, found: Result<Vec<Candidate>, String>) {
+        let Ok(mut candidates) = found else { return };
+        self.health.order(now, &mut candidates);
+        let flows: Vec<Flow> =
+            candidates.iter().filter_map(|candidate| self.flow_to(candidate.address).ok()).collect();
+        self.endpoint.next_hop_found(dialog, uri, &flows);
     }
 
     /// The peer of a call has said something good.

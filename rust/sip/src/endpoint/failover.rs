@@ -7,12 +7,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use slotmap::{Key, KeyData};
+
 use super::headers::BuilderExt;
 use super::legs::{Invite, Leg};
 use super::session::State;
 use super::uac::MAX_FORKS;
 use super::{Auth, Endpoint, LegKey};
-use crate::dialog::Dialog;
+use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerKind;
 use crate::transaction::{ClientKey, Request, User};
 use crate::{Builder, Event, Failure, Flow, Message, Method, Name, Target};
@@ -145,6 +147,22 @@ impl Endpoint {
         let dialog = self.dialogs.insert(leg, dialog);
         self.send_ack(client, dialog, response.cseq_number(), None);
         self.send_bye(now, dialog, None);
+    }
+
+    /// Asks where the next hop of a dialog is, ahead of the request that will need it (RFC 3263 4 for 12.2.1.1).
+    pub(super) fn ask_next_hop(&mut self, key: DialogKey) {
+        let Some(dialog) = self.dialogs.get_mut(key) else { return };
+        let Some(uri) = dialog.unasked() else { return };
+        if let Some(leg) = self.legs.get(dialog.leg).filter(|leg| !leg.reported) {
+            self.events.push_back(Event::NextHop { leg: leg.id, dialog: key.data().as_ffi(), uri });
+        }
+    }
+
+    /// Where the next hop of a dialog leads, best first; a dialog that is over is left alone.
+    pub fn next_hop_found(&mut self, dialog: u64, uri: &str, places: &[Flow]) {
+        if let Some(dialog) = self.dialogs.get_mut(KeyData::from_ffi(dialog).into()) {
+            dialog.found(uri, places);
+        }
     }
 
     /// The way the messages of a leg go: that of its dialog, or of its INVITE.

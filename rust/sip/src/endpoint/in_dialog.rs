@@ -240,6 +240,7 @@ impl Endpoint {
         if let Some(dialog) = self.dialogs.get_mut(dialog) {
             dialog.refresh_target(target);
         }
+        self.ask_next_hop(dialog);
     }
 
     fn accept_update(&mut self, now: Instant, dialog: DialogKey, server: ServerKey, body: Option<&Body>) {

@@ -238,6 +238,7 @@ impl Endpoint {
         {
             dialog.state = dialog::State::Confirmed;
         }
+        self.ask_next_hop(key);
         Some(key)
     }
 

@@ -53,6 +53,7 @@ impl Endpoint {
             self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::Expires, after));
         }
         self.events.push_back(Event::Incoming { leg: id, invite: invite.clone(), flow });
+        self.ask_next_hop(dialog);
     }
 
     /// The profile of the registration that a call came by, for trunks that share an address.

@@ -218,6 +218,49 @@ fn who_hangs_up_between_two_tries_meets_no_third() {
     assert_eq!(names(&sent(&mut solo)), [(8, "ACK".to_owned())]);
 }
 
+/// The next hops asked about since.
+fn hops(solo: &mut Solo) -> Vec<(u64, String)> {
+    let hop = |event| match event {
+        Event::NextHop { leg: LEG, dialog, uri } => Some((dialog, uri)),
+        _ => None,
+    };
+    solo.events().into_iter().filter_map(hop).collect()
+}
+
+#[test]
+fn a_next_hop_by_name_is_asked_about_ahead_and_used_once_it_is_known() {
+    let mut solo = calling(&[]);
+    let invite = sent(&mut solo).remove(0).1;
+    let routed = format!("{CONTACT}\nRecord-Route: <sip:proxy.example.com;lr>");
+    solo.receive(&response(&invite, 180, "x", &routed));
+    let asked = hops(&mut solo);
+    assert_eq!(asked[0].1, "sip:proxy.example.com;lr");
+    solo.receive(&response(&invite, 200, "x", &routed));
+    assert!(hops(&mut solo).is_empty(), "asked twice");
+    assert_eq!(names(&sent(&mut solo)), [(9, "ACK".to_owned())]);
+    solo.endpoint.next_hop_found(asked[0].0, "sip:other.example.com", &[flow(5)]);
+    solo.endpoint.next_hop_found(asked[0].0, &asked[0].1, &[flow(7), flow(6)]);
+    solo.receive(&response(&invite, 200, "z", &routed));
+    solo.endpoint.hangup(solo.now, LEG, None).unwrap();
+    let bye = sent(&mut solo).pop().unwrap();
+    assert_eq!((bye.0, bye.1.method()), (7, Some(Method::Bye)));
+    assert_eq!(bye.1.header(Name::Route), Some("<sip:proxy.example.com;lr>"));
+}
+
+#[test]
+fn a_name_that_leads_to_the_peer_itself_or_nowhere_changes_nothing() {
+    for places in [vec![flow(7), flow(9)], Vec::new()] {
+        let mut solo = calling(&[]);
+        let invite = sent(&mut solo).remove(0).1;
+        solo.receive(&response(&invite, 200, "x", "Contact: <sip:bob@pbx.example.com>"));
+        let asked = hops(&mut solo).remove(0);
+        assert_eq!(asked.1, "sip:bob@pbx.example.com");
+        solo.endpoint.next_hop_found(asked.0, &asked.1, &places);
+        solo.endpoint.hangup(solo.now, LEG, None).unwrap();
+        assert_eq!(names(&sent(&mut solo)), [(9, "ACK".to_owned()), (9, "BYE".to_owned())]);
+    }
+}
+
 fn probe(solo: &mut Solo) -> Message {
     let probe = Probe {
         number: 42,
