@@ -186,7 +186,9 @@ class EngineClient:
 
     async def bridge(self, first: int, second: int) -> None:
         """Join two legs' media."""
-        await self._ask(lambda engine: engine.bridge(first, second))
+        correlation = self._call(lambda engine: engine.bridge(first, second))
+        if correlation is not None:
+            await self._done(correlation)
 
     def unbridge(self, leg: int) -> None:
         """Part a leg from its peer."""
@@ -229,7 +231,9 @@ class EngineClient:
             raise _translate(error) from None
 
     async def _ask(self, command: Callable[[_core.Engine], int]) -> _core.Done:
-        correlation = self._call(command)
+        return await self._done(self._call(command))
+
+    async def _done(self, correlation: int) -> _core.Done:
         loop = self._loop or asyncio.get_running_loop()
         waiting: asyncio.Future[_core.Done] = loop.create_future()
         self._waiting[correlation] = (loop.time() + COMMAND_TIMEOUT, waiting)

@@ -143,7 +143,8 @@ def test_sound_goes_through_a_bridge(start: Start, phone: Callable[[Node], Phone
     node = start()
     first, second = phone(node), phone(node)
     legs = [each.call(node) for each in (first, second)]
-    assert node.run(node.engine.bridge(*legs)).error is None
+    correlation = node.engine.bridge(*legs)
+    assert correlation is None or node.run(correlation).error is None
     for speaker, listener, sound in ((first, second, 0x11), (second, first, 0x22)):
         listener.rtp.settimeout(0.02)
         for sequence in range(200):

@@ -10,13 +10,13 @@ use crate::ports::PortPool;
 use crate::queue::Mailbox;
 use crate::resolve::{Families, Resolver, parse_servers};
 use crate::sip_thread::{self, SipThread};
-use crate::socket::Socket;
+use crate::socket::{Epoll, Socket};
 use crate::stats::{EngineStats, Gauge, SipStats, WorkerStats};
 use crate::trunk::Trunks;
-use crate::worker::{self, Worker};
+use crate::worker::{self, Desk, Worker};
 use crate::{EngineError, LegStats};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ pub struct Engine {
 
 struct Links {
     sip: Arc<Mailbox<ToSip>>,
-    workers: Vec<Arc<Mailbox<ToWorker>>>,
+    workers: Vec<Arc<Desk>>,
 }
 
 #[derive(Default)]
@@ -66,10 +66,11 @@ struct Threads {
 /// What both kinds of thread are made from.
 struct Plan<'a> {
     config: &'a EngineConfig,
-    links: Arc<Links>,
+    sip: Arc<Mailbox<ToSip>>,
     events: Arc<Mailbox<Event>>,
     public: Option<Public>,
     loads: Vec<Arc<Gauge>>,
+    stats: Vec<Arc<WorkerStats>>,
 }
 
 impl Engine {
@@ -82,76 +83,43 @@ impl Engine {
         let sip = config.bind_sip()?;
         let webrtc = config.bind_webrtc(sip.local())?;
         let system = |error| EngineError::system("cannot start the engine", &error);
-        let links = Arc::new(Links::new(config.media_workers).map_err(system)?);
-        let loads: Vec<Arc<Gauge>> = webrtc.iter().map(|_| Arc::default()).collect();
-        let engine = Self {
-            links: Mutex::new(Some(Arc::clone(&links))),
-            threads: Mutex::default(),
+        let plan = Plan {
+            config,
+            sip: Arc::new(Mailbox::new(MAILBOX).map_err(system)?),
             events: Arc::new(Mailbox::new(config.event_capacity).map_err(system)?),
-            allocator: Arc::new(Allocator::new(loads.clone())),
-            correlations: AtomicU64::new(1),
-            sip_address: sip.local(),
-            webrtc_addresses: webrtc.iter().map(Socket::local).collect(),
-            sip_stats: Arc::default(),
-            worker_stats: webrtc.iter().map(|_| Arc::default()).collect(),
+            public: config.public()?,
+            loads: webrtc.iter().map(|_| Arc::default()).collect(),
+            stats: webrtc.iter().map(|_| Arc::default()).collect(),
         };
-        let events = Arc::clone(&engine.events);
-        let plan = Plan { config, links, events, public: config.public()?, loads };
-        engine.start_workers(&plan, webrtc)?;
-        engine.start_sip(&plan, sip)?;
+        let (sip_address, webrtc_addresses) = (sip.local(), webrtc.iter().map(Socket::local).collect());
+        let (workers, epolls): (Vec<_>, Vec<_>) = plan.workers(webrtc)?.into_iter().unzip();
+        let engine = Self {
+            links: Mutex::new(Some(Arc::new(Links { sip: Arc::clone(&plan.sip), workers: workers.clone() }))),
+            threads: Mutex::default(),
+            events: Arc::clone(&plan.events),
+            allocator: Arc::new(Allocator::new(plan.loads.clone())),
+            correlations: AtomicU64::new(1),
+            sip_address,
+            webrtc_addresses,
+            sip_stats: Arc::default(),
+            worker_stats: plan.stats.clone(),
+        };
+        engine.start_workers(&workers, epolls)?;
+        engine.start_sip(&plan, sip, workers)?;
         Ok(engine)
     }
 
-    fn start_workers(&self, plan: &Plan<'_>, sockets: Vec<Socket>) -> Result<(), EngineError> {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let certificate = Certificate::generate(seed()?, since_epoch)
-            .map_err(|error| EngineError::new(crate::Code::Internal, error.to_string()))?;
-        let certificate = Arc::new(certificate);
-        for (index, socket) in sockets.into_iter().enumerate() {
-            let parts = self.worker_parts(plan, index, socket, Arc::clone(&certificate))?;
-            let thread = spawn(&format!("media-{index}"), move || Worker::new(parts).run())?;
+    fn start_workers(&self, workers: &[Arc<Desk>], epolls: Vec<Epoll>) -> Result<(), EngineError> {
+        for (index, (desk, epoll)) in workers.iter().cloned().zip(epolls).enumerate() {
+            let thread = spawn(&format!("media-{index}"), move || desk.run(epoll))?;
             lock(&self.threads).workers.push(thread);
         }
         Ok(())
     }
 
-    fn worker_parts(
-        &self,
-        plan: &Plan<'_>,
-        index: usize,
-        webrtc: Socket,
-        certificate: Arc<Certificate>,
-    ) -> Result<worker::Parts, EngineError> {
-        let missing = || EngineError::new(crate::Code::Internal, "a worker without mailbox");
-        let seed = seed()?;
-        let order = u64::from_le_bytes(seed.first_chunk().copied().unwrap_or_default());
-        let pool = PortPool::new(&plan.config.rtp_port_range, index, plan.config.media_workers, order);
-        let mailbox = Arc::clone(plan.links.workers.get(index).ok_or_else(missing)?);
-        let epoll = worker::Parts::epoll(&mailbox, &webrtc)
-            .map_err(|error| EngineError::system("cannot start a media worker", &error))?;
-        let switch = SwitchConfig {
-            webrtc_locals: plan.config.candidates(webrtc.local(), plan.public.as_ref())?,
-            certificate,
-            media_timeout: plan.config.media_timeout,
-            max_legs: pool.free() + WEBRTC_LEGS,
-        };
-        Ok(worker::Parts {
-            webrtc,
-            mailbox,
-            sip: Arc::clone(&plan.links.sip),
-            events: Arc::clone(&plan.events),
-            stats: Arc::clone(self.worker_stats.get(index).ok_or_else(missing)?),
-            load: Arc::clone(plan.loads.get(index).ok_or_else(missing)?),
-            pool,
-            switch,
-            seed,
-            epoll,
-        })
-    }
-
-    fn start_sip(&self, plan: &Plan<'_>, socket: Socket) -> Result<(), EngineError> {
+    fn start_sip(&self, plan: &Plan<'_>, socket: Socket, workers: Vec<Arc<Desk>>) -> Result<(), EngineError> {
         let system = |error| EngineError::system("cannot start the SIP thread", &error);
-        let mailbox = Arc::clone(&plan.links.sip);
+        let mailbox = Arc::clone(&plan.sip);
         let families = Families::of(socket.local());
         let servers = parse_servers(&plan.config.dns_servers)?;
         let dice = u64::from_le_bytes(seed()?.first_chunk().copied().unwrap_or_default());
@@ -169,7 +137,7 @@ impl Engine {
             socket,
             endpoint: Endpoint::new(endpoint_config, seed()?, Box::new(next_leg)),
             mailbox,
-            workers: plan.links.workers.clone(),
+            workers,
             events: Arc::clone(&plan.events),
             resolver,
             public: plan.public.clone(),
@@ -221,6 +189,20 @@ impl Engine {
         sent.map(|()| correlation).map_err(|()| EngineError::queue_full())
     }
 
+    /// Lets two legs of one worker hear each other: at once, or as a command, whose number is returned.
+    ///
+    /// # Errors
+    /// As for [`Engine::command`], and if the worker, asked at once, refuses.
+    pub fn bridge(&self, first: LegId, second: LegId) -> Result<Option<u64>, EngineError> {
+        let links = self.links()?;
+        let command = Command::Bridge { first, second };
+        command.check(links.workers.len())?;
+        match links.workers.get(first.worker()).and_then(|worker| worker.bridge(first, second)) {
+            Some(done) => done.map(|_| None),
+            None => self.command(command).map(Some),
+        }
+    }
+
     /// Replaces the trunks: a JSON list of what `gateway.toml` says of them. Legs keep the profile they began with.
     ///
     /// # Errors
@@ -260,8 +242,12 @@ impl Engine {
     #[must_use]
     pub fn leg_stats(&self, leg: LegId) -> Option<LegStats> {
         let links = self.links().ok()?;
+        let worker = links.workers.get(leg.worker())?;
+        if let Some(stats) = worker.leg_stats(leg) {
+            return stats;
+        }
         let (reply, answer) = sync_channel(1);
-        links.workers.get(leg.worker())?.send(ToWorker::Stats(leg, reply)).ok()?;
+        worker.send(ToWorker::Stats(leg, reply)).ok()?;
         answer.recv_timeout(STATS_WAIT).ok().flatten()
     }
 
@@ -291,11 +277,11 @@ impl Engine {
         let deadline = Instant::now() + timeout;
         let threads = std::mem::take(&mut *lock(&self.threads));
         if let Some(sip) = threads.sip {
-            insist(&links.sip, &sip, || ToSip::Stop(deadline));
+            insist(&sip, || links.sip.send(ToSip::Stop(deadline)).is_ok());
             let _ = sip.join();
         }
-        for (mailbox, worker) in links.workers.iter().zip(threads.workers) {
-            insist(mailbox, &worker, || ToWorker::Stop);
+        for (desk, worker) in links.workers.iter().zip(threads.workers) {
+            insist(&worker, || desk.send(ToWorker::Stop).is_ok());
             let _ = worker.join();
         }
         if let Some(resolver) = threads.resolver {
@@ -314,12 +300,49 @@ impl Drop for Engine {
     }
 }
 
-impl Links {
-    fn new(workers: usize) -> io::Result<Self> {
-        Ok(Self {
-            sip: Arc::new(Mailbox::new(MAILBOX)?),
-            workers: (0..workers).map(|_| Mailbox::new(MAILBOX).map(Arc::new)).collect::<io::Result<_>>()?,
-        })
+impl Plan<'_> {
+    /// Every worker and what its thread waits on.
+    fn workers(&self, sockets: Vec<Socket>) -> Result<Vec<(Arc<Desk>, Epoll)>, EngineError> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let certificate = Certificate::generate(seed()?, since_epoch)
+            .map_err(|error| EngineError::new(crate::Code::Internal, error.to_string()))?;
+        let certificate = Arc::new(certificate);
+        let worker = |(index, socket)| self.worker(index, socket, Arc::clone(&certificate));
+        sockets.into_iter().enumerate().map(worker).collect()
+    }
+
+    fn worker(
+        &self,
+        index: usize,
+        webrtc: Socket,
+        certificate: Arc<Certificate>,
+    ) -> Result<(Arc<Desk>, Epoll), EngineError> {
+        let missing = || EngineError::new(crate::Code::Internal, "a worker without counters");
+        let system = |error| EngineError::system("cannot start a media worker", &error);
+        let seed = seed()?;
+        let order = u64::from_le_bytes(seed.first_chunk().copied().unwrap_or_default());
+        let pool = PortPool::new(&self.config.rtp_port_range, index, self.config.media_workers, order);
+        let mailbox = Arc::new(Mailbox::new(MAILBOX).map_err(system)?);
+        let epoll = worker::Parts::epoll(&mailbox, &webrtc).map_err(system)?;
+        let switch = SwitchConfig {
+            webrtc_locals: self.config.candidates(webrtc.local(), self.public.as_ref())?,
+            certificate,
+            media_timeout: self.config.media_timeout,
+            max_legs: pool.free() + WEBRTC_LEGS,
+        };
+        let parts = worker::Parts {
+            webrtc,
+            mailbox,
+            sip: Arc::clone(&self.sip),
+            events: Arc::clone(&self.events),
+            stats: Arc::clone(self.stats.get(index).ok_or_else(missing)?),
+            load: Arc::clone(self.loads.get(index).ok_or_else(missing)?),
+            pool,
+            switch,
+            seed,
+            watch: epoll.set.clone(),
+        };
+        Ok((Arc::new(Desk::new(Worker::new(parts))), epoll))
     }
 }
 
@@ -329,8 +352,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 }
 
 /// Sends a message that must arrive, as long as there is a thread to read it.
-fn insist<T>(mailbox: &Mailbox<T>, reader: &JoinHandle<()>, message: impl Fn() -> T) {
-    while mailbox.send(message()).is_err() && !reader.is_finished() {
+fn insist(reader: &JoinHandle<()>, send: impl Fn() -> bool) {
+    while !send() && !reader.is_finished() {
         thread::sleep(TICK);
     }
 }

@@ -57,6 +57,10 @@ impl<T> Mailbox<T> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -111,7 +115,7 @@ impl<T> Outbox<T> {
     }
 
     /// The writer ends: what could not be placed stays for [`Mailbox::take_left`].
-    pub(crate) fn leave(mut self) {
+    pub(crate) fn leave(&mut self) {
         self.flush();
         if self.is_clogged() {
             self.mailbox.left.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.waiting);

@@ -1,7 +1,7 @@
 //! The SIP thread: moves datagrams between one UDP socket and the endpoint, and keeps the table of SIP legs.
 //!
-//! Retransmissions, 100 Trying, OPTIONS and refusals need no one else; a leg's media is asked of its worker by
-//! message, names of the resolver, decisions of Python through the event queue. Nothing here blocks but `epoll_wait`.
+//! Retransmissions, 100 Trying, OPTIONS and refusals need no one else; a leg's media is done at its worker's
+//! desk or asked for by mail, names of the resolver, decisions of Python through the event queue. Nothing here blocks but `epoll_wait`.
 
 mod commands;
 mod events;
@@ -15,12 +15,13 @@ use crate::config::Public;
 use crate::event::{Cause, Done, Ended, Event, Outcome, Side};
 use crate::guard::guard;
 use crate::health::Health;
-use crate::message::{ToSip, ToWorker};
+use crate::message::{Purpose, ToSip};
 use crate::queue::{Mailbox, Outbox};
 use crate::resolve::{Families, Resolver};
 use crate::socket::{Epoll, Outgoing, ReceiveBatch, SendBatch, Socket};
 use crate::stats::{Publisher, SipStats};
 use crate::trunk::Trunks;
+use crate::worker::{Colleague, Desk};
 use crate::{EngineError, LegId};
 use bytes::Bytes;
 use leg::Leg;
@@ -58,7 +59,7 @@ pub(crate) struct Parts {
     pub(crate) socket: Socket,
     pub(crate) endpoint: Endpoint,
     pub(crate) mailbox: Arc<Mailbox<ToSip>>,
-    pub(crate) workers: Vec<Arc<Mailbox<ToWorker>>>,
+    pub(crate) workers: Vec<Arc<Desk>>,
     pub(crate) events: Arc<Mailbox<Event>>,
     pub(crate) resolver: Resolver,
     pub(crate) public: Option<Public>,
@@ -90,7 +91,9 @@ pub(crate) struct SipThread {
     socket: Socket,
     epoll: Epoll,
     mailbox: Arc<Mailbox<ToSip>>,
-    workers: Vec<Outbox<ToWorker>>,
+    workers: Vec<Colleague>,
+    /// Work on media that is done, to be taken notice of in this round.
+    finished: VecDeque<(LegId, Purpose, Result<Outcome, EngineError>)>,
     events: Outbox<Event>,
     resolver: Resolver,
     health: Health,
@@ -121,7 +124,8 @@ impl SipThread {
             socket: parts.socket,
             epoll: parts.epoll,
             mailbox: parts.mailbox,
-            workers: parts.workers.into_iter().map(Outbox::new).collect(),
+            workers: parts.workers.into_iter().map(Colleague::new).collect(),
+            finished: VecDeque::new(),
             events: Outbox::new(parts.events),
             resolver: parts.resolver,
             health: Health::default(),
@@ -190,13 +194,13 @@ impl SipThread {
             ));
         }
         self.stats.endpoint.set(self.endpoint.stats());
-        self.workers.into_iter().for_each(Outbox::leave);
+        self.workers.iter_mut().for_each(Colleague::leave);
         self.events.leave();
     }
 
     fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
-        let clogged = self.events.is_clogged() || self.workers.iter().any(Outbox::is_clogged);
+        let clogged = self.events.is_clogged() || self.workers.iter().any(Colleague::is_clogged);
         let times = [
             self.endpoint.poll_timeout(),
             self.lookups.front().map(|(until, _)| *until),
@@ -291,7 +295,12 @@ impl SipThread {
         let now = Instant::now();
         match mail {
             ToSip::Command(correlation, command) => self.on_command(now, correlation, command),
-            ToSip::Media { leg, purpose, result } => self.on_media(now, leg, purpose, result),
+            ToSip::Media { leg, purpose, result } => {
+                if let Some(worker) = self.workers.get_mut(leg.worker()) {
+                    worker.answered();
+                }
+                self.on_media(now, leg, purpose, result);
+            }
             ToSip::MediaEnded { leg, cause, reason } => self.end_by(now, leg, Side::System, cause, &reason),
             ToSip::Resolved { question, result } => self.on_resolved(now, &question, result),
             ToSip::Trunks(trunks) => {
@@ -334,10 +343,21 @@ impl SipThread {
             while let Some(probed) = self.endpoint.poll_probed() {
                 self.on_probed(Instant::now(), &probed);
             }
-            if !self.transmit() {
+            let noticed = self.take_notice();
+            if !self.transmit() && !noticed {
                 return;
             }
         }
+    }
+
+    /// Goes on with the legs whose media jobs are done; whether there were any.
+    fn take_notice(&mut self) -> bool {
+        let any = !self.finished.is_empty();
+        while let Some((leg, purpose, result)) = self.finished.pop_front() {
+            let stats = Arc::clone(&self.stats);
+            guard(&stats.losses, || self.on_media(Instant::now(), leg, purpose, result));
+        }
+        any
     }
 
     fn tell(&mut self, event: telephony_sip::Event) {
@@ -377,7 +397,7 @@ impl SipThread {
 
     fn flush(&mut self) {
         self.events.flush();
-        self.workers.iter_mut().for_each(Outbox::flush);
+        self.workers.iter_mut().for_each(Colleague::flush);
     }
 
     fn publish(&mut self, now: Instant) {
@@ -391,12 +411,5 @@ impl SipThread {
 
     fn done(&mut self, correlation: u64, leg: LegId, result: Result<Outcome, EngineError>) {
         self.events.send(Event::Done(Box::new(Done { correlation, leg, result })));
-    }
-
-    /// Sends a message to the worker of a leg.
-    fn tell_worker(&mut self, leg: LegId, message: ToWorker) {
-        if let Some(worker) = self.workers.get_mut(leg.worker()) {
-            worker.send(message);
-        }
     }
 }

@@ -11,6 +11,7 @@ use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Datagrams per `sendmmsg`.
@@ -44,8 +45,8 @@ pub(crate) struct Outgoing<'a> {
 impl Socket {
     /// Binds. `SO_REUSEADDR` stays off: two gateways on one port would steal each other's datagrams in silence.
     pub(crate) fn bind(address: SocketAddr, options: Options) -> io::Result<Self> {
-        let inner = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        inner.set_nonblocking(true)?;
+        let kind = Type::DGRAM.nonblocking();
+        let inner = socket2::Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
         if let Some(size) = options.buffer {
             inner.set_recv_buffer_size(size)?;
             inner.set_send_buffer_size(size)?;
@@ -54,7 +55,10 @@ impl Socket {
             inner.set_only_v6(!address.ip().is_unspecified())?;
         }
         inner.bind(&SockAddr::from(address))?;
-        let local = inner.local_addr()?.as_socket().unwrap_or(address);
+        let local = match address.port() {
+            0 => inner.local_addr()?.as_socket().unwrap_or(address),
+            _ => address,
+        };
         let socket = Self { inner, local };
         socket.set_options(options)?;
         Ok(socket)
@@ -276,6 +280,11 @@ pub(crate) struct SendBatch {
     headers: Vec<libc::mmsghdr>,
 }
 
+// SAFETY: the pointers are set anew, into live buffers, before each system call that follows them.
+unsafe impl Send for SendBatch {}
+// SAFETY: as above.
+unsafe impl Send for ReceiveBatch {}
+
 impl SendBatch {
     pub(crate) fn new() -> Self {
         Self {
@@ -447,9 +456,23 @@ fn write_control<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c
     header.msg_controllen = space as _;
 }
 
+/// Where descriptors are added to an epoll set, by whatever thread.
+#[derive(Clone)]
+pub(crate) struct Watch(Arc<OwnedFd>);
+
+impl Watch {
+    /// Watches `fd` for input. A closed descriptor leaves the set by itself.
+    pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+        // SAFETY: `event` is live for the call.
+        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
 /// A level-triggered epoll set.
 pub(crate) struct Epoll {
-    fd: OwnedFd,
+    pub(crate) set: Watch,
     events: Vec<libc::epoll_event>,
     ready: usize,
 }
@@ -467,15 +490,13 @@ impl Epoll {
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         // SAFETY: takes no pointer.
         let fd = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        Ok(Self { fd, events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity], ready: 0 })
+        let set = Watch(Arc::new(fd));
+        Ok(Self { set, events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity], ready: 0 })
     }
 
-    /// Watches `fd` for input. A closed descriptor leaves the set by itself.
+    /// Watches `fd` for input.
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
-        // SAFETY: `event` is live for the call.
-        let result = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        self.set.add(fd, token)
     }
 
     /// Waits for input, at most `timeout` (rounded up to a millisecond), and says how many are ready.
@@ -485,7 +506,7 @@ impl Epoll {
         let capacity = i32::try_from(self.events.len()).unwrap_or(i32::MAX);
         // SAFETY: the buffer holds `capacity` events.
         let ready =
-            unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), capacity, timeout) };
+            unsafe { libc::epoll_wait(self.set.0.as_raw_fd(), self.events.as_mut_ptr(), capacity, timeout) };
         self.ready = match usize::try_from(ready) {
             Ok(ready) => ready,
             Err(_) => match io::Error::last_os_error() {

@@ -1,8 +1,10 @@
 //! One media worker: a thread that moves packets between sockets and its [`Switch`].
 //!
 //! It owns the ports of its SIP legs and one socket for all its browsers. It never blocks but in `epoll_wait`, never
-//! attaches to an interpreter and allocates nothing per packet.
+//! attaches to an interpreter and allocates nothing per packet. While its thread rests, others may do a piece of work
+//! in its place (see [`Desk`]): to wake a thread costs more than most work on a leg.
 
+mod desk;
 mod legs;
 mod mail;
 
@@ -11,8 +13,9 @@ use crate::guard::guard;
 use crate::message::{ToSip, ToWorker};
 use crate::ports::PortPool;
 use crate::queue::{Mailbox, Outbox};
-use crate::socket::{Epoll, Outgoing, ReceiveBatch, SendBatch, Socket};
+use crate::socket::{Epoll, Outgoing, ReceiveBatch, SendBatch, Socket, Watch};
 use crate::stats::{Gauge, Publisher, WorkerStats};
+pub(crate) use desk::{Colleague, Desk};
 use legs::{Leg, Legs};
 use std::io;
 use std::sync::Arc;
@@ -47,7 +50,7 @@ pub(crate) struct Parts {
     pub(crate) pool: PortPool,
     pub(crate) switch: SwitchConfig,
     pub(crate) seed: [u8; 32],
-    pub(crate) epoll: Epoll,
+    pub(crate) watch: Watch,
 }
 
 impl Parts {
@@ -60,12 +63,12 @@ impl Parts {
     }
 }
 
-/// The thread's state.
+/// The worker's state.
 pub(crate) struct Worker {
     switch: Switch,
     legs: Legs,
     webrtc: Socket,
-    epoll: Epoll,
+    watch: Watch,
     mailbox: Arc<Mailbox<ToWorker>>,
     sip: Outbox<ToSip>,
     events: Outbox<Event>,
@@ -76,6 +79,8 @@ pub(crate) struct Worker {
     send: SendBatch,
     /// Timers rest until then, because one of them panicked.
     timers_rest: Option<Instant>,
+    /// When the thread's next round begins at the latest.
+    next_round: Option<Instant>,
     stopping: bool,
 }
 
@@ -85,7 +90,7 @@ impl Worker {
             switch: Switch::new(parts.switch, parts.seed),
             legs: Legs::new(parts.pool),
             webrtc: parts.webrtc,
-            epoll: parts.epoll,
+            watch: parts.watch,
             mailbox: parts.mailbox,
             sip: Outbox::new(parts.sip),
             events: Outbox::new(parts.events),
@@ -95,38 +100,47 @@ impl Worker {
             receive: ReceiveBatch::new(WEBRTC_BATCH, PACKET),
             send: SendBatch::new(),
             timers_rest: None,
+            next_round: None,
             stopping: false,
         }
     }
 
-    /// Works until told to stop.
-    pub(crate) fn run(mut self) {
-        while !self.stopping {
-            let timeout = self.timeout();
-            let ready = self.epoll.wait(timeout).unwrap_or_default();
-            self.publisher.touch();
-            let mail = self.receive_ready(ready);
-            self.handle_timeout();
+    /// One round of the thread: packets, timers, mail.
+    fn round(&mut self, epoll: &Epoll, ready: usize) {
+        self.publisher.touch();
+        let mail = self.receive_ready(epoll, ready);
+        self.handle_timeout();
+        self.drain();
+        if mail {
+            self.read_mail();
             self.drain();
-            if mail {
-                self.read_mail();
-                self.drain();
-            }
-            self.sip.flush();
-            self.events.flush();
-            self.publish();
         }
+        self.flush();
+        self.publish();
+    }
+
+    fn flush(&mut self) {
+        self.sip.flush();
+        self.events.flush();
+    }
+
+    fn leave(&mut self) {
         self.publish_now();
         self.sip.leave();
         self.events.leave();
     }
 
+    /// How long the thread may rest.
     fn timeout(&mut self) -> Option<Duration> {
         let now = Instant::now();
+        self.next_round = self.next_time(now);
+        self.next_round.map(|next| next.saturating_duration_since(now))
+    }
+
+    fn next_time(&mut self, now: Instant) -> Option<Instant> {
         let timer = self.next_timer();
         let clogged = (self.sip.is_clogged() || self.events.is_clogged()).then(|| now + RETRY);
-        let next = [timer, clogged, self.publisher.next()].into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(now))
+        [timer, clogged, self.publisher.next()].into_iter().flatten().min()
     }
 
     fn next_timer(&mut self) -> Option<Instant> {
@@ -135,10 +149,10 @@ impl Worker {
     }
 
     /// Feeds the switch from all ready sockets; whether mail waits.
-    fn receive_ready(&mut self, ready: usize) -> bool {
+    fn receive_ready(&mut self, epoll: &Epoll, ready: usize) -> bool {
         let mut mail = false;
         for index in 0..ready {
-            match self.epoll.ready(index).map(|ready| ready.token) {
+            match epoll.ready(index).map(|ready| ready.token) {
                 Some(MAIL) => mail = true,
                 Some(WEBRTC) => self.receive_webrtc(),
                 Some(token) => self.receive_leg(token),

@@ -151,8 +151,9 @@ impl Engine {
         self.command(Command::AddCandidate { leg: LegId::from_raw(leg), candidate })
     }
 
-    fn bridge(&self, first: u64, second: u64) -> Result<u64, Error> {
-        self.command(Command::Bridge { first: LegId::from_raw(first), second: LegId::from_raw(second) })
+    /// None: done at once.
+    fn bridge(&self, first: u64, second: u64) -> Result<Option<u64>, Error> {
+        Ok(self.0.bridge(LegId::from_raw(first), LegId::from_raw(second))?)
     }
 
     fn unbridge(&self, leg: u64) -> Result<u64, Error> {

@@ -9,7 +9,7 @@ use crate::config::in_brackets;
 use crate::error::Code;
 use crate::event::{Cause, Event, Outcome, Side};
 use crate::guard::guard;
-use crate::message::{MediaAddress, MediaJob, Purpose, ToWorker};
+use crate::message::{MediaAddress, MediaJob, Purpose};
 use crate::resolve::{Candidate, Target, source_towards};
 use crate::{EngineError, LegId};
 use bytes::Bytes;
@@ -273,21 +273,23 @@ impl SipThread {
         if let Some((by, cause, reason)) = entry.why {
             (ended.by, ended.cause, ended.reason) = (by, cause, reason);
         }
-        match entry.has_media {
-            true => self.tell_worker(leg, ToWorker::End(Box::new(ended))),
-            false => self.events.send(Event::Ended(Box::new(ended))),
+        match self.workers.get_mut(leg.worker()).filter(|_| entry.has_media) {
+            Some(worker) => worker.end(Box::new(ended)),
+            None => self.events.send(Event::Ended(Box::new(ended))),
         }
     }
 
-    /// Asks the worker of a leg for work on its media. What a worker too far behind cannot begin fails at once.
+    /// Asks the worker of a leg for work on its media; [`SipThread::on_media`] takes the answer, never before this
+    /// returns. What a worker too far behind cannot begin fails at once.
     pub(super) fn ask_worker(&mut self, now: Instant, leg: LegId, purpose: Purpose, job: MediaJob) {
-        if self.workers.get(leg.worker()).is_none_or(|worker| worker.is_clogged()) {
+        let Some(worker) = self.workers.get_mut(leg.worker()).filter(|worker| !worker.is_clogged()) else {
             return self.on_media(now, leg, purpose, Err(EngineError::queue_full()));
-        }
+        };
         if let Some(entry) = self.legs.get_mut(&leg) {
             entry.has_media = true;
         }
-        self.tell_worker(leg, ToWorker::Job { leg, purpose, job });
+        let done = worker.ask(leg, purpose, job);
+        self.finished.extend(done.map(|result| (leg, purpose, result)));
     }
 
     /// `host:port` for Contact and Via.

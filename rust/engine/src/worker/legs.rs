@@ -1,7 +1,7 @@
 //! The legs of one worker, and the ports of those that have their own.
 
 use crate::ports::{Pair, PortPool};
-use crate::socket::{Epoll, Socket};
+use crate::socket::{Socket, Watch};
 use crate::{EngineError, Kind, LegId};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -73,13 +73,13 @@ impl Legs {
         now: Instant,
         leg: LegId,
         ip: IpAddr,
-        epoll: &Epoll,
+        watch: &Watch,
     ) -> Result<u16, EngineError> {
         let pair = self.pool.allocate(now, ip)?;
         let slot = self.pairs.vacant_key();
-        let watched = epoll
+        let watched = watch
             .add(pair.rtp.fd(), token(slot, Component::Rtp))
-            .and_then(|()| epoll.add(pair.rtcp.fd(), token(slot, Component::Rtcp)));
+            .and_then(|()| watch.add(pair.rtcp.fd(), token(slot, Component::Rtcp)));
         if let Err(error) = watched {
             self.pool.release(now, pair);
             return Err(EngineError::system("cannot watch an RTP port", &error));

@@ -46,7 +46,7 @@ impl Worker {
     }
 
     /// Does work for one leg; if it panics, the leg is lost and the others go on.
-    fn guarded(&mut self, leg: LegId, work: impl FnOnce(&mut Self) -> Result) -> Result {
+    pub(super) fn guarded(&mut self, leg: LegId, work: impl FnOnce(&mut Self) -> Result) -> Result {
         let stats = std::sync::Arc::clone(&self.stats);
         guard(&stats.losses, || work(self)).unwrap_or_else(|| {
             self.fail(leg);
@@ -68,10 +68,7 @@ impl Worker {
                 self.switch.add_candidate(now, leg.media(), candidate.as_deref())?;
                 Ok(Outcome::default())
             }
-            Command::Bridge { first, second } => {
-                self.switch.bridge(now, first.media(), second.media())?;
-                Ok(Outcome::default())
-            }
+            Command::Bridge { first, second } => self.join(first, second),
             Command::Unbridge { leg } => {
                 self.switch.unbridge(now, leg.media());
                 Ok(Outcome::default())
@@ -90,7 +87,13 @@ impl Worker {
         }
     }
 
-    fn do_job(&mut self, leg: LegId, job: MediaJob) -> Result {
+    /// Lets two legs hear each other.
+    pub(super) fn join(&mut self, first: LegId, second: LegId) -> Result {
+        self.switch.bridge(Instant::now(), first.media(), second.media())?;
+        Ok(Outcome::default())
+    }
+
+    pub(super) fn do_job(&mut self, leg: LegId, job: MediaJob) -> Result {
         let now = Instant::now();
         match job {
             MediaJob::Offer { address, codecs } => self
@@ -136,7 +139,7 @@ impl Worker {
         let now = Instant::now();
         let added = match address {
             Some(address) => {
-                let port = self.legs.add_rtp(now, leg, address.bind, &self.epoll)?;
+                let port = self.legs.add_rtp(now, leg, address.bind, &self.watch)?;
                 self.switch.add_rtp_leg(now, leg.media(), SocketAddr::new(address.advertise, port))
             }
             None => {
@@ -164,7 +167,7 @@ impl Worker {
     }
 
     /// Frees a leg and reports its end.
-    fn finish(&mut self, mut ended: Ended) {
+    pub(super) fn finish(&mut self, mut ended: Ended) {
         ended.stats = self.remove(ended.leg);
         self.legs.retire(ended.leg);
         self.events.send(Event::Ended(Box::new(ended)));
