@@ -78,7 +78,7 @@ class Bridging:
         if live.call.over:
             raise WrongState("the call is over")
         live.clear_timer()
-        self._legs.update(live, live.anchor, "answered")
+        self._legs.update(live, live.anchor, "answered", followed=True)
         self._journal.apply(live, "answer")
         self._journal.apply(live, "bridge")
 

@@ -74,7 +74,7 @@ class Forwarding:
     def answered(self, live: LiveCall, event: Answered) -> None:
         """The far side answered."""
         live.far_codec = event.codec
-        self._legs.update(live, event.leg, "answered", event.codec)
+        self._legs.update(live, event.leg, "answered", event.codec, followed=True)
         self._tasks.spawn(live, lambda: self._connect(live, event.leg))
 
     def _dial(self, live: LiveCall, far: LegId, event: Incoming, destination: Destination) -> None:
@@ -99,7 +99,7 @@ class Forwarding:
                 except NotAcceptable:
                     return False  # 488 has left; the leg's `Ended` ends the call
                 live.codec = codec
-                self._legs.update(live, live.anchor, "ringing", codec)
+                self._legs.update(live, live.anchor, "ringing", codec, followed=True)
                 self._journal.apply(live, "ring")
         return True
 

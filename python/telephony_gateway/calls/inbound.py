@@ -142,6 +142,6 @@ class Inbound:
             live.codec = await self._engine.ring(live.anchor, codecs=live.codecs)
         except NotAcceptable:
             return  # 488 has left; the leg's `Ended` ends the call
-        self._legs.update(live, live.anchor, "ringing", live.codec)
+        self._legs.update(live, live.anchor, "ringing", live.codec, followed=True)
         self._journal.apply(live, "ring")
         self._browsers.announce(live)

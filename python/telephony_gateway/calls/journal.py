@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from telephony_gateway.calls.containment import contained
+from telephony_gateway.calls.containment import PASS_ON, contained
 from telephony_gateway.calls.events import LegId
 from telephony_gateway.calls.frames import CallEnded, CallState, ServerFrame
 from telephony_gateway.calls.live import LiveCall
@@ -23,6 +23,9 @@ from telephony_gateway.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
+MIRROR_LINGER = 0.05
+"""How long the cache may be behind, so that the quick steps of a call are written to it once."""
+
 
 class Journal:
     """Turns steps of a call into records and notices."""
@@ -30,7 +33,11 @@ class Journal:
     def __init__(self, *, store: Store, cache: Cache, observers: Sequence[Observer], clock: Clock) -> None:
         self._store = store
         self._mirror = CacheMirror(cache)
-        self._observers = observers
+        self._on_event = [observer.call_event for observer in observers]
+        self._on_phase = [observer.phase for observer in observers]
+        self._on_leg_connected = [observer.leg_connected for observer in observers]
+        self._on_leg_ended = [observer.leg_ended for observer in observers]
+        self._on_refused = [observer.refused for observer in observers]
         self.clock = clock
 
     def begin(self, live: LiveCall, data: Mapping[str, Any]) -> None:
@@ -55,11 +62,14 @@ class Journal:
         self.phase(live.call, "media" if live.call.answered else "invite", started)
         self.tell(live.watchers.values(), CallEnded(call=live.call))
 
-    def leg(self, live: LiveCall, number: LegId, leg: Leg) -> None:
-        """A leg is new or changed; no event tells of it."""
+    def leg(self, live: LiveCall, number: LegId, leg: Leg, *, followed: bool = False) -> None:
+        """A leg is new or changed; no event tells of it. A step of the call that follows records it."""
         if number in live.legs:
             live.legs[number] = leg
-        self._keep(live, (live.call.with_leg(leg), ()))
+        if followed:
+            live.call = live.call.with_leg(leg)
+        else:
+            self._keep(live, (live.call.with_leg(leg), ()))
 
     def session(self, session: Session) -> None:
         """A participant's ticket is new or changed. It is not worth refusing the participant for."""
@@ -72,20 +82,19 @@ class Journal:
 
     def leg_connected(self, live: LiveCall, leg: Leg) -> None:
         """Tell the observers that a leg's media flows."""
-        self._observe(lambda observer: observer.leg_connected(live.call, leg))
+        _tell_observers(self._on_leg_connected, live.call, leg)
 
     def leg_ended(self, live: LiveCall, leg: Leg) -> None:
         """Tell the observers that a leg is gone."""
-        self._observe(lambda observer: observer.leg_ended(live.call, leg))
+        _tell_observers(self._on_leg_ended, live.call, leg)
 
     def phase(self, call: Call, phase: Phase, started: datetime) -> None:
         """Tell the observers that a part of the call took from `started` to now."""
-        ended = self.clock.now()
-        self._observe(lambda observer: observer.phase(call, phase, started, ended))
+        _tell_observers(self._on_phase, call, phase, started, self.clock.now())
 
     def refused(self, reason: str) -> None:
         """Tell the observers of an INVITE refused without a call."""
-        self._observe(lambda observer: observer.refused(reason))
+        _tell_observers(self._on_refused, reason)
 
     def tell(self, browsers: Iterable[Browser], frame: ServerFrame) -> None:
         """Push a frame; one browser's fault is its own."""
@@ -117,12 +126,17 @@ class Journal:
     def _note(self, call: Call, event: CallEvent) -> None:
         if log.is_enabled_for(logging.INFO):
             log.info(event.type, call_id=str(call.id), sequence=event.sequence, status=call.status)
-        self._observe(lambda observer: observer.call_event(call, event))
+        _tell_observers(self._on_event, call, event)
 
-    def _observe(self, tell: Callable[[Observer], None]) -> None:
-        for observer in self._observers:
-            with contained(lambda error: log.error("observer failed", exc_info=error)):
-                tell(observer)
+
+def _tell_observers(observers: Iterable[Callable[..., None]], *facts: object) -> None:
+    for tell in observers:
+        try:
+            tell(*facts)
+        except PASS_ON:
+            raise
+        except BaseException as error:
+            log.error("observer failed", exc_info=error)
 
 
 class CacheMirror:
@@ -132,22 +146,30 @@ class CacheMirror:
         self._cache = cache
         self._waiting: dict[int, Call] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failing = False
 
     def put(self, call: Call) -> None:
         """Have the call written soon."""
         self._waiting[call.id.int] = call
-        if self._writer is None:
+        if self._timer is None and self._writer is None:
             # Asking which loop runs is a system call each time (it looks for a fork).
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-            self._writer = self._loop.create_task(self._write(), name="cache-mirror")
+            self._timer = self._loop.call_later(MIRROR_LINGER, self._begin, self._loop)
 
     async def close(self) -> None:
         """Wait for what is to be written."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._begin(asyncio.get_running_loop())
         if self._writer is not None:
             await asyncio.wait([self._writer])
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._writer = loop.create_task(self._write(), name="cache-mirror")
 
     async def _write(self) -> None:
         try:
@@ -158,9 +180,13 @@ class CacheMirror:
             self._writer = None
 
     async def _put(self, call: Call) -> None:
-        with contained(self._fault):
+        try:
             await self._cache.put_call(call)
             self._failing = False
+        except PASS_ON:
+            raise
+        except BaseException as error:
+            self._fault(error)
 
     def _fault(self, error: BaseException) -> None:
         # The cache is a convenience: what it misses, the store has. Said once until it works again.

@@ -33,23 +33,34 @@ class Legs:
     def far(self, live: LiveCall) -> LegId:
         """A second SIP leg, to be dialled, beside the first."""
         number = self._engine.new_sip_leg(beside=live.anchor)
-        self._attach(live, number, Leg(id=self._ids.new(), kind="sip", side="callee"))
+        leg = Leg(id=self._ids.new(), kind="sip", side="callee")
+        self._calls.attach(live, number, leg)
+        self._journal.leg(live, number, leg, followed=True)
         return number
 
     def webrtc(self, live: LiveCall, session: Session) -> LegId:
         """A browser's leg, beside the SIP leg."""
         number = self._engine.new_webrtc_leg(beside=live.anchor)
         side = browser_side(live)
-        self._attach(live, number, Leg(id=self._ids.new(), kind="webrtc", side=side, session_id=session.id))
+        leg = Leg(id=self._ids.new(), kind="webrtc", side=side, session_id=session.id)
+        self._calls.attach(live, number, leg)
+        self._journal.leg(live, number, leg)
         return number
 
-    def update(self, live: LiveCall, number: LegId, state: LegState, codec: str | None = None) -> None:
-        """The leg has come further. A leg that is gone stays gone."""
+    def update(
+        self,
+        live: LiveCall,
+        number: LegId,
+        state: LegState,
+        codec: str | None = None,
+        *,
+        followed: bool = False,
+    ) -> None:
+        """The leg has come further, `followed` by a step of the call or not. What is gone stays gone."""
         leg = live.legs.get(number)
         if leg is not None and (leg.state != state or codec not in (None, leg.codec)):
-            self._journal.leg(
-                live, number, msgspec.structs.replace(leg, state=state, codec=codec or leg.codec)
-            )
+            leg = msgspec.structs.replace(leg, state=state, codec=codec or leg.codec)
+            self._journal.leg(live, number, leg, followed=followed)
 
     def connected(self, live: LiveCall, number: LegId) -> None:
         """The leg's media flows."""
@@ -64,7 +75,8 @@ class Legs:
             return None
         codec = (stats.codec if stats else None) or leg.codec
         leg = msgspec.structs.replace(leg, state="ended", stats=stats, codec=codec)
-        self._journal.leg(live, number, leg)
+        # A call that is not over has its end before it, at the least.
+        self._journal.leg(live, number, leg, followed=not live.call.over)
         self._calls.detach(live, number)
         self._journal.leg_ended(live, leg)
         return leg
@@ -90,10 +102,6 @@ class Legs:
     def _refuse(self, number: LegId, status: int) -> None:
         with contained(lambda _error: self.hangup(number)):
             self._engine.reject(number, status)
-
-    def _attach(self, live: LiveCall, number: LegId, leg: Leg) -> None:
-        self._calls.attach(live, number, leg)
-        self._journal.leg(live, number, leg)
 
 
 def browser_side(live: LiveCall) -> LegSide:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from telephony_gateway.calls.events import LegId
 from telephony_gateway.calls.model import Call, Leg, Session
@@ -79,10 +80,11 @@ class LiveCalls:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._by_id: dict[object, LiveCall] = {}
+        # By the integer of the id: a UUID's own hash is a call of Python.
+        self._by_id: dict[int, LiveCall] = {}
         self._by_leg: dict[LegId, LiveCall] = {}
         self._watched: dict[str, set[LiveCall]] = {}
-        self._running: set[object] = set()
+        self._running: set[int] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._legless = asyncio.Event()
@@ -102,13 +104,13 @@ class LiveCalls:
         """Take a call in; `Overloaded` when there is no room."""
         if self.full:
             raise Overloaded("too many calls are running", retry_after=5.0)
-        self._by_id[live.call.id] = live
-        self._running.add(live.call.id)
+        self._by_id[live.call.id.int] = live
+        self._running.add(live.call.id.int)
         self._idle.clear()
 
-    def find(self, call_id: object) -> LiveCall | None:
+    def find(self, call_id: UUID) -> LiveCall | None:
         """The call of this id, if it is at hand."""
-        return self._by_id.get(call_id)
+        return self._by_id.get(call_id.int)
 
     def of_leg(self, leg: LegId) -> LiveCall | None:
         """The call that an engine leg belongs to."""
@@ -159,7 +161,7 @@ class LiveCalls:
 
     def retire(self, live: LiveCall) -> None:
         """The call is over: it no longer counts, but is at hand until `forget`."""
-        self._running.discard(live.call.id)
+        self._running.discard(live.call.id.int)
         if not self._running:
             self._idle.set()
 
@@ -170,7 +172,7 @@ class LiveCalls:
             self.detach(live, number)
         for browser_id in live.watchers:
             self._watched[browser_id].discard(live)
-        self._by_id.pop(live.call.id, None)
+        self._by_id.pop(live.call.id.int, None)
 
     async def wait_idle(self) -> None:
         """Until no call runs."""

@@ -106,11 +106,15 @@ class Manager:
 
     def handle(self, event: Event) -> None:
         """Take one event of the engine. Never raises: a fault ends the event's call and no other."""
-        with contained(lambda error: self._fault(event, error)):
+        try:
             if isinstance(event, Incoming):
                 self._inbound.incoming(event, draining=self._draining)
             elif (live := self._calls.of_leg(event.leg)) is not None:
                 self._progress.handle(live, event)
+        except PASS_ON:
+            raise
+        except BaseException as error:
+            self._fault(event, error)
 
     async def create_call(self, new: NewCall, idempotency_key: str | None = None) -> Call:
         """Accept a call and dial it at once. The same key and body again return the first call."""

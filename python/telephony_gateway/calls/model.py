@@ -220,9 +220,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def apply(self, trigger: Trigger, at: datetime, data: Mapping[str, Any] | None = None) -> "Applied":
         """Take one step of the table; `WrongState` if it has none. A second `ring` tells nothing new."""
-        status = TRANSITIONS[self.status].get(trigger)
-        if status is None:
-            raise WrongState(f"a call that is {self.status} cannot take {trigger!r}")
+        status = self._after(trigger)
         if trigger == "ring" and self.status == "ringing":
             return self, ()
         return self._next(EVENT_OF[trigger], at, dict(data or {}), status=status, **self._times(trigger, at))
@@ -234,23 +232,28 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "hangup_source": ending.source,
             "sip_response_code": ending.sip_response_code,
             "reason": ending.reason,
+            "duration": max(0.0, (at - self.answered_at).total_seconds()) if self.answered_at else 0.0,
         }
-        ended, _ = self.apply(TRIGGER_OF_ENDING[ending.status], at)
-        duration = max(0.0, (at - self.answered_at).total_seconds()) if self.answered_at else 0.0
-        ended = msgspec.structs.replace(ended, ended_at=at, duration=duration, **result)
-        event_type = EVENT_OF[TRIGGER_OF_ENDING[ending.status]]
-        return ended, (_event(ended, event_type, at, {**result, "duration": duration}),)
+        trigger = TRIGGER_OF_ENDING[ending.status]
+        status = self._after(trigger)
+        return self._next(EVENT_OF[trigger], at, result, status=status, ended_at=at, **result)
 
     def with_leg(self, leg: Leg) -> "Call":
         """This call with the leg added, or replaced if it has one of that id. Tells no event."""
         legs = list(self.legs)
         for at, known in enumerate(legs):
-            if known.id == leg.id:
+            if known.id.int == leg.id.int:
                 legs[at] = leg
                 break
         else:
             legs.append(leg)
         return msgspec.structs.replace(self, legs=tuple(legs))
+
+    def _after(self, trigger: Trigger) -> Status:
+        status = TRANSITIONS[self.status].get(trigger)
+        if status is None:
+            raise WrongState(f"a call that is {self.status} cannot take {trigger!r}")
+        return status
 
     def _times(self, trigger: Trigger, at: datetime) -> dict[str, datetime]:
         match trigger:

@@ -98,7 +98,7 @@ class Outbound:
 
     def ringing(self, live: LiveCall) -> None:
         """The callee's phone rings."""
-        self._legs.update(live, live.anchor, "ringing")
+        self._legs.update(live, live.anchor, "ringing", followed=True)
         self._journal.apply(live, "ring")
 
     def answered(self, live: LiveCall, event: Answered) -> None:
@@ -106,7 +106,7 @@ class Outbound:
         live.codec = event.codec
         live.clear_timer()
         self._journal.amend(live, sip_call_id=event.sip_call_id)
-        self._legs.update(live, event.leg, "answered", event.codec)
+        self._legs.update(live, event.leg, "answered", event.codec, followed=True)
         self._journal.apply(live, "answer")
         self._tasks.later(
             live, self._policy.unattended_timeout, lambda: self._closing.finish(live, UNATTENDED)

@@ -67,7 +67,7 @@ class Progress:
 
     def _ringing(self, live: LiveCall, event: Ringing) -> None:
         if event.leg == live.far:
-            self._legs.update(live, event.leg, "ringing")
+            self._legs.update(live, event.leg, "ringing", followed=True)
             self._forwarding.ringing(live)
         elif event.leg == live.anchor:
             self._outbound.ringing(live)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from telephony_gateway.calls.closing import Closing
-from telephony_gateway.calls.containment import contained
+from telephony_gateway.calls.containment import PASS_ON, contained
 from telephony_gateway.calls.live import LiveCall
 from telephony_gateway.errors import GatewayError, WrongState
 
@@ -15,10 +15,14 @@ class Tasks:
 
     def __init__(self, closing: Closing) -> None:
         self._closing = closing
+        # Asking which loop runs is a system call each time (it looks for a fork).
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def spawn(self, live: LiveCall, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run it for the call; it is cancelled when the call ends."""
-        task = asyncio.get_running_loop().create_task(self._run(live, work), name=f"call {live.call.id}")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = self._loop.create_task(self._run(live, work), name=f"call {live.call.id.int:x}")
         live.tasks.add(task)
         task.add_done_callback(live.tasks.discard)
 
@@ -51,5 +55,9 @@ class Tasks:
             self._closing.fail(live, error)
 
     async def _run(self, live: LiveCall, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        with contained(lambda error: self._closing.fail(live, error)):
+        try:
             await work()
+        except PASS_ON:
+            raise
+        except BaseException as error:
+            self._closing.fail(live, error)

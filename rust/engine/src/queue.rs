@@ -7,6 +7,10 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a message that is not urgent may wait for one that is.
+const HUSH: Duration = Duration::from_millis(50);
 
 /// A bounded queue with many writers and one reader, who sleeps on [`Mailbox::fd`].
 pub(crate) struct Mailbox<T> {
@@ -33,6 +37,11 @@ impl<T> Mailbox<T> {
         self.queue.push(message)?;
         self.signal();
         Ok(())
+    }
+
+    /// Appends a message that is not worth waking the reader for, or gives it back if the queue is full.
+    fn send_quietly(&self, message: T) -> Result<(), T> {
+        self.queue.push(message)
     }
 
     /// Wakes the reader, with one system call per sleep of its however many messages come.
@@ -80,11 +89,13 @@ impl<T> Mailbox<T> {
 pub(crate) struct Outbox<T> {
     mailbox: Arc<Mailbox<T>>,
     waiting: VecDeque<T>,
+    /// When the reader is to be woken for what was sent quietly, should it still be there.
+    hushed: Option<Instant>,
 }
 
 impl<T> Outbox<T> {
     pub(crate) fn new(mailbox: Arc<Mailbox<T>>) -> Self {
-        Self { mailbox, waiting: VecDeque::new() }
+        Self { mailbox, waiting: VecDeque::new(), hushed: None }
     }
 
     pub(crate) fn send(&mut self, message: T) {
@@ -92,11 +103,35 @@ impl<T> Outbox<T> {
             self.waiting.push_back(message);
         } else if let Err(message) = self.mailbox.send(message) {
             self.waiting.push_back(message);
+        } else {
+            self.hushed = None;
         }
+    }
+
+    /// Sends a message that nobody is in a hurry for: as a rule another one soon wakes the reader for both, and if none
+    /// does, [`Outbox::flush`] does after [`HUSH`].
+    pub(crate) fn send_quietly(&mut self, now: Instant, message: T) {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(message);
+        } else if let Err(message) = self.mailbox.send_quietly(message) {
+            self.waiting.push_back(message);
+        }
+        self.hushed.get_or_insert(now + HUSH);
+    }
+
+    /// When `flush` is wanted for what was sent quietly.
+    pub(crate) fn hushed_until(&self) -> Option<Instant> {
+        self.hushed
     }
 
     /// Moves what waits into the mailbox, as far as there is room. To be called in each round of the writer.
     pub(crate) fn flush(&mut self) {
+        if self.hushed.is_some_and(|until| until <= Instant::now()) {
+            self.hushed = None;
+            if !self.mailbox.is_empty() {
+                self.mailbox.signal();
+            }
+        }
         while let Some(message) = self.waiting.pop_front() {
             if let Err(message) = self.mailbox.send(message) {
                 self.waiting.push_front(message);
@@ -128,7 +163,6 @@ impl<T> Outbox<T> {
 mod tests {
     use super::*;
     use crate::socket::Epoll;
-    use std::time::Duration;
 
     fn is_readable<T>(mailbox: &Mailbox<T>) -> bool {
         let mut epoll = Epoll::new(1).unwrap();
@@ -148,6 +182,26 @@ mod tests {
         assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(1), Some(2), None));
         mailbox.send(3).unwrap();
         assert!(is_readable(&mailbox));
+    }
+
+    #[test]
+    fn a_quiet_message_waits_for_the_next_but_not_for_ever() {
+        let mailbox = Arc::new(Mailbox::new(4).unwrap());
+        let mut outbox = Outbox::new(Arc::clone(&mailbox));
+        let now = Instant::now();
+        outbox.send_quietly(now, 1);
+        assert!(!is_readable(&mailbox));
+        outbox.send(2);
+        assert!(is_readable(&mailbox));
+        mailbox.begin();
+        assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(1), Some(2), None));
+        assert_eq!(outbox.hushed_until(), None);
+        outbox.send_quietly(now - HUSH, 3);
+        outbox.send_quietly(now, 4);
+        assert_eq!(outbox.hushed_until(), Some(now), "the earlier one's time counts");
+        outbox.flush();
+        assert!(is_readable(&mailbox));
+        assert_eq!(outbox.hushed_until(), None);
     }
 
     #[test]

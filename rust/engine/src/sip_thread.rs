@@ -208,6 +208,7 @@ impl SipThread {
             self.publisher.next(),
             clogged.then(|| now + RETRY),
             self.stop_by(),
+            self.events.hushed_until(),
         ];
         times.into_iter().flatten().min().map(|next| next.saturating_duration_since(now))
     }

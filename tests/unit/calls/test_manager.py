@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from telephony_gateway.calls.journal import MIRROR_LINGER
 from telephony_gateway.calls.manager import NewCall
 from telephony_gateway.calls.model import Call
 from telephony_gateway.calls.ports import CallQuery
@@ -187,9 +188,11 @@ async def test_observers_hear_everything(world: World) -> None:
 
 async def test_the_cache_has_the_latest_state(world: World) -> None:
     leg, call = await world.talking(world.browser())
+    await asyncio.sleep(MIRROR_LINGER)
     await settle()
     assert world.cache.calls[call.id].status == "in-progress"
     world.end(leg, "bye")
+    await asyncio.sleep(MIRROR_LINGER)
     await settle()
     assert world.cache.calls[call.id].status == "completed"
 

@@ -7,7 +7,7 @@ use super::{Ended, SipThread};
 use crate::command::{Command, Dial};
 use crate::config::in_brackets;
 use crate::error::Code;
-use crate::event::{Cause, Event, Outcome, Side};
+use crate::event::{Cause, Done, Event, Outcome, Side};
 use crate::guard::guard;
 use crate::message::{MediaAddress, MediaJob, Purpose};
 use crate::resolve::{Candidate, Target, source_towards};
@@ -25,6 +25,8 @@ impl SipThread {
     /// Carries out a command; those that wait for a worker answer later.
     pub(super) fn on_command(&mut self, now: Instant, correlation: u64, command: Command) {
         let leg = command.leg();
+        // What these lead to is told by the leg's events, its end at the latest.
+        let is_told = matches!(command, Command::Dial(_) | Command::Reject { .. } | Command::Hangup { .. });
         let stats = std::sync::Arc::clone(&self.stats);
         let result = guard(&stats.losses, || match command {
             Command::Dial(dial) => self.dial(now, dial).map(Some),
@@ -41,6 +43,10 @@ impl SipThread {
         });
         match result {
             Some(Ok(None)) => {}
+            Some(Ok(Some(outcome))) if is_told => {
+                let done = Done { correlation, leg, result: Ok(outcome) };
+                self.events.send_quietly(now, Event::Done(Box::new(done)));
+            }
             Some(Ok(Some(outcome))) => self.done(correlation, leg, Ok(outcome)),
             Some(Err(error)) => self.done(correlation, leg, Err(error)),
             None => {

@@ -111,7 +111,8 @@ impl SipThread {
     pub(super) fn report_confirmed(&mut self, leg: LegId) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         if !std::mem::replace(&mut entry.is_confirmed, true) {
-            self.events.send(Event::Confirmed { leg });
+            // Nobody waits for it with a call: it may come with the leg's next news.
+            self.events.send_quietly(Instant::now(), Event::Confirmed { leg });
         }
     }
 
