@@ -1,8 +1,9 @@
 """Every figure of the project, one JSON line each: `python -m benches.run [--once] [NAME ...]`.
 
 Names: micro (Rust loops, with callgrind instruction counts), boundary (one crossing into Python), store,
-calls (whole gateway between two SIPps), media (CPU per call-second). `--once` runs each briefly: it proves
-that the benches work, its figures mean nothing.
+calls (CPU per call of the whole gateway between two SIPps), surge (700 calls/s for a minute), drift (memory
+over 100,000 calls), trying (INVITE to 100 under load), media (CPU per call-second). `--once` runs each once:
+it proves that the benches work, its figures mean nothing.
 """
 
 import argparse
@@ -122,6 +123,27 @@ def whole_calls(once: bool) -> Iterator[Figure]:
             yield asyncio.run(calls.measure(Path(folder), rate, number))
 
 
+def surge(once: bool) -> Iterator[Figure]:
+    """A minute at 700 calls/s: no call may fail, nothing may be sent twice."""
+    rate, number = (50, 50) if once else (700, 42_000)
+    with tempfile.TemporaryDirectory() as folder:
+        yield asyncio.run(calls.measure(Path(folder), rate, number))
+
+
+def drift(once: bool) -> Iterator[Figure]:
+    """Memory between call 20,000 and call 100,000."""
+    rate, first, last = (50, 20, 50) if once else (500, 20_000, 100_000)
+    with tempfile.TemporaryDirectory() as folder:
+        yield asyncio.run(calls.drift(Path(folder), rate, first, last))
+
+
+def trying(once: bool) -> Iterator[Figure]:
+    """How soon 100 Trying is there at 400 calls/s."""
+    rate, number = (50, 50) if once else (400, 12_000)
+    with tempfile.TemporaryDirectory() as folder:
+        yield asyncio.run(calls.trying(Path(folder), rate, number))
+
+
 def call_seconds(once: bool) -> Iterator[Figure]:
     """CPU per second of a relayed and of a transcoded call."""
     for mode, number in [("relay", 40), ("transcode", 20)]:
@@ -134,6 +156,9 @@ BENCHES: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "boundary": boundary,
     "store": store,
     "calls": whole_calls,
+    "surge": surge,
+    "drift": drift,
+    "trying": trying,
     "media": call_seconds,
 }
 
