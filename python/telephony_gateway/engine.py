@@ -26,6 +26,8 @@ from telephony_gateway.errors import (
 )
 
 T = TypeVar("T")
+Waiting = tuple[float, asyncio.Future[_core.Done], Callable[[], None] | None]
+"""Until when, who waits, and what to do before the next event is told."""
 log = structlog.get_logger(__name__)
 
 BATCH = 256
@@ -69,7 +71,7 @@ class EngineClient:
         self._engine: _core.Engine | None = None
         self._on_event: Callable[[events.Event], None] = _ignore
         # In the order of their deadlines, since all wait equally long: one timer does for all of them.
-        self._waiting: dict[int, tuple[float, asyncio.Future[_core.Done]]] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._overdue: asyncio.TimerHandle | None = None
         # Asking which loop runs is a system call each time (it looks for a fork).
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,7 +99,7 @@ class EngineClient:
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
-        for _, waiting in self._waiting.values():
+        for _, waiting, _ in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(EngineFailure("the engine was stopped", reason="stopped"))
 
@@ -152,9 +154,9 @@ class EngineClient:
         done = await self._ask(lambda engine: engine.ring(leg, codecs=list(codecs), status=status))
         return done.codec or ""
 
-    async def answer(self, leg: int) -> None:
-        """Send 200 with the SDP answer."""
-        await self._ask(lambda engine: engine.answer(leg))
+    async def answer(self, leg: int, on_sent: Callable[[], None] | None = None) -> None:
+        """Send 200 with the SDP answer; `on_sent` hears of it before any later event of the leg is told."""
+        await self._done(self._call(lambda engine: engine.answer(leg)), on_sent)
 
     def reject(
         self, leg: int, status: int, reason: str | None = None, headers: Sequence[tuple[str, str]] = ()
@@ -233,10 +235,10 @@ class EngineClient:
     async def _ask(self, command: Callable[[_core.Engine], int]) -> _core.Done:
         return await self._done(self._call(command))
 
-    async def _done(self, correlation: int) -> _core.Done:
+    async def _done(self, correlation: int, on_done: Callable[[], None] | None = None) -> _core.Done:
         loop = self._loop or asyncio.get_running_loop()
         waiting: asyncio.Future[_core.Done] = loop.create_future()
-        self._waiting[correlation] = (loop.time() + COMMAND_TIMEOUT, waiting)
+        self._waiting[correlation] = (loop.time() + COMMAND_TIMEOUT, waiting, on_done)
         if self._overdue is None:
             self._overdue = loop.call_later(COMMAND_TIMEOUT, self._give_up)
         try:
@@ -251,7 +253,7 @@ class EngineClient:
         """Fail what waits too long; come back for the next, if there is one."""
         loop = asyncio.get_running_loop()
         self._overdue = None
-        for deadline, waiting in self._waiting.values():
+        for deadline, waiting, _ in self._waiting.values():
             if deadline > loop.time():
                 self._overdue = loop.call_at(deadline, self._give_up)
                 return
@@ -274,8 +276,12 @@ class EngineClient:
             return
         entry = self._waiting.get(event.correlation)
         if entry is not None:
-            if not entry[1].done():
-                entry[1].set_result(event)
+            _, waiting, on_done = entry
+            if not waiting.done():
+                waiting.set_result(event)
+                # Whoever waits runs later, after the other events of this batch.
+                if on_done is not None and event.error is None:
+                    on_done()
         elif event.error is not None:
             log.warning(
                 "engine refused a command", leg=event.leg, code=event.error.code, error=str(event.error)

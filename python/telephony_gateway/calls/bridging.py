@@ -5,6 +5,7 @@ is asked anew.
 """
 
 from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.containment import contained
 from telephony_gateway.calls.events import LegId
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs, browser_side
@@ -70,17 +71,22 @@ class Bridging:
     async def _answer(self, live: LiveCall) -> None:
         live.answering = True
         try:
-            await self._engine.answer(live.anchor)
+            await self._engine.answer(live.anchor, lambda: self._answered(live))
         except GatewayError:
             # Usually the caller cancelled first, and its `Ended` is on the way or here.
             self._closing.finish(live, ANSWER_FAILED)
             raise WrongState("the caller is gone") from None
         if live.call.over:
             raise WrongState("the call is over")
-        live.clear_timer()
-        self._legs.update(live, live.anchor, "answered", followed=True)
-        self._journal.apply(live, "answer")
-        self._journal.apply(live, "bridge")
+
+    def _answered(self, live: LiveCall) -> None:
+        if live.call.over:
+            return
+        with contained(lambda error: self._closing.fail(live, error)):
+            live.clear_timer()
+            self._legs.update(live, live.anchor, "answered", followed=True)
+            self._journal.apply(live, "answer")
+            self._journal.apply(live, "bridge")
 
 
 def browser_left(live: LiveCall) -> Ending:

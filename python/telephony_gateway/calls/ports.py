@@ -3,7 +3,7 @@
 The rooms outside implement them; tests fake them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
@@ -108,8 +108,8 @@ class Engine(Protocol):
         """Negotiate the offer, send the provisional, return the codec. `NotAcceptable`: 488 has left."""
         ...
 
-    async def answer(self, leg: LegId) -> None:
-        """Send 200 with the SDP answer."""
+    async def answer(self, leg: LegId, on_sent: Callable[[], None] | None = None) -> None:
+        """Send 200 with the SDP answer; `on_sent` hears of it before any later event of the leg is told."""
         ...
 
     def reject(

@@ -1,6 +1,7 @@
 """Inbound calls that a route sends on: two SIP legs, one call."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -53,6 +54,25 @@ async def test_ringing_and_answer_at_once_ring_once(world: World) -> None:
     await settle()
     assert len(world.engine.of("ring")) == 1
     assert world.only().status == "in-progress"
+
+
+async def test_a_caller_who_hangs_up_on_the_200_was_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leg, far = await forwarded(world)
+    answer = world.engine.answer
+
+    async def answer_and_hear_bye(number: int, on_sent: Callable[[], None]) -> None:
+        def sent() -> None:
+            on_sent()
+            world.end(leg, "bye")  # in one batch of events: whoever awaits the answer has not run yet
+
+        await answer(number, sent)
+
+    monkeypatch.setattr(world.engine, "answer", answer_and_hear_bye)
+    world.pick_up(far, "PCMA")
+    await settle()
+    assert (world.only().status, world.only().hangup_source) == ("completed", "caller")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -100,9 +100,11 @@ class FakeEngine:
         await self._do("ring", leg, list(codecs))
         return codecs[0]
 
-    async def answer(self, leg: int) -> None:
+    async def answer(self, leg: int, on_sent: Callable[[], None] | None = None) -> None:
         await self._do("answer", leg)
         self._must_live(leg)
+        if on_sent is not None:
+            on_sent()
 
     def reject(self, leg: int, status: int, reason: str | None = None, headers: Any = ()) -> None:
         self._note("reject", leg, status)
