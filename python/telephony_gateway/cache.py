@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+K = TypeVar("K", str, int)
 
 CALL_TTL = timedelta(hours=1)
 """Renewed by every step of a call; what no step touched for that long is in the store."""
@@ -41,24 +42,27 @@ _sessions = msgspec.json.Decoder(Session)
 class MemoryCache:
     """The cache of one process: bounded, the least recently used goes first, everything expires."""
 
-    def __init__(self, capacity: int = 65_536, clock: Callable[[], float] = time.monotonic) -> None:
-        self._capacity = capacity
+    def __init__(
+        self, capacity: int = 65_536, calls: int = 8_192, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
-        # Calls by the integer of their id, everything else by text.
-        self._entries: OrderedDict[str | int, tuple[float, Any]] = OrderedDict()
+        # Calls, by the integer of their id, crowd no claim or ticket out; an earlier one is in the store.
+        self._calls: _Table[int] = _Table(calls)
+        self._entries: _Table[str] = _Table(capacity)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._calls) + len(self._entries)
 
     async def put_call(self, call: Call) -> None:
         """Keep the state of a call, unless a newer one is there."""
-        known = self._find(call.id.int)
+        now = self._clock()
+        known = self._calls.find(call.id.int, now)
         if known is None or known.sequence <= call.sequence:
-            self._put(call.id.int, call, CALL_TTL)
+            self._calls.put(call.id.int, call, now + CALL_TTL.total_seconds())
 
     async def find_call(self, call_id: UUID) -> Call | None:
         """The kept state of a call."""
-        found: Call | None = self._find(call_id.int)
+        found: Call | None = self._calls.find(call_id.int, self._clock())
         return found
 
     async def claim(self, key: str, value: bytes, ttl: timedelta) -> bytes | None:
@@ -83,22 +87,37 @@ class MemoryCache:
 
     async def close(self) -> None:
         """Forget everything."""
+        self._calls.clear()
         self._entries.clear()
 
-    def _put(self, key: str | int, value: object, ttl: timedelta) -> None:
-        self._entries[key] = (self._clock() + ttl.total_seconds(), value)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._capacity:
-            self._entries.popitem(last=False)
+    def _put(self, key: str, value: object, ttl: timedelta) -> None:
+        self._entries.put(key, value, self._clock() + ttl.total_seconds())
 
-    def _find(self, key: str | int) -> Any:
-        expires, value = self._entries.get(key, (0.0, None))
+    def _find(self, key: str) -> Any:
+        return self._entries.find(key, self._clock())
+
+
+class _Table(OrderedDict[K, tuple[float, Any]]):
+    """Values until they expire; beyond the bound the least recently used goes."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__()
+        self._bound = bound
+
+    def put(self, key: K, value: object, expires: float) -> None:
+        self[key] = (expires, value)
+        self.move_to_end(key)
+        if len(self) > self._bound:
+            self.popitem(last=False)
+
+    def find(self, key: K, now: float) -> Any:
+        expires, value = self.get(key, (0.0, None))
         if value is None:
             return None
-        if expires <= self._clock():
-            del self._entries[key]
+        if expires <= now:
+            del self[key]
             return None
-        self._entries.move_to_end(key)
+        self.move_to_end(key)
         return value
 
 

@@ -95,7 +95,7 @@ async def test_ping(cache: Cache) -> None:
 
 
 async def test_memory_is_bounded_and_keeps_what_is_used() -> None:
-    cache = MemoryCache(capacity=3)
+    cache = MemoryCache(calls=3)
     calls = [new_call() for _ in range(4)]
     for call in calls[:3]:
         await cache.put_call(call)
