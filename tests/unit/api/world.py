@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -64,8 +64,10 @@ class ScriptedEngine:
         self.commands.append(("ring", leg))
         return codecs[0]
 
-    async def answer(self, leg: int) -> None:
+    async def answer(self, leg: int, on_sent: Callable[[], None] | None = None) -> None:
         self.commands.append(("answer", leg))
+        if on_sent is not None:
+            on_sent()
 
     def reject(self, leg: int, status: int, reason: str | None = None, headers: Sequence[Any] = ()) -> None:
         self.commands.append(("reject", leg, status))
