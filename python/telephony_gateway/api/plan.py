@@ -32,7 +32,7 @@ def _provisioning(request: web.Request) -> Provisioning:
 
 def _view(request: web.Request, entry: Entry) -> Any:
     if entry.kind == "trunk":
-        return schemas.trunk_view(entry)
+        return schemas.trunk_view(entry, _provisioning(request).targets(entry.name))
     keys = [(other.key, other.stored is None) for other in _provisioning(request).entries("route")]
     return schemas.route_view(entry, keys.index((entry.key, entry.stored is None)) + 1)
 

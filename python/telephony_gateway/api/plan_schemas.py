@@ -1,5 +1,6 @@
 """Trunks, routes and users as the REST API shows them: the words of `gateway.toml` and who manages each."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -7,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from telephony_gateway.calls.plan import Route, User
+from telephony_gateway.calls.ports import Target
 from telephony_gateway.calls.stored import Entry
 from telephony_gateway.calls.tables import Table
 from telephony_gateway.calls.trunks import Trunk
@@ -25,8 +27,25 @@ Faults = Annotated[
 Updated = Annotated[datetime | None, Meta(description="When it was last changed (RFC 3339).")]
 
 
+class TargetView(msgspec.Struct, frozen=True, kw_only=True):
+    """One place that a trunk's requests are sent to."""
+
+    transport: Annotated[str, Meta(description="`udp`, `tcp` or `tls`.")]
+    address: Annotated[str, Meta(description="Its IP address and port.")]
+    state: Annotated[
+        Literal["up", "down", "trial"],
+        Meta(description="`down`: tried after all others; `trial`: its time is over, the next use decides."),
+    ]
+    last_rtt: Annotated[float | None, Meta(description="Seconds that the last answered OPTIONS took.")] = None
+    failures: Annotated[int, Meta(ge=0, description="Failures in a row.")] = 0
+
+
 class TrunkView(Trunk, frozen=True, kw_only=True):
     """A trunk. Passwords are never here: `password_env` names the variable that holds one."""
+
+    targets: Annotated[
+        tuple[TargetView, ...], Meta(description="Its targets that failed, or that `probe` asks after.")
+    ] = ()
 
     managed_by: ManagedBy = "api"
     version: Version = None
@@ -103,14 +122,15 @@ class ApplyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dry_run: Annotated[bool, Meta(description="Only check, and show what would change.")] = False
 
 
-READ_ONLY = frozenset({"managed_by", "version", "updated_at", "faults"})
+READ_ONLY = frozenset({"managed_by", "version", "updated_at", "faults", "targets"})
 """What a client may send back as it got it; it changes nothing."""
 
 
-def trunk_view(entry: Entry) -> TrunkView:
+def trunk_view(entry: Entry, targets: Iterable[Target] = ()) -> TrunkView:
     """A trunk as clients see it."""
     value = entry.value if isinstance(entry.value, Trunk) else Trunk(name=entry.name)
-    return TrunkView(**_fields(value), **_meta(entry))
+    seen = tuple(msgspec.convert(target, TargetView, from_attributes=True) for target in targets)
+    return TrunkView(**_fields(value), **_meta(entry), targets=seen)
 
 
 def route_view(entry: Entry, position: int) -> RouteView | dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from telephony_gateway.calls.plan import Plan, Route, User, read_plan, trunks_of
+from telephony_gateway.calls.ports import Target
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.stored import (
     Composed,
@@ -44,6 +45,10 @@ class Trunks(Protocol):
 
     def set_trunks(self, document: bytes) -> None:
         """Replace them; `Invalid` when it cannot."""
+        ...
+
+    def targets(self) -> Sequence[Target]:
+        """Those that failed or are probed."""
         ...
 
 
@@ -106,6 +111,10 @@ class Provisioning:
     def users(self) -> Sequence[User]:
         """The SIP phones' accounts: they belong to the file."""
         return self._file.users
+
+    def targets(self, trunk: str) -> list[Target]:
+        """The targets of a trunk that failed or are probed."""
+        return [target for target in self._engine.targets() if target.trunk == trunk]
 
     def entries(self, kind: RowKind) -> list[Entry]:
         """All trunks, or all routes in the order they are tried."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from telephony_gateway.calls.ports import Target
 from tests.unit.api.world import World, world
 
 FILE: dict[str, Any] = {
@@ -46,6 +47,19 @@ async def test_a_trunk_lives_and_dies_without_a_restart(gateway: World) -> None:
     await gateway.json("POST", "/api/v1/calls", 422, json={"to": "100", "trunk": "carrier"})
     # The call that ran keeps what it was given.
     assert (await gateway.json("GET", f"/api/v1/calls/{call['id']}", 200))["trunk"] == "carrier"
+
+
+async def test_a_trunk_shows_its_targets(gateway: World) -> None:
+    def target(trunk: str, state: str) -> Target:
+        return Target(
+            trunk=trunk, transport="udp", address="192.0.2.1:5060", state=state, last_rtt=0.25, failures=2
+        )
+
+    gateway.engine.known_targets = [target("old", "down"), target("other", "up")]
+    seen = await gateway.json("GET", "/api/v1/trunks/old", 200)
+    assert seen["targets"] == [
+        {"transport": "udp", "address": "192.0.2.1:5060", "state": "down", "last_rtt": 0.25, "failures": 2}
+    ]
 
 
 async def test_versions_guard_against_lost_changes(gateway: World) -> None:

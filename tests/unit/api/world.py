@@ -20,7 +20,7 @@ from telephony_gateway.calls.ids import IdSource, Owner
 from telephony_gateway.calls.manager import Manager
 from telephony_gateway.calls.model import Call, CallEvent, Session
 from telephony_gateway.calls.policy import Policy
-from telephony_gateway.calls.ports import CallPage, CallQuery
+from telephony_gateway.calls.ports import CallPage, CallQuery, Target
 from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.config import Settings
@@ -45,6 +45,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.commands: list[tuple[Any, ...]] = []
+        self.known_targets: list[Target] = []
         self.usable = True
         self.delay = 0.0
         self.fault: BaseException | None = None
@@ -110,6 +111,9 @@ class ScriptedEngine:
 
     def set_trunks(self, document: bytes) -> None:
         self.commands.append(("set_trunks", document))
+
+    def targets(self) -> list[Target]:
+        return self.known_targets
 
     def refuse_new(self, refuse: bool) -> None:
         self.commands.append(("refuse_new", refuse))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from telephony_gateway.calls import provisioning
+from telephony_gateway.calls.ports import Target
 from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.stored import PlanChange, StoredRow
@@ -23,6 +24,9 @@ class Engine:
         if self.refuses in document:
             raise Invalid("the certificate is not there")
         self.documents.append(document)
+
+    def targets(self) -> list[Target]:
+        return []
 
 
 def row(name: str, kind: Any = "trunk", position: int = 0, **keys: Any) -> StoredRow:

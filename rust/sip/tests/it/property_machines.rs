@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use telephony_sip::{Event, LegId, Message, Method};
+use telephony_sip::{Dial, Event, Flow, LegId, Message, Method, Target};
 
-use crate::wire::{CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, request, response, sdp};
+use crate::wire::{CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, dial, request, response, sdp};
 
 /// One thing that happens; the numbers choose among what there is at that moment.
 type Step = (u8, u16, u16);
@@ -24,7 +24,7 @@ struct Script {
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0";
 const METHODS: [&str; 10] =
     ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "DANCE"];
-const STATUSES: [u16; 14] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 481, 486, 487, 491, 603];
+const STATUSES: [u16; 15] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 481, 486, 487, 491, 503, 603];
 
 fn pick<T>(all: &[T], number: u16) -> Option<&T> {
     all.get(usize::from(number) % all.len().max(1))
@@ -42,7 +42,7 @@ impl Script {
 
     fn step(&mut self, (what, one, two): Step) {
         match what % 16 {
-            0 => self.dial(),
+            0 => self.dial(one),
             1..=3 => self.fresh_request(one, two),
             4..=5 => self.request_in_dialog(one, two),
             6..=8 => self.respond(one, two),
@@ -55,9 +55,17 @@ impl Script {
         self.drain();
     }
 
-    fn dial(&mut self) {
+    /// A call to one target, or to up to three.
+    fn dial(&mut self, one: u16) {
         self.dialled += 1;
-        self.solo.dial(self.dialled);
+        let flow = self.solo.flow;
+        let other = |port| Target {
+            flow: Flow { remote: (flow.remote.ip(), port).into(), ..flow },
+            contact: "x".into(),
+        };
+        let others = (0..one % 3).map(|number| other(6000 + number)).collect();
+        let dial = Dial { others, ..dial(flow) };
+        self.solo.endpoint.dial(self.solo.now, LegId(self.dialled), dial).unwrap();
     }
 
     fn receive(&mut self, text: &str) {
