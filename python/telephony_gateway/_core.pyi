@@ -94,6 +94,8 @@ class Ended:
     ]
     status: int | None  # the SIP status that ended it, if any
     reason: str  # plain words
+    reasons: str  # the values of the peer's Reason headers (RFC 3326), or ""
+    contacts: list[str]  # where a 3xx says the callee is, the likeliest first
     stats: LegStats | None
 
 @final

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use telephony_media::codec::Codec;
 use telephony_media::stats::LegStats;
-use telephony_sip::{Message, Name};
+use telephony_sip::{Message, Name, Said};
 
 /// Something happened.
 #[derive(Debug, Clone)]
@@ -206,13 +206,15 @@ pub struct Ended {
     pub status: Option<u16>,
     /// Plain words.
     pub reason: String,
+    /// What the peer's message said for whoever stands behind the leg: Reason values, contacts of a 3xx.
+    pub said: Option<Box<Said>>,
     /// What its media did; `None` if it never had any.
     pub stats: Option<LegStats>,
 }
 
 impl Ended {
     pub(crate) fn new(leg: LegId, by: Side, cause: Cause, reason: impl Into<String>) -> Self {
-        Self { leg, by, cause, status: None, reason: reason.into(), stats: None }
+        Self { leg, by, cause, status: None, reason: reason.into(), said: None, stats: None }
     }
 }
 

@@ -117,6 +117,8 @@ pub(crate) struct Ended {
     cause: &'static str,
     status: Option<u16>,
     reason: String,
+    reasons: String,
+    contacts: Vec<String>,
     stats: Option<Py<LegStats>>,
 }
 
@@ -202,12 +204,15 @@ pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
 
 impl Ended {
     fn new(py: Python<'_>, ended: telephony_engine::Ended) -> PyResult<Self> {
+        let said = ended.said.map(|said| *said).unwrap_or_default();
         Ok(Self {
             leg: ended.leg.raw(),
             by: ended.by.as_str(),
             cause: ended.cause.as_str(),
             status: ended.status,
             reason: ended.reason,
+            reasons: said.reasons,
+            contacts: said.contacts,
             stats: ended.stats.map(|stats| Py::new(py, LegStats::from(stats))).transpose()?,
         })
     }

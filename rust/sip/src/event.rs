@@ -96,6 +96,13 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// What the message that ends the leg says beside; `Ended` follows at once. Most messages say nothing.
+    Said {
+        /// The leg.
+        leg: LegId,
+        /// What it says.
+        said: Box<Said>,
+    },
     /// The leg is over, or being torn down by its own machinery. Exactly once per leg, and nothing follows.
     Ended {
         /// The leg.
@@ -120,6 +127,7 @@ impl Event {
             | Self::Info { leg, .. }
             | Self::NextHop { leg, .. }
             | Self::TargetFailed { leg, .. }
+            | Self::Said { leg, .. }
             | Self::Ended { leg, .. } => *leg,
         }
     }
@@ -136,6 +144,15 @@ pub struct Ended {
     pub status: Option<u16>,
     /// The reason phrase of that response, or the text of the Reason header of BYE or CANCEL (RFC 3326).
     pub reason: String,
+}
+
+/// What the message that ended a leg says for whoever stands behind the leg.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The values of Reason as they stood, on one line (RFC 3326; in a response RFC 6432). Empty without one.
+    pub reasons: String,
+    /// Where a 3xx says that the callee is, the likeliest first (`q`: RFC 3261 20.10).
+    pub contacts: Vec<String>,
 }
 
 /// Who ended a leg.

@@ -29,7 +29,7 @@ mod write;
 pub use build::{BuildError, Builder};
 pub use endpoint::{Config, Endpoint, Probe, Probed};
 pub use error::Error;
-pub use event::{Body, Cause, Dial, Ended, Event, LegId, Side};
+pub use event::{Body, Cause, Dial, Ended, Event, LegId, Said, Side};
 pub use flow::{Connection, Flow, Identity, Transmit, Transport};
 pub use framer::{Frame, Framer};
 pub use header::{Cseq, Malformed, Name, NameAddr, Params, Via};

@@ -276,6 +276,7 @@ impl SipThread {
                 self.done(correlation, leg, Err(EngineError::wrong_state("the leg ended meanwhile")));
             }
         }
+        ended.said = entry.said;
         if let Some((by, cause, reason)) = entry.why {
             (ended.by, ended.cause, ended.reason) = (by, cause, reason);
         }

@@ -22,6 +22,11 @@ impl SipThread {
             SipEvent::TargetFailed { profile, flow, failure, .. } => {
                 self.health.failed(now, (flow.transport, flow.remote), &profile, failure);
             }
+            SipEvent::Said { leg, said } => {
+                if let Some(entry) = self.legs.get_mut(&leg.into()) {
+                    entry.said = Some(said);
+                }
+            }
             SipEvent::Ended { leg, ended } => self.on_ended(leg.into(), ended),
             // INFO was answered by the endpoint; nothing here acts on what it carries.
             _ => {}
@@ -146,6 +151,7 @@ impl SipThread {
             cause: cause(ended.cause),
             status: ended.status,
             reason: plain_words(&ended.reason),
+            said: None,
             stats: None,
         });
     }

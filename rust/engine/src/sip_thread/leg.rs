@@ -6,7 +6,7 @@ use crate::message::MediaAddress;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use telephony_media::codec::Codec;
-use telephony_sip::Flow;
+use telephony_sip::{Flow, Said};
 
 /// The ways to a next hop, best first.
 pub(super) type Flows = SmallVec<[Flow; 1]>;
@@ -32,6 +32,8 @@ pub(super) struct Leg {
     pub(super) is_confirmed: bool,
     /// Why the leg ends, where the endpoint cannot know.
     pub(super) why: Option<(Side, Cause, String)>,
+    /// What the peer said as it ended the leg.
+    pub(super) said: Option<Box<Said>>,
 }
 
 /// How far a leg has come.
@@ -82,6 +84,7 @@ impl Leg {
             awaits_late_answer: false,
             is_confirmed: false,
             why: None,
+            said: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::said::said_by;
 use super::session::{self, Action, Input, State};
 use super::{Endpoint, LegKey};
 use crate::timer::TimerKind;
@@ -54,7 +55,7 @@ impl Endpoint {
                 self.tell(key, turn.message, |leg, response| Event::Answered { leg, response })
             }
             Action::Confirmed => self.tell(key, turn.message, |leg, ack| Event::Confirmed { leg, ack }),
-            Action::Ended => self.tell_ended(key, turn.ended.take()),
+            Action::Ended => self.tell_ended(key, turn.ended.take(), turn.message),
         }
     }
 
@@ -71,8 +72,11 @@ impl Endpoint {
         }
     }
 
-    fn tell_ended(&mut self, key: LegKey, ended: Option<Ended>) {
+    fn tell_ended(&mut self, key: LegKey, ended: Option<Ended>, message: Option<&Message>) {
         if let (Some(ended), Some(leg)) = (ended, self.legs.report(key)) {
+            if let Some(said) = message.and_then(said_by) {
+                self.events.push_back(Event::Said { leg, said });
+            }
             self.events.push_back(Event::Ended { leg, ended });
         }
     }

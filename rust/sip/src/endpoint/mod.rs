@@ -18,6 +18,7 @@ mod receive;
 mod refuse;
 mod register;
 mod reoffer;
+mod said;
 mod session;
 mod uac;
 mod uas;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use telephony_sip::{Cause, Error, Event, LegId, Side};
 
-use crate::wire::{LONG, Wire, assert_each_ended_once, ended, sdp};
+use crate::wire::{LONG, Wire, assert_each_ended_once, ended, said, sdp};
 
 const MOMENT: Duration = Duration::from_millis(100);
 
@@ -120,6 +120,8 @@ fn the_caller_gives_up_while_it_rings() {
     assert_eq!((here.by, here.cause), (Side::Local, Cause::Cancel));
     assert_eq!((there.by, there.cause, there.status), (Side::Remote, Cause::Cancel, Some(487)));
     assert!(there.reason.contains("elsewhere"));
+    let said = said(&wire.peers[1].events, callee).map(|said| said.reasons);
+    assert_eq!(said.as_deref(), Some("SIP;cause=200;text=\"Call completed elsewhere\""));
     assert_eq!((wire.count(0, "CANCEL"), wire.count(1, "SIP/2.0 487")), (1, 1));
     assert_eq!(wire.count(0, "ACK"), 1);
 }
@@ -133,6 +135,23 @@ fn the_callee_rejects() {
     assert_eq!((there.by, there.cause, there.status), (Side::Remote, Cause::Rejected, Some(486)));
     assert_eq!(there.reason, "Busy Here");
     assert_eq!(ended(&wire.peers[1].events, callee)[0].by, Side::Local);
+}
+
+#[test]
+fn what_a_refusal_says_beside_its_status_is_told() {
+    let (mut wire, caller, callee) = ringing();
+    let contacts = "<sip:third@192.0.2.9>;q=0.25, \"B, b\" <sip:first@192.0.2.9>, sip:second@192.0.2.9;q=0.7";
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let headers = [
+        header("Reason", "Q.850;cause=22, SIP;cause=302;text=\"moved, away\""),
+        header("Contact", contacts),
+        header("Reason", "X;cause=1"),
+    ];
+    wire.peers[1].endpoint.reject(wire.now, callee, 302, None, &headers).unwrap();
+    finish(&mut wire);
+    let said = said(&wire.peers[0].events, caller).unwrap();
+    assert_eq!(said.reasons, "Q.850;cause=22, SIP;cause=302;text=\"moved, away\", X;cause=1");
+    assert_eq!(said.contacts, ["first", "second", "third"].map(|user| format!("sip:{user}@192.0.2.9")));
 }
 
 #[test]

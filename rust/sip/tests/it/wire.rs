@@ -10,7 +10,8 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use telephony_sip::{
-    Body, Config, Dial, Ended, Endpoint, Event, Flow, LegId, Limits, Message, Method, Name, Profile, Stats,
+    Body, Config, Dial, Ended, Endpoint, Event, Flow, LegId, Limits, Message, Method, Name, Profile, Said,
+    Stats,
 };
 
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -66,6 +67,15 @@ pub(crate) fn ended(events: &[Event], leg: LegId) -> Vec<Ended> {
         _ => None,
     };
     events.iter().filter_map(of_leg).collect()
+}
+
+/// What a leg's last message said beside its status.
+pub(crate) fn said(events: &[Event], leg: LegId) -> Option<Said> {
+    let of_leg = |event: &Event| match event {
+        Event::Said { leg: of, said } if *of == leg => Some((**said).clone()),
+        _ => None,
+    };
+    events.iter().find_map(of_leg)
 }
 
 /// Every leg seen has ended exactly once, and nothing followed.
