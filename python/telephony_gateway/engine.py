@@ -325,6 +325,8 @@ def _neutral(event: _core.Event) -> events.Event:
                 cause=event.cause,
                 status=event.status,
                 reason=event.reason,
+                reasons=event.reasons,
+                contacts=event.contacts,
                 stats=_leg_stats(event.stats),
             )
         case _core.Done():

@@ -41,6 +41,8 @@ async def create_call(request: web.Request) -> web.Response:
             trunk=body.trunk,
             timeout=body.timeout,
             client_state=body.client_state,
+            route=body.route,
+            headers=body.headers,
         ),
         key,
     )

@@ -15,6 +15,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "direction": "`inbound`: someone called the gateway; `outbound`: it was asked to call.",
         "status": "queued, ringing, in-progress; or its end: completed, busy, failed, no-answer, canceled.",
         "from": "The caller: the user part of the From URI (RFC 3261, 20.20), or what was asked for.",
+        "from_name": "The display name that the caller gave (RFC 3261, 20.20), at most 128 characters.",
         "to": "The callee: the user part of the Request-URI (RFC 3261, 8.1.1.1), or what was asked for.",
         "trunk": "The trunk of gateway.toml that carries the call.",
         "route": "The route of gateway.toml that an inbound call took.",
@@ -29,7 +30,11 @@ FIELDS: dict[str, dict[str, str]] = {
         "hangup_cause": "Why it ended, in the words telephony uses (ITU-T Q.850).",
         "hangup_source": "Who ended it.",
         "sip_response_code": "The SIP status that ended it (RFC 3261, 21), if one did.",
+        "q850_cause": "Why it ended in the numbers of Q.850: the peer's own (RFC 3326, RFC 6432), or what "
+        "its SIP status means (RFC 3398).",
         "reason": "Why it ended, in plain words.",
+        "headers": "Headers of the caller's INVITE that its trunk's `headers` name, or those that the call "
+        "was made with.",
         "sequence": "The number of the call's latest event; they count from 1 without a gap.",
         "legs": "The sides of the call: carriers, browsers, streams.",
     },

@@ -50,7 +50,14 @@ class NewCallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = msgspec.field(default=None, name="from")
     trunk: Annotated[
         Annotated[str, Meta(min_length=1, max_length=64)] | None,
-        Meta(description="The trunk of gateway.toml that carries the call; needed for a number."),
+        Meta(description="The trunk of gateway.toml that carries the call; a number needs it, or `route`."),
+    ] = None
+    route: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64)] | None,
+        Meta(
+            description="The route whose targets carry the call, as many of its trunks or phones as it takes "
+            "until one answers."
+        ),
     ] = None
     timeout: Annotated[
         float,
@@ -65,6 +72,17 @@ class NewCallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Annotated[str, Meta(max_length=CLIENT_STATE_LIMIT, pattern=r"^[^\x00]*$")] | None,
         Meta(description="The caller's own data, at most 4 KiB in UTF-8; kept with the call and given back."),
     ] = None
+    headers: Annotated[
+        dict[
+            Annotated[str, Meta(min_length=1, max_length=64)],
+            Annotated[str, Meta(min_length=1, max_length=256, pattern=rf"^[^\x00-\x1f\x7f]+{END}")],
+        ],
+        Meta(
+            max_length=32,
+            description="Headers for the INVITE: `X-` ones, and those that the trunk's `headers` name.",
+            examples=[{"X-Campaign": "spring"}],
+        ),
+    ] = msgspec.field(default_factory=dict)
 
 
 class StatusBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

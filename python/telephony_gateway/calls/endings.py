@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from telephony_gateway.calls.causes import CAUSE_BY_Q850, STATUS_BY_Q850, q850_of, q850_of_status
 from telephony_gateway.calls.events import Ended, EndedCause
 from telephony_gateway.calls.model import (
     Call,
@@ -87,19 +88,31 @@ Q850: Final[Mapping[HangupCause, int]] = {
 def ending_of(ended: Ended, side: LegSide, *, answered: bool) -> Ending:
     """How the end of the leg on this side ends the call."""
     status, cause = _outcome(ended, answered)
+    told = q850_of(ended.reasons) if ended.reasons else None
+    if cause == "unspecified" and told is not None:
+        cause = CAUSE_BY_Q850.get(told, cause)
     return Ending(
         status=status,
         cause=cause,
         source=_source(ended, side),
         sip_response_code=ended.status,
         reason=ended.reason or ended.cause.replace("_", " "),
+        q850_cause=told if told is not None else _q850(ended, cause, answered=answered),
+        reasons=ended.reasons if ended.by == "remote" else None,
     )
 
 
 def rejection(status: int, reason: str) -> Ending:
     """How a call ends that we refuse with this SIP status."""
     outcome, cause = BY_STATUS.get(status, ("failed", "call_rejected"))
-    return Ending(status=outcome, cause=cause, source="system", sip_response_code=status, reason=reason)
+    return Ending(
+        status=outcome,
+        cause=cause,
+        source="system",
+        sip_response_code=status,
+        reason=reason,
+        q850_cause=q850_of_status(status),
+    )
 
 
 def requested(call: Call, reason: str | None, source: HangupSource) -> Ending:
@@ -137,14 +150,24 @@ def shutdown(call: Call) -> Ending:
 def refusal_of(ending: Ending) -> int:
     """The final response for a caller whose call ended this way before it was answered."""
     code = ending.sip_response_code
-    # A 401 or 407 is between us and the far side; a 487 would claim that the caller cancelled.
-    if code is not None and 400 <= code <= 699 and code not in (401, 407, 487):
+    # A 401 or 407 is between us and the far side; a 487 would claim that the caller cancelled; a 503 that
+    # came in would turn the caller away from us, who are well (RFC 3261 16.7, item 6, and 21.5.4).
+    hidden = (401, 407, 487, 503) if ending.source == "callee" else (401, 407, 487)
+    if code is not None and 400 <= code <= 699 and code not in hidden:
         return code
-    return REFUSAL[ending.status]
+    if code is not None and 300 <= code <= 399:
+        return 480  # nobody was where the peer pointed to
+    # The exchange behind the peer may have said more (RFC 3398 7.2.4.1).
+    meant = STATUS_BY_Q850.get(ending.q850_cause or 0) if ending.reasons else None
+    return meant if meant is not None and meant not in hidden else REFUSAL[ending.status]
 
 
-def reason_header(ending: Ending) -> str:
-    """The Reason header for a leg that is hung up because its call ended this way."""
+def reason_header(ending: Ending) -> str | None:
+    """The Reason header for a leg that is hung up because its call ended this way: what the peer of the other
+    leg said is passed on, and where it said nothing, nothing is invented (RFC 3326).
+    """
+    if ending.reasons is not None:
+        return ending.reasons or None
     return f"Q.850;cause={Q850[ending.cause]}"
 
 
@@ -154,6 +177,12 @@ def _outcome(ended: Ended, answered: bool) -> Outcome:
     if ended.cause == "rejected" and ended.status is not None:
         return BY_STATUS.get(ended.status, ("failed", "unspecified"))
     return BEFORE_ANSWER.get(ended.cause, ("failed", "unspecified"))
+
+
+def _q850(ended: Ended, cause: HangupCause, *, answered: bool) -> int:
+    if not answered and ended.cause == "rejected" and ended.status is not None:
+        return q850_of_status(ended.status)
+    return Q850[cause]
 
 
 def _source(ended: Ended, side: LegSide) -> HangupSource:

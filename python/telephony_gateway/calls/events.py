@@ -101,6 +101,10 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cause: EndedCause
     status: int | None = None
     reason: str = ""
+    reasons: str = ""
+    """The peer's Reason values as they stood (RFC 3326; in responses RFC 6432)."""
+    contacts: Sequence[str] = ()
+    """Where a 3xx says that the callee is, the likeliest first."""
     stats: LegStats | None = None
 
 

@@ -1,27 +1,29 @@
 """Inbound calls that a route sends on to a trunk or a SIP URI: two dialogs, joined (a B2BUA, RFC 7092)."""
 
-from collections.abc import Sequence
-
+from telephony_gateway.calls import passage
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.dialling import Dialler, in_order
 from telephony_gateway.calls.endings import rejection
 from telephony_gateway.calls.events import Answered, Incoming, LegId
+from telephony_gateway.calls.hunting import GRACE, NO_ANSWER, Hunting
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall
 from telephony_gateway.calls.model import Ending
-from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine
 from telephony_gateway.calls.routing import Destination, Routing, Target
+from telephony_gateway.calls.stages import is_plain, way
 from telephony_gateway.calls.tasks import Tasks
-from telephony_gateway.calls.uris import escape_user, parse_sip, user_of
+from telephony_gateway.calls.uris import parse_sip
 from telephony_gateway.errors import GatewayError, NotAcceptable
 
-GRACE = 5.0
-"""The engine's own INVITE timeout comes first; ours only makes sure."""
-
-NO_ANSWER = Ending(
-    status="no-answer", cause="timeout", source="system", sip_response_code=480, reason="nobody answered"
+NOBODY = Ending(
+    status="no-answer",
+    cause="unspecified",
+    source="system",
+    sip_response_code=480,
+    reason="nobody whom the route rings is there",
 )
 
 
@@ -38,7 +40,8 @@ class Forwarding:
         tasks: Tasks,
         bridging: Bridging,
         routing: Routing,
-        policy: Policy,
+        dialler: Dialler,
+        hunting: Hunting,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -47,10 +50,28 @@ class Forwarding:
         self._tasks = tasks
         self._bridging = bridging
         self._routing = routing
-        self._policy = policy
+        self._dialler = dialler
+        self._hunting = hunting
 
     def forward(self, live: LiveCall, event: Incoming, target: Target) -> None:
         """Send the call on."""
+        if _was_here(live, event):
+            self._closing.finish(
+                live, rejection(482, "the call has come back to where it was sent on before")
+            )
+            return
+        live.request = event
+        if is_plain(target):
+            self._dial(live, event, target)
+        else:
+            self._hunt(live, target)
+
+    def _hunt(self, live: LiveCall, target: Target) -> None:
+        found = way(self._routing, target, live.call.to)
+        none = rejection(404, found.refused[0].message) if found.refused else NOBODY
+        self._hunting.begin(live, found.stages, none, lambda: self._ring(live))
+
+    def _dial(self, live: LiveCall, event: Incoming, target: Target) -> None:
         try:
             destination = self._routing.forward(target, live.call.to)
         except GatewayError as error:
@@ -60,9 +81,9 @@ class Forwarding:
             self._closing.finish(live, rejection(482, "the route leads back to this gateway"))
             return
         self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
-        live.far = self._legs.far(live)
+        live.far, live.destination = self._legs.far(live), destination
         try:
-            self._dial(live, live.far, event, destination)
+            self._dialler.dial(live, live.far, destination, live.call.timeout)
         except GatewayError:
             self._legs.drop(live, live.far)
             raise
@@ -73,29 +94,17 @@ class Forwarding:
 
     def answered(self, live: LiveCall, event: Answered) -> None:
         """The far side answered."""
+        live.request = None
         live.far_codec = event.codec
         self._legs.update(live, event.leg, "answered", event.codec, followed=True)
         self._tasks.spawn(live, lambda: self._connect(live, event.leg))
-
-    def _dial(self, live: LiveCall, far: LegId, event: Incoming, destination: Destination) -> None:
-        host = self._policy.from_host or destination.host
-        self._engine.dial(
-            far,
-            uri=destination.uri,
-            from_uri=f"sip:{escape_user(user_of(event.from_uri) or 'anonymous')}@{host}",
-            from_display=event.from_display,
-            next_hop=destination.next_hop,
-            trunk=destination.trunk or "",
-            codecs=_in_order(event.codecs, destination.codecs),
-            timeout=live.call.timeout,
-        )
 
     async def _ring(self, live: LiveCall) -> bool:
         async with live.lock:
             if live.codec is None:
                 wanted = [live.far_codec] if live.far_codec else []
                 try:
-                    codec = await self._engine.ring(live.anchor, codecs=_in_order(wanted, live.codecs))
+                    codec = await self._engine.ring(live.anchor, codecs=in_order(wanted, live.codecs))
                 except NotAcceptable:
                     return False  # 488 has left; the leg's `Ended` ends the call
                 live.codec = codec
@@ -108,11 +117,14 @@ class Forwarding:
             await self._bridging.connect_far(live, far)
 
 
-def _in_order(first: Sequence[str], allowed: Sequence[str]) -> list[str]:
-    """The allowed codecs, those that the other side speaks first: then no transcoding is needed."""
-    return [c for c in first if c in allowed] + [c for c in allowed if c not in first]
-
-
 def _is_ours(destination: Destination, event: Incoming) -> bool:
     hop = parse_sip(destination.next_hop or destination.uri)
     return hop is not None and (hop.bare_host, hop.port or 5060) == (event.local[0], event.local[1])
+
+
+def _was_here(live: LiveCall, event: Incoming) -> bool:
+    """RFC 5393 in spirit: the call came by us before, to be sent on by the very same decision."""
+    if not (earlier := passage.passages(event.message)):
+        return False
+    call = live.call
+    return passage.token(call.trunk or "", call.to, call.from_) in earlier

@@ -5,6 +5,7 @@ from uuid import UUID
 import structlog
 
 from telephony_gateway.calls.browsers import Browsers
+from telephony_gateway.calls.carried import carried
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import rejection
 from telephony_gateway.calls.events import Incoming
@@ -23,6 +24,8 @@ from telephony_gateway.errors import NotAcceptable, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
+MAX_NAME = 128
+"""Characters of a display name that are kept."""
 RETRY_AFTER = (("Retry-After", "5"),)
 NOBODY_THERE = Ending(
     status="no-answer",
@@ -99,11 +102,13 @@ class Inbound:
             direction="inbound",
             status="queued",
             from_=from_ or event.from_uri,
+            from_name=event.from_display[:MAX_NAME] or None,
             to=to or event.to_uri,
             trunk=trunk.name,
             route=route.name if route else None,
             sip_call_id=event.sip_call_id,
             timeout=self._policy.ring_timeout,
+            headers=carried(event.message, trunk.headers),
             created_at=self._journal.clock.now(),
         )
 

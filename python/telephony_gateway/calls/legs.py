@@ -90,7 +90,7 @@ class Legs:
         """Hang up a leg because its call ended: an unanswered caller is refused with a fitting status."""
         unanswered = live.call.direction == "inbound" and not live.answering and not live.call.answered
         if number == live.anchor and unanswered:
-            self._refuse(number, refusal_of(ending))
+            self._refuse(number, ending)
         else:
             self.hangup(number, reason_header(ending))
 
@@ -99,9 +99,11 @@ class Legs:
         with contained(lambda error: log.error("leg not hung up", leg=number, error=repr(error))):
             self._engine.hangup(number, reason)
 
-    def _refuse(self, number: LegId, status: int) -> None:
+    def _refuse(self, number: LegId, ending: Ending) -> None:
+        # RFC 6432: a final response may say by Reason what the other side said.
+        headers = (("Reason", ending.reasons),) if ending.reasons else ()
         with contained(lambda _error: self.hangup(number)):
-            self._engine.reject(number, status)
+            self._engine.reject(number, refusal_of(ending), None, headers)
 
 
 def browser_side(live: LiveCall) -> LegSide:

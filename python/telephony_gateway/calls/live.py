@@ -5,11 +5,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from telephony_gateway.calls.events import LegId
+import msgspec
+
+from telephony_gateway.calls.attempts import Hunt
+from telephony_gateway.calls.events import Incoming, LegId
 from telephony_gateway.calls.model import Call, Leg, Session
 from telephony_gateway.calls.ports import Browser
-from telephony_gateway.calls.routing import Target
+from telephony_gateway.calls.routing import Destination, Target
 from telephony_gateway.errors import Overloaded, WrongState
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the maker of a call wants said to the callee."""
+
+    from_: str | None = None
+    headers: dict[str, str] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +44,11 @@ class LiveCall:
     codecs: tuple[str, ...]
     target: Target | None = None
     far: LegId | None = None
+    request: Incoming | Order | None = None
+    """What is dialled for; until somebody answered."""
+    destination: Destination | None = None
+    """The one place of a call that is not hunted."""
+    hunt: Hunt | None = None
     far_codec: str | None = None
     codec: str | None = None
     answering: bool = False

@@ -17,9 +17,11 @@ from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.clock import SystemClock
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.containment import PASS_ON, contained
+from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.endings import as_requested, requested, shutdown
 from telephony_gateway.calls.events import Event, Incoming
 from telephony_gateway.calls.forwarding import Forwarding
+from telephony_gateway.calls.hunting import Hunting
 from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.inbound import Inbound
 from telephony_gateway.calls.journal import Journal
@@ -73,17 +75,23 @@ class Manager:
         bridging = Bridging(engine=engine, journal=journal, legs=legs, closing=closing)
         self._tickets = tickets = Tickets(cache=cache, journal=journal, ids=ids, policy=policy)
         self._browsers = browsers = Browsers(journal=journal, calls=calls)
+        dialler = Dialler(engine=engine, routing=routing, policy=policy)
+        hunting = Hunting(
+            journal=journal, legs=legs, closing=closing, tasks=tasks, browsers=browsers, dialler=dialler,
+            routing=routing,
+        )  # fmt: skip
         self._participants = Participants(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
-            bridging=bridging, tickets=tickets, browsers=browsers, policy=policy,
+            bridging=bridging, tickets=tickets, browsers=browsers, hunting=hunting, policy=policy,
         )  # fmt: skip
         forwarding = Forwarding(
             engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks,
-            bridging=bridging, routing=routing, policy=policy,
+            bridging=bridging, routing=routing, dialler=dialler, hunting=hunting,
         )  # fmt: skip
         self._outbound = Outbound(
             engine=engine, cache=cache, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
-            bridging=bridging, lookup=lookup, routing=routing, ids=ids, policy=policy,
+            bridging=bridging, lookup=lookup, routing=routing, dialler=dialler, hunting=hunting, ids=ids,
+            policy=policy,
         )  # fmt: skip
         self._inbound = Inbound(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
@@ -91,7 +99,7 @@ class Manager:
         )  # fmt: skip
         self._progress = Progress(
             journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,
-            participants=self._participants, policy=policy,
+            participants=self._participants, hunting=hunting, policy=policy,
         )  # fmt: skip
 
     @property

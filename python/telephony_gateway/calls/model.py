@@ -39,6 +39,7 @@ EventType = Literal[
     "call.answered",
     "call.bridged",
     "call.dtmf",
+    "call.attempt",
     "session.joined",
     "session.left",
     "call.completed",
@@ -48,7 +49,18 @@ EventType = Literal[
     "call.canceled",
 ]
 Trigger = Literal[
-    "ring", "answer", "bridge", "digit", "join", "leave", "complete", "busy", "fail", "expire", "cancel"
+    "ring",
+    "attempt",
+    "answer",
+    "bridge",
+    "digit",
+    "join",
+    "leave",
+    "complete",
+    "busy",
+    "fail",
+    "expire",
+    "cancel",
 ]
 
 TERMINAL: Final[frozenset[Status]] = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
@@ -59,6 +71,7 @@ TERMINAL_EVENTS: Final[frozenset[EventType]] = frozenset(
 TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
     "queued": {
         "ring": "ringing",
+        "attempt": "queued",
         "answer": "in-progress",
         "join": "queued",
         "leave": "queued",
@@ -69,6 +82,7 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
     },
     "ringing": {
         "ring": "ringing",
+        "attempt": "ringing",
         "answer": "in-progress",
         "bridge": "ringing",
         "digit": "ringing",
@@ -80,6 +94,7 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
         "cancel": "canceled",
     },
     "in-progress": {
+        "attempt": "in-progress",
         "bridge": "in-progress",
         "digit": "in-progress",
         "join": "in-progress",
@@ -96,6 +111,7 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
 
 EVENT_OF: Final[Mapping[Trigger, EventType]] = {
     "ring": "call.ringing",
+    "attempt": "call.attempt",
     "answer": "call.answered",
     "bridge": "call.bridged",
     "digit": "call.dtmf",
@@ -175,6 +191,9 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: HangupSource
     sip_response_code: int | None = None
     reason: str | None = None
+    q850_cause: int | None = None
+    reasons: str | None = None
+    """The Reason values of the peer that ended it, "" if it gave none; None: we speak for ourselves."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -184,6 +203,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     direction: Direction
     status: Status
     from_: str = msgspec.field(name="from")
+    from_name: str | None = None
+    """The display name that the caller gave."""
     to: str
     trunk: str | None = None
     route: str | None = None
@@ -198,7 +219,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     hangup_cause: HangupCause | None = None
     hangup_source: HangupSource | None = None
     sip_response_code: int | None = None
+    q850_cause: int | None = None
+    """Why it ended in the numbers of Q.850: the peer's own, or what its status means (RFC 3398)."""
     reason: str | None = None
+    headers: dict[str, str] = {}
+    """Headers of the caller's INVITE that its trunk lets through, or those that the call was made with."""
     sequence: int = 0
     legs: tuple[Leg, ...] = ()
 
@@ -231,6 +256,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "hangup_cause": ending.cause,
             "hangup_source": ending.source,
             "sip_response_code": ending.sip_response_code,
+            "q850_cause": ending.q850_cause,
             "reason": ending.reason,
             "duration": max(0.0, (at - self.answered_at).total_seconds()) if self.answered_at else 0.0,
         }

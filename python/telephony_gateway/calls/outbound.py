@@ -8,20 +8,23 @@ from uuid import UUID
 import msgspec
 
 from telephony_gateway.calls.bridging import Bridging
+from telephony_gateway.calls.carried import faults, settable
 from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.events import Answered
-from telephony_gateway.calls.forwarding import GRACE, NO_ANSWER
+from telephony_gateway.calls.hunting import GRACE, NO_ANSWER, Hunting
 from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
-from telephony_gateway.calls.live import LiveCall, LiveCalls
+from telephony_gateway.calls.live import LiveCall, LiveCalls, Order
 from telephony_gateway.calls.lookup import Lookup
 from telephony_gateway.calls.model import Call, Ending
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Cache, Engine
 from telephony_gateway.calls.routing import Destination, Routing
+from telephony_gateway.calls.stages import Stage, way
 from telephony_gateway.calls.tasks import Tasks
-from telephony_gateway.calls.uris import MAX_URI, escape_user, is_diallable, parse_sip
+from telephony_gateway.calls.uris import MAX_URI, is_diallable, parse_sip
 from telephony_gateway.errors import CallNotFound, Conflict, FieldError, GatewayError, Invalid, Overloaded
 
 MAX_CLIENT_STATE = 4096
@@ -30,17 +33,22 @@ MIN_TIMEOUT, MAX_TIMEOUT = 1.0, 600.0
 UNATTENDED = Ending(
     status="completed", cause="time_limit", source="system", reason="no browser joined the answered call"
 )
+NOT_TAKEN = "is no X- header, and the trunk's `headers` do not name it"
 NOT_DIALLED = Ending(status="failed", cause="unspecified", source="system", reason="could not be dialled")
 
 
 class NewCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call to be made: `to` a number (with `trunk`) or a `sip:` URI; `timeout` is seconds to the answer."""
+    """A call to be made: `to` a number (with `trunk` or `route`) or a `sip:` URI; `timeout` is seconds to the
+    answer. `headers` go into the INVITE.
+    """
 
     to: str
     from_: str | None = msgspec.field(name="from", default=None)
     trunk: str | None = None
+    route: str | None = None
     timeout: float = 60.0
     client_state: str | None = None
+    headers: dict[str, str] = {}
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -66,6 +74,8 @@ class Outbound:
         bridging: Bridging,
         lookup: Lookup,
         routing: Routing,
+        dialler: Dialler,
+        hunting: Hunting,
         ids: IdSource,
         policy: Policy,
     ) -> None:
@@ -79,13 +89,15 @@ class Outbound:
         self._bridging = bridging
         self._lookup = lookup
         self._routing = routing
+        self._dialler = dialler
+        self._hunting = hunting
         self._ids = ids
         self._policy = policy
 
     async def create(self, new: NewCall, idempotency_key: str | None) -> Call:
         """Accept a call and dial it. The same key and body again return the first call."""
         _validate(new, idempotency_key)
-        destination = self._routing.destination(new.to, new.trunk)
+        stages = self._stages(new)
         if self._calls.full:
             raise Overloaded("too many calls are running", retry_after=5.0)
         call_id = self._ids.new()
@@ -94,7 +106,7 @@ class Outbound:
             if claim.call_id != call_id and (earlier := await self._earlier(claim.call_id)) is not None:
                 return earlier
             call_id = claim.call_id
-        return self._dial(call_id, new, destination)
+        return self._dial(call_id, new, stages)
 
     def ringing(self, live: LiveCall) -> None:
         """The callee's phone rings."""
@@ -103,7 +115,7 @@ class Outbound:
 
     def answered(self, live: LiveCall, event: Answered) -> None:
         """The callee answered; the browser may be there already or is awaited."""
-        live.codec = event.codec
+        live.codec, live.request = event.codec, None
         live.clear_timer()
         self._journal.amend(live, sip_call_id=event.sip_call_id)
         self._legs.update(live, event.leg, "answered", event.codec, followed=True)
@@ -131,25 +143,52 @@ class Outbound:
                 await asyncio.sleep(0.1)
         return None
 
-    def _dial(self, call_id: UUID, new: NewCall, destination: Destination) -> Call:
-        live = self._begin(self._call(call_id, new, destination), destination)
-        host = self._policy.from_host or destination.host
+    def _stages(self, new: NewCall) -> tuple[Stage, ...]:
+        """Where the call may go: one place, or those of a route in turn."""
+        if new.route is None:
+            stages: tuple[Stage, ...] = (Stage(destinations=(self._routing.destination(new.to, new.trunk),)),)
+        else:
+            stages = self._way_out(new, new.route)
+        for name in new.headers:
+            if not all(self._takes(name, place) for stage in stages for place in stage.destinations):
+                raise Invalid("the call does not fit", [(f"headers.{name}", NOT_TAKEN)])
+        return stages
+
+    def _way_out(self, new: NewCall, name: str) -> tuple[Stage, ...]:
+        route = self._routing.route_named(name)
+        if route is None:
+            raise Invalid("no such route", [("route", f"{name!r} is no route")])
+        found = way(self._routing, route.target, new.to)
+        stages = tuple(stage for stage in found.stages if stage.destinations)
+        if stages:
+            return stages
+        if found.refused:
+            raise found.refused[0]
+        raise Invalid("the route leads nowhere", [("route", f"{name!r} leads to no trunk, phone or URI")])
+
+    def _takes(self, name: str, place: Destination) -> bool:
+        trunk = self._routing.trunks.get(place.trunk) if place.trunk else None
+        return settable(name, trunk.headers if trunk is not None else ())
+
+    def _dial(self, call_id: UUID, new: NewCall, stages: tuple[Stage, ...]) -> Call:
+        first = stages[0].destinations[0]
+        live = self._begin(self._call(call_id, new, first), first)
+        live.request = Order(from_=new.from_, headers=new.headers)
+        if len(stages) == len(stages[0].destinations) == 1:
+            self._dial_plain(live, first)
+        else:
+            self._hunting.begin(live, stages, NO_ANSWER)
+        return live.call
+
+    def _dial_plain(self, live: LiveCall, destination: Destination) -> None:
+        live.destination = destination
         try:
-            self._engine.dial(
-                live.anchor,
-                uri=destination.uri,
-                from_uri=_from_uri(new.from_, host),
-                next_hop=destination.next_hop,
-                trunk=destination.trunk or "",
-                codecs=destination.codecs,
-                timeout=new.timeout,
-            )
+            self._dialler.dial(live, live.anchor, destination, live.call.timeout)
         except GatewayError:
             self._legs.drop(live, live.anchor)
             self._closing.finish(live, NOT_DIALLED)
             raise
-        self._tasks.later(live, new.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
-        return live.call
+        self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
 
     def _begin(self, call: Call, destination: Destination) -> LiveCall:
         live = LiveCall(call=call, anchor=self._engine.new_sip_leg(), codecs=destination.codecs)
@@ -171,7 +210,9 @@ class Outbound:
             from_=new.from_ or "",
             to=new.to,
             trunk=destination.trunk,
+            route=new.route,
             client_state=new.client_state,
+            headers=new.headers,
             timeout=new.timeout,
             created_at=now,
         )
@@ -189,15 +230,12 @@ def _validate(new: NewCall, key: str | None) -> None:
         errors.append(("client_state", f"must have at most {MAX_CLIENT_STATE} characters"))
     if key is not None and not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
         errors.append(("Idempotency-Key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters"))
+    if new.route is not None and (new.trunk is not None or parse_sip(new.to)):
+        errors.append(("route", "takes a number, and no trunk beside it"))
+    errors.extend(faults(new.headers))
     if errors:
         raise Invalid("the call does not fit", errors)
 
 
 def _fingerprint(new: NewCall) -> str:
     return hashlib.sha256(msgspec.json.encode(new)).hexdigest()
-
-
-def _from_uri(from_: str | None, host: str) -> str:
-    if from_ is None:
-        return f"sip:gateway@{host}"
-    return from_ if parse_sip(from_) else f"sip:{escape_user(from_)}@{host}"

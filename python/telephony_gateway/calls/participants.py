@@ -9,8 +9,9 @@ import msgspec
 from telephony_gateway.calls.bridging import Bridging, browser_left
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.closing import Closing
-from telephony_gateway.calls.endings import ending_of, requested
+from telephony_gateway.calls.endings import ending_of
 from telephony_gateway.calls.events import Ended, LegId
+from telephony_gateway.calls.hunting import Hunting
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs, browser_side
 from telephony_gateway.calls.live import LiveCall, LiveCalls, Participant
@@ -46,6 +47,7 @@ class Participants:
         bridging: Bridging,
         tickets: Tickets,
         browsers: Browsers,
+        hunting: Hunting,
         policy: Policy,
     ) -> None:
         self._engine = engine
@@ -57,6 +59,7 @@ class Participants:
         self._bridging = bridging
         self._tickets = tickets
         self._browsers = browsers
+        self._hunting = hunting
         self._policy = policy
 
     async def join(self, live: LiveCall, browser: Browser, token: str | None) -> Joined:
@@ -135,7 +138,7 @@ class Participants:
         if not self._browsers.decline(live, browser):
             raise WrongState("join the call first")
         if live.participant is None and not self._browsers.any_for(live):
-            self._closing.finish(live, requested(live.call, "declined", "callee"))
+            self._hunting.declined(live)
 
     def disconnect(self, live: LiveCall, browser: Browser) -> None:
         """The browser's socket closed: if it is in the call, it leaves."""
@@ -157,6 +160,8 @@ class Participants:
         participant.ready = True
         # Once the 200 is on its way there is no way back, even if the browser's socket closes meanwhile.
         await self._tasks.shield(live, lambda: self._bridging.join(live))
+        if live.hunt is not None and live.call.answered:
+            self._hunting.taken(live)
 
     def _leg(self, live: LiveCall, participant: Participant) -> LegId:
         if participant.leg is None:

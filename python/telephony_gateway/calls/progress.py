@@ -15,6 +15,7 @@ from telephony_gateway.calls.events import (
     Ringing,
 )
 from telephony_gateway.calls.forwarding import Forwarding
+from telephony_gateway.calls.hunting import Hunting
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs, anchor_side
 from telephony_gateway.calls.live import LiveCall
@@ -35,6 +36,7 @@ class Progress:
         outbound: Outbound,
         forwarding: Forwarding,
         participants: Participants,
+        hunting: Hunting,
         policy: Policy,
     ) -> None:
         self._journal = journal
@@ -43,6 +45,7 @@ class Progress:
         self._outbound = outbound
         self._forwarding = forwarding
         self._participants = participants
+        self._hunting = hunting
         self._policy = policy
 
     def handle(self, live: LiveCall, event: Event) -> None:
@@ -66,6 +69,9 @@ class Progress:
                 assert_never(event)
 
     def _ringing(self, live: LiveCall, event: Ringing) -> None:
+        if live.hunt is not None and not self._hunting.leads(live, event.leg):
+            self._legs.update(live, event.leg, "ringing")
+            return
         if event.leg == live.far:
             self._legs.update(live, event.leg, "ringing", followed=True)
             self._forwarding.ringing(live)
@@ -73,6 +79,8 @@ class Progress:
             self._outbound.ringing(live)
 
     def _answered(self, live: LiveCall, event: Answered) -> None:
+        if live.hunt is not None and not self._hunting.won(live, event.leg):
+            return
         if event.leg == live.far:
             self._forwarding.answered(live, event)
         elif event.leg == live.anchor:
@@ -90,6 +98,8 @@ class Progress:
         self._legs.ended(live, event.leg, event.stats)
         if live.call.over:
             self._closing.settle(live)
+        elif (live.hunt is not None or event.contacts) and self._hunting.failed(live, event):
+            pass  # another place is tried, or the call has ended with the best answer of all
         elif event.leg == live.anchor:
             self._closing.finish(live, ending_of(event, anchor_side(live), answered=live.call.answered))
         elif event.leg == live.far:

@@ -15,6 +15,7 @@ from telephony_gateway.calls.plan import (
     DEVELOPMENT_ROUTE,
     DEVELOPMENT_TRUNK,
     EVERY_BROWSER,
+    Goal,
     Plan,
     Route,
     Target,
@@ -150,12 +151,22 @@ class Routing:
             raise Invalid("a number needs a trunk", [("trunk", "is required unless `to` is a sip: URI")])
         return _by_trunk(to, trunk)
 
+    def places(self, goal: Goal, user: str) -> list[tuple[Destination, ...]]:
+        """Where a goal of a hunt is to be had: groups to be tried in turn, each to be rung at once."""
+        if goal.trunk is not None:
+            return [(_by_trunk(user, self.trunk(goal.trunk)),)]
+        if goal.uri is not None:
+            return [(self._towards(goal.uri, _parsed(goal.uri), None),)]
+        return []
+
+    def route_named(self, name: str) -> Route | None:
+        """A route by its name."""
+        return next((compiled.route for compiled in self._routes if compiled.route.name == name), None)
+
     def forward(self, target: Target, user: str) -> Destination:
         """Where a route's `trunk` or `uri` target sends a call for this user part."""
         if target.trunk is not None:
             return _by_trunk(user, self.trunk(target.trunk))
-        if target.trunks is not None:
-            return _by_trunk(user, self.trunk(min(target.trunks, key=lambda choice: choice.priority).trunk))
         return self._towards(target.uri or "", _parsed(target.uri or ""), None)
 
     def _direct(self, to: str, trunk: Trunk | None) -> Destination:

@@ -141,7 +141,7 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
     """What the engine has to know of a trunk; the keys are those of `Trunk` in `rust/engine/src/trunk.rs`.
     Secrets come from the environment here, and only here.
     """
-    row: dict[str, Any] = {"name": trunk.name, "addresses": trunk.addresses}
+    row: dict[str, Any] = {"name": trunk.name, "addresses": [str(network) for network in trunk.networks]}
     if trunk.probe is not None:
         row |= {"uri": trunk.uri, "probe": trunk.probe}
     return row

@@ -23,6 +23,7 @@ _TYPES = {
     "direction": "text",
     "status": "text",
     '"from"': "text",
+    "from_name": "text",
     '"to"': "text",
     "trunk": "text",
     "route": "text",
@@ -37,11 +38,23 @@ _TYPES = {
     "hangup_cause": "text",
     "hangup_source": "text",
     "sip_response_code": "integer",
+    "q850_cause": "integer",
     "reason": "text",
+    "headers": "jsonb",
     "sequence": "integer",
     "legs": "jsonb",
 }
-_FIXED = {"id", "direction", '"from"', '"to"', "client_state", "timeout", "created_at"}
+_FIXED = {
+    "id",
+    "direction",
+    '"from"',
+    "from_name",
+    "headers",
+    '"to"',
+    "client_state",
+    "timeout",
+    "created_at",
+}
 _COLUMNS = ", ".join(_TYPES)
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in _TYPES if name not in _FIXED)
 _RECORD = ", ".join(f"{name} {kind}" for name, kind in _TYPES.items())
@@ -74,6 +87,7 @@ _DIRECTIONS = ("inbound", "outbound")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encoder = msgspec.json.Encoder()
 _legs = msgspec.json.Decoder(tuple[Leg, ...])
+_headers = msgspec.json.Decoder(dict[str, str])
 _data = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -97,7 +111,8 @@ def without_token(session: Session) -> Session:
 
 def call_of(row: Any) -> Call:
     """A row of FIND_CALL, FIND_OPEN or a page."""
-    return msgspec.convert({**row, "legs": _legs.decode(row["legs"])}, Call)
+    decoded = {"legs": _legs.decode(row["legs"]), "headers": _headers.decode(row["headers"])}
+    return msgspec.convert({**row, **decoded}, Call)
 
 
 def event_of(row: Any) -> CallEvent:

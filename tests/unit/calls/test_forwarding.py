@@ -77,7 +77,7 @@ async def test_a_caller_who_hangs_up_on_the_200_was_answered(
 
 @pytest.mark.parametrize(
     ("code", "told", "status"),
-    [(486, 486, "busy"), (404, 404, "failed"), (407, 500, "failed"), (503, 503, "failed")],
+    [(486, 486, "busy"), (404, 404, "failed"), (407, 500, "failed"), (503, 500, "failed")],
 )
 async def test_the_far_sides_refusal_reaches_the_caller(
     world: World, code: int, told: int, status: str
@@ -87,6 +87,21 @@ async def test_the_far_sides_refusal_reaches_the_caller(
     await settle()
     assert world.engine.of("reject") == [(leg, told)]
     assert (world.only().status, world.only().sip_response_code) == (status, code)
+
+
+async def test_the_far_sides_reason_reaches_the_caller(world: World) -> None:
+    leg, far = await forwarded(world)
+    world.end(far, "rejected", status=480, reasons="Q.850;cause=20")
+    await settle()
+    assert (leg, "Q.850;cause=20") in world.engine.said
+    assert (world.only().q850_cause, world.only().sip_response_code) == (20, 480)
+
+
+async def test_the_callers_reason_reaches_the_far_side(world: World) -> None:
+    leg, far = await forwarded(world)
+    world.end(leg, "cancel", reasons='SIP;cause=200;text="Call completed elsewhere"')
+    await settle()
+    assert (far, 'SIP;cause=200;text="Call completed elsewhere"') in world.engine.said
 
 
 async def test_the_far_side_does_not_answer(world: World) -> None:

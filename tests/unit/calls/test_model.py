@@ -113,6 +113,7 @@ def test_the_duration_is_that_of_the_conversation() -> None:
         "hangup_cause": "normal_clearing",
         "hangup_source": "callee",
         "sip_response_code": None,
+        "q850_cause": None,
         "reason": "bye",
         "duration": 7.5,
     }

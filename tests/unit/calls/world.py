@@ -64,6 +64,8 @@ class FakeEngine:
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     refusing: bool = False
     silent: bool = False
+    said: list[tuple[int, str | None]] = field(default_factory=list)
+    """The Reason that each leg was ended with."""
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def names(self) -> list[str]:
@@ -108,10 +110,12 @@ class FakeEngine:
 
     def reject(self, leg: int, status: int, reason: str | None = None, headers: Any = ()) -> None:
         self._note("reject", leg, status)
+        self.said.append((leg, dict(headers).get("Reason")))
         self._end_soon(leg)
 
     def hangup(self, leg: int, reason: str | None = None) -> None:
         self._note("hangup", leg)
+        self.said.append((leg, reason))
         self._end_soon(leg)
 
     async def accept_offer(self, leg: int, sdp: str, codecs: Sequence[str]) -> str:
@@ -378,9 +382,16 @@ class World:
         by: EndedBy = "remote",
         status: int | None = None,
         reason: str = "",
+        reasons: str = "",
+        contacts: Sequence[str] = (),
     ) -> None:
         """A peer ends a leg, or it dies."""
-        self.engine.emit(Ended(leg=leg, by=by, cause=cause, status=status, reason=reason, stats=LegStats()))
+        self.engine.emit(
+            Ended(
+                leg=leg, by=by, cause=cause, status=status, reason=reason, reasons=reasons,
+                contacts=contacts, stats=LegStats(),
+            )
+        )  # fmt: skip
 
     def only(self) -> Call:
         """The one call there is."""

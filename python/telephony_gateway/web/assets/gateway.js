@@ -17,6 +17,7 @@
  * @property {"inbound" | "outbound"} direction
  * @property {string} status  queued, ringing, in-progress or a terminal status
  * @property {string} from
+ * @property {string | null} [from_name]
  * @property {string} to
  * @property {string | null} [trunk]
  * @property {string | null} [answered_at]  RFC 3339

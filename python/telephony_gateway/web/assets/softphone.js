@@ -101,7 +101,8 @@ function Ringing({ call, busy, answer, decline }) {
   useEffect(() => ring(), [call.id]);
   return html`<section class="card ringing" data-testid="incoming">
     <p class="eyebrow">Incoming call</p>
-    <h1 data-testid="caller">${shortName(call.from)}</h1>
+    <h1 data-testid="caller">${call.from_name || shortName(call.from)}</h1>
+    ${call.from_name && html`<p class="quiet" data-testid="caller-number">${shortName(call.from)}</p>`}
     <p class="quiet">to ${shortName(call.to)}</p>
     <div class="row">
       <button class="go" data-testid="answer" disabled=${busy} onClick=${answer}>Answer</button>
@@ -127,7 +128,7 @@ function Talking({ call, conversation, hangUp }) {
   }, [conversation]);
   const toggle = () => { conversation.mute(!muted); setMuted(!muted); };
   const press = (/** @type {string} */ key) => { conversation.sendDigits(key); setDigits((all) => (all + key).slice(-16)); };
-  const other = call.direction === "inbound" ? call.from : call.to;
+  const other = call.direction === "inbound" ? call.from_name || call.from : call.to;
   return html`<section class="card" data-testid="talking">
     <p class="eyebrow" data-testid="status">${call.status}</p>
     <h1>${shortName(other)}</h1>
@@ -215,7 +216,7 @@ function Softphone({ gateway, needsKey }) {
   return html`<header><span class=${state.open ? "dot on" : "dot"}></span>
       <strong>Telephony Gateway</strong><span class="quiet" data-testid="connection">${state.open ? "ready" : "connecting…"}</span></header>
     ${state.notice && html`<p class="notice" role="alert" data-testid="notice">${state.notice}</p>`}
-    ${talking && waiting.map((call) => html`<p class="notice" role="alert" data-testid="waiting">${shortName(call.from)} is calling</p>`)}
+    ${talking && waiting.map((call) => html`<p class="notice" role="alert" data-testid="waiting">${call.from_name || shortName(call.from)} is calling</p>`)}
     ${talking && state.conversation
       ? html`<${Talking} call=${talking} conversation=${state.conversation} hangUp=${() => hangUp(talking.id).catch(fail)} />`
       : waiting.map((call) => html`<${Ringing} key=${call.id} call=${call} busy=${state.busy}

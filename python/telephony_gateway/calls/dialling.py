@@ -1,0 +1,99 @@
+"""Sending an INVITE of a call to a place: who is said to call, what goes along, how far it may still go."""
+
+from collections.abc import Sequence
+
+from telephony_gateway.calls import caller, passage
+from telephony_gateway.calls.caller import Caller, Headers, Shown
+from telephony_gateway.calls.carried import carried, settable
+from telephony_gateway.calls.events import Incoming, LegId
+from telephony_gateway.calls.live import LiveCall, Order
+from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.ports import Engine
+from telephony_gateway.calls.routing import Destination, Routing, Trunk
+from telephony_gateway.calls.uris import escape_user, parse_sip, user_of
+from telephony_gateway.errors import Invalid
+
+API_CALLER = "gateway"
+"""Who calls where the API names nobody."""
+
+
+class Dialler:
+    """Dials legs of calls that came in (`live.request` is the INVITE) and of those that were ordered."""
+
+    def __init__(self, *, engine: Engine, routing: Routing, policy: Policy) -> None:
+        self._engine = engine
+        self._routing = routing
+        self._policy = policy
+
+    def dial(self, live: LiveCall, leg: LegId, destination: Destination, timeout: float) -> None:
+        """Send the INVITE; events of the leg follow."""
+        target = self._routing.trunks.get(destination.trunk) if destination.trunk else None
+        host = self._policy.from_host or destination.host
+        request, codecs = live.request, destination.codecs
+        if isinstance(request, Incoming):
+            said, headers = self._forwarded(live, request, target, destination, host)
+            ordered = in_order(request.codecs, codecs)
+        else:
+            said, headers = _ordered(request or Order(), target, host)
+            ordered = list(codecs)
+        if target is not None and target.ring_timeout is not None:
+            timeout = min(timeout, target.ring_timeout)
+        self._engine.dial(
+            leg,
+            uri=destination.uri,
+            from_uri=said.uri,
+            from_display=said.display,
+            next_hop=destination.next_hop,
+            trunk=destination.trunk or "",
+            codecs=ordered,
+            headers=headers,
+            timeout=timeout,
+        )
+
+    def _forwarded(
+        self, live: LiveCall, event: Incoming, target: Trunk | None, destination: Destination, host: str
+    ) -> tuple[Shown, Headers]:
+        call, message = live.call, event.message
+        mine = passage.token(call.trunk or "", call.to, call.from_)
+        headers = [passage.onward(passage.passages(message), mine)]
+        if (hops := passage.max_forwards(message)) is not None:
+            headers.append(hops)
+        privacy = caller.privacy_of(message)
+        user = user_of(event.from_uri)
+        if not privacy and caller.is_plain(target):
+            uri = f"sip:{escape_user(user or 'anonymous')}@{host}"
+            return Shown(uri=uri, display=event.from_display), headers
+        source = self._routing.trunks.get(call.trunk or "")
+        who = Caller(
+            user=user,
+            display=event.from_display,
+            asserted=caller.asserted_by(message, source),
+            privacy=privacy,
+        )
+        said = caller.shown(who, target, host)
+        reason = "deflection" if live.hunt is not None and live.hunt.redirects else "unconditional"
+        headers += said.headers
+        headers += caller.way_here(message, source, target, event.request_uri, destination.uri, reason)
+        headers += carried(message, target.headers if target is not None else ()).items()
+        return said, headers
+
+
+def _ordered(order: Order, target: Trunk | None, host: str) -> tuple[Shown, Headers]:
+    uri = order.from_ if order.from_ and parse_sip(order.from_) else ""
+    user = user_of(uri) if uri else order.from_ or API_CALLER
+    headers: Headers = []
+    for name, value in order.headers.items():
+        if not settable(name, target.headers if target is not None else ()):
+            raise Invalid("the call does not fit", [(f"headers.{name}", "is no header that the trunk takes")])
+        headers.append((name, value))
+    if caller.is_plain(target):
+        return Shown(uri=uri or f"sip:{escape_user(user)}@{host}"), headers
+    # The operator's own back end answers for the number it names.
+    asserted = f"<{uri or f'sip:{escape_user(user)}@{host}'}>" if order.from_ else ""
+    said = caller.shown(Caller(user=user, uri=uri, asserted=asserted), target, host)
+    return said, headers + said.headers
+
+
+def in_order(first: Sequence[str], allowed: Sequence[str]) -> list[str]:
+    """The allowed codecs, those that the other side speaks first: then no transcoding is needed."""
+    return [c for c in first if c in allowed] + [c for c in allowed if c not in first]
