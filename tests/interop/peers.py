@@ -68,32 +68,46 @@ async def sipp(
     remote: tuple[str, int] | None = None,
     status: int = 486,
     calls: int = 1,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    service: str = CALLEE,
+    headers: str = "",
+    reason: str = "",
     **keys: int,
 ) -> AsyncIterator[Sipp]:
-    """Start SIPp: a caller when `remote` is given, a callee otherwise. `keys` fill the scenario's [names]."""
-    port = free_port()
-    folder = folder / f"sipp-{port}"
+    """Start SIPp: a caller when `remote` is given, a callee otherwise.  `keys` fill the scenario's
+    [names]; `headers` and `reason` are whole lines for its [headers] and [reason]."""
+    port = port or free_port()
+    folder = folder / f"sipp-{scenario}-{port}-{len(list(folder.iterdir()))}"
     folder.mkdir()
     text = (SCENARIOS / f"{scenario}.xml").read_text().replace("STATUS", str(status))
+    text = text.replace("[headers]\n", headers).replace("[reason]\n", reason)
     for name, value in {"ring": 100, "hold": 500, "audio_port": 6000, **keys}.items():
         text = text.replace(f"[{name}]", str(value))
     (folder / "scenario.xml").write_text(text)
-    arguments = ["-sf", "scenario.xml", "-i", "127.0.0.1", "-p", str(port), "-m", str(calls), "-nostdin"]
+    arguments = ["-sf", "scenario.xml", "-i", host, "-p", str(port), "-m", str(calls), "-nostdin"]
     arguments += ["-trace_err", "-error_file", "errors.log", "-trace_msg", "-message_file", "messages.log"]
-    arguments += ["-timeout", "60", "-timeout_error", "-s", CALLEE]
+    arguments += ["-timeout", "60", "-timeout_error", "-s", service]
     if remote:
         arguments.append(f"{remote[0]}:{remote[1]}")
     process = await asyncio.create_subprocess_exec(
         "sipp", *arguments, cwd=folder, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
     if not remote:
-        await asyncio.sleep(0.3)  # SIPp does not say when it listens
+        await _bound(port)
     try:
         yield Sipp(process, port, folder)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def _bound(port: int, timeout: float = 10) -> None:
+    """Wait until somebody holds the UDP port: SIPp does not say when it listens."""
+    deadline, held = time.monotonic() + timeout, f":{port:04X} "
+    while held not in Path("/proc/net/udp").read_text() and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.uris import parse_sip
 from telephony_gateway.errors import GatewayError, NotAcceptable
 
+MAX_ADDRESSES = 256
 NOBODY = Ending(
     status="no-answer",
     cause="unspecified",
@@ -52,6 +53,7 @@ class Forwarding:
         self._routing = routing
         self._dialler = dialler
         self._hunting = hunting
+        self._addresses: set[tuple[str, int]] = set()
 
     def forward(self, live: LiveCall, event: Incoming, target: Target) -> None:
         """Send the call on."""
@@ -77,7 +79,7 @@ class Forwarding:
         except GatewayError as error:
             self._closing.finish(live, rejection(404, error.message))
             return
-        if _is_ours(destination, event):
+        if self._is_ours(destination, event):
             self._closing.finish(live, rejection(482, "the route leads back to this gateway"))
             return
         self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
@@ -87,6 +89,13 @@ class Forwarding:
         except GatewayError:
             self._legs.drop(live, live.far)
             raise
+
+    def _is_ours(self, destination: Destination, event: Incoming) -> bool:
+        """Whether the next hop is an address at which calls have come in: we listen at several, perhaps."""
+        if len(self._addresses) < MAX_ADDRESSES:
+            self._addresses.add(event.local)
+        hop = parse_sip(destination.next_hop or destination.uri)
+        return hop is not None and (hop.bare_host, hop.port or 5060) in self._addresses
 
     def ringing(self, live: LiveCall) -> None:
         """The far side rings: so does the caller's leg."""
@@ -115,11 +124,6 @@ class Forwarding:
     async def _connect(self, live: LiveCall, far: LegId) -> None:
         if await self._ring(live):
             await self._bridging.connect_far(live, far)
-
-
-def _is_ours(destination: Destination, event: Incoming) -> bool:
-    hop = parse_sip(destination.next_hop or destination.uri)
-    return hop is not None and (hop.bare_host, hop.port or 5060) == (event.local[0], event.local[1])
 
 
 def _was_here(live: LiveCall, event: Incoming) -> bool:

@@ -16,8 +16,8 @@ from telephony_gateway.calls.events import Message
 HEADER: Final = "X-Gateway-Passage"
 MAX_PASSAGES: Final = 8
 """Of a call that comes back again and again the latest are enough: a loop repeats them."""
-MAX_FORWARDS: Final = 70
-"""RFC 3261 8.1.1.6."""
+USUAL: Final = ("Max-Forwards", "69")
+"""Of nearly all calls: they begin with 70 (RFC 3261 8.1.1.6)."""
 
 
 def token(trunk: str, to: str, from_: str) -> str:
@@ -41,6 +41,8 @@ def onward(earlier: list[str], mine: str) -> tuple[str, str]:
 def max_forwards(message: Message) -> tuple[str, str] | None:
     """Max-Forwards of the way on: what came, less one; a call with none left never gets here (483)."""
     value = message.header("Max-Forwards")
+    if value == "70":
+        return USUAL
     if value is None or not value.isdecimal():
         return None
     return "Max-Forwards", str(max(0, min(int(value), 255) - 1))

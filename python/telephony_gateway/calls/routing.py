@@ -183,11 +183,15 @@ class Routing:
         return Destination(uri=to, host=uri.host, trunk=name, next_hop=next_hop, codecs=codecs)
 
     def _trunk_at(self, uri: SipUri) -> Trunk | None:
-        for trunk in self.trunks.values():
-            known = parse_sip(trunk.uri) if trunk.uri else None
-            if known is not None and known.bare_host == uri.bare_host:
-                return trunk
-        return self.trunk_of(uri.bare_host)
+        same_host = [
+            (trunk, known.port or 5060)
+            for trunk in self.trunks.values()
+            if trunk.uri and (known := parse_sip(trunk.uri)) and known.bare_host == uri.bare_host
+        ]
+        # Several trunks may be ports of one machine.
+        exact = (trunk for trunk, port in same_host if port == (uri.port or 5060))
+        nearest = next(exact, None) or next((trunk for trunk, _ in same_host), None)
+        return nearest or self.trunk_of(uri.bare_host)
 
 
 class _Compiled:

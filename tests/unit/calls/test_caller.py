@@ -18,23 +18,11 @@ from telephony_gateway.calls.caller import (
 )
 from telephony_gateway.calls.carried import MAX_HEADERS, MAX_VALUE, allowed, carried, faults, settable
 from telephony_gateway.calls.trunks import OURS, CallerId, Trunk
+from tests.unit.calls.world import Headers as Invite
 
 ANNA = Caller(user="7495", display="Anna", asserted="<sip:7495@inside>", privacy=frozenset({"id"}))
 FRIEND = Trunk(name="friend", trusted=True)
 STRANGER = Trunk(name="stranger")
-
-
-class Invite:
-    """An INVITE of these headers."""
-
-    def __init__(self, *headers: tuple[str, str]) -> None:
-        self._headers = list(headers)
-
-    def header(self, name: str, /) -> str | None:
-        return next((value for found, value in self._headers if found.lower() == name.lower()), None)
-
-    def headers(self) -> list[tuple[str, str]]:
-        return self._headers
 
 
 def told(caller: Caller, trunk: Trunk | None) -> tuple[str, str, dict[str, str]]:

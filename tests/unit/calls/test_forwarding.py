@@ -104,6 +104,20 @@ async def test_the_callers_reason_reaches_the_far_side(world: World) -> None:
     assert (far, 'SIP;cause=200;text="Call completed elsewhere"') in world.engine.said
 
 
+async def test_a_call_that_comes_back_is_a_loop_and_one_to_another_number_is_none(world: World) -> None:
+    await forwarded(world)
+    ((_, how),) = world.engine.of("dial")
+    sent = [pair for pair in how["headers"] if pair[0] == "X-Gateway-Passage"]
+    back = world.invite("200", headers=sent)
+    spiral = world.invite("201", headers=[*sent, ("Max-Forwards", "9")])
+    await settle()
+    assert world.engine.of("reject") == [(back, 482)]
+    assert spiral in world.engine.alive
+    onward = dict(world.engine.of("dial")[-1][1]["headers"])
+    assert onward["Max-Forwards"] == "8"
+    assert onward["X-Gateway-Passage"].startswith(sent[0][1] + ",")
+
+
 async def test_the_far_side_does_not_answer(world: World) -> None:
     leg, far = await forwarded(world)
     world.end(far, "timeout", by="local")

@@ -1,6 +1,8 @@
 """Calls with several places to go: in turn, at once, redirected; one answer, one final status."""
 
 import asyncio
+import contextlib
+import random
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ from telephony_gateway.calls.hunting import ELSEWHERE
 from telephony_gateway.calls.manager import NewCall
 from telephony_gateway.calls.plan import Choice
 from telephony_gateway.calls.stages import in_order
-from telephony_gateway.errors import EngineFailure, Invalid
-from tests.unit.calls.world import CARRIER, World, settle
+from telephony_gateway.errors import EngineFailure, GatewayError, Invalid
+from tests.unit.calls.world import CARRIER, FakeBrowser, World, settle
 
 
 def trunk(name: str, host: str, **keys: Any) -> dict[str, Any]:
@@ -368,3 +370,62 @@ def test_trunks_are_drawn_by_priority_and_weight() -> None:
     assert sorted(firsts) == ["never first", "one", "three", "three", "three"]
     order = [choice.trunk for choice in in_order(choices, lambda most: most)]
     assert order == ["three", "one", "never first", "last"]
+
+
+SHAPES: list[dict[str, Any]] = [
+    SERIAL,
+    {"trunk": "a"},
+    {"ring": {"targets": PHONES, "strategy": "parallel", "timeout": 10}},
+    {"ring": {"targets": [{"browser": "sales"}, *PHONES], "timeout": 10}},
+    {"ring": {"targets": [*PHONES, {"browser": "sales"}], "strategy": "parallel"}},
+]
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_whatever_happens_the_call_ends_once_and_nothing_stays(seed: int) -> None:
+    rng = random.Random(seed)
+    shape = SHAPES[seed % len(SHAPES)]
+    world = World(tables(shape))
+    browser = world.browser()
+    if rng.random() < 0.3 and "trunk" not in shape:
+        await world.manager.create_call(NewCall(to="200", route="out"))
+    else:
+        world.invite("200")
+    for _ in range(rng.randint(3, 30)):
+        await happen(world, browser, rng)
+        for _ in range(rng.choice([0, 1, 5])):
+            await asyncio.sleep(0)
+    await settle()
+    if not world.only().over and rng.random() < 0.5:
+        await world.manager.end_call(world.only().id)
+    await world.check_end()
+
+
+async def happen(world: World, browser: FakeBrowser, rng: random.Random) -> None:
+    """One thing that a peer, a browser or time may do."""
+    call, legs = world.only(), sorted(world.engine.alive)
+    if not legs:
+        return
+    leg = rng.choice(legs)
+    match rng.choice(["ring", "answer", "refuse", "redirect", "lose", "bye", "browser", "decline", "time"]):
+        case "ring":
+            world.ring(leg)
+        case "answer" if leg in dialled(world):
+            world.pick_up(leg)
+        case "refuse" if leg in dialled(world):
+            world.end(leg, "rejected", status=rng.choice([404, 486, 503, 603, 407, 480]))
+        case "redirect" if leg in dialled(world):
+            world.end(leg, "rejected", status=302, contacts=[f"sip:{rng.randint(1, 3)}@198.51.100.2"])
+        case "lose" if leg in dialled(world):
+            world.end(leg, rng.choice(["unreachable", "timeout", "transport_error"]), by="system")
+        case "bye" if rng.random() < 0.3:
+            world.end(leg, "cancel" if call.status in ("queued", "ringing") else "bye")
+        case "browser":
+            with contextlib.suppress(GatewayError):
+                await world.manager.join(browser, call.id)
+                await world.manager.offer(browser, call.id, "o")
+        case "decline":
+            with contextlib.suppress(GatewayError):
+                await world.manager.leave(browser, call.id)
+        case "time" if rng.random() < 0.3:
+            await asyncio.sleep(rng.choice([1, 12, 30]))

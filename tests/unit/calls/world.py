@@ -43,13 +43,16 @@ class LoopClock:
 
 
 class Headers:
-    """An INVITE with no header worth reading."""
+    """The headers of an INVITE that matter to the test."""
+
+    def __init__(self, *headers: tuple[str, str]) -> None:
+        self._headers = list(headers)
 
     def header(self, name: str, /) -> str | None:
-        return None
+        return next((value for found, value in self._headers if found.lower() == name.lower()), None)
 
     def headers(self) -> list[tuple[str, str]]:
-        return []
+        return self._headers
 
 
 @dataclass
@@ -326,7 +329,9 @@ class World:
         self.manager.connect(browser)
         return browser
 
-    def invite(self, to: str = "+74951234567", source: str = CARRIER, **fields: Any) -> int:
+    def invite(
+        self, to: str = "+74951234567", source: str = CARRIER, headers: Sequence[tuple[str, str]] = ()
+    ) -> int:
         """A carrier calls in; returns its leg."""
         leg = self.engine.new_sip_leg()
         self.engine.alive.add(leg)
@@ -340,7 +345,7 @@ class World:
             source=(source, 5060),
             local=("192.0.2.1", 5060),
             codecs=["PCMA", "PCMU"],
-            message=Headers(),
+            message=Headers(*headers),
         )
         self.engine.emit(event)
         return leg
