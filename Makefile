@@ -37,12 +37,17 @@ test: build packages-test  ## Every test: Rust, Python, real services, SIPp and 
 	$(CARGO) test --workspace --quiet
 	$(BIN)/pytest -q
 
-check: lint test bench-once  ## Everything a commit must pass
+check: lint test bench-once $(if $(FUZZ),fuzz)  ## Everything a commit must pass; FUZZ=60 also fuzzes each parser for 60 s
+
+.PHONY: fuzz
+fuzz: packages-build
+	$(PYTHON) tests/fuzz/run.py $(FUZZ)
 
 lint: rust-check python-check web-check
 
 rust-check: packages-build $(STAMPS)/python
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	if command -v rustup >/dev/null && rustup target add wasm32-unknown-unknown >/dev/null 2>&1; then \

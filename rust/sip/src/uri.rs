@@ -509,15 +509,13 @@ fn is_decisive(name: &str) -> bool {
     ["user", "ttl", "method", "maddr", "transport"].iter().any(|decisive| name.eq_ignore_ascii_case(decisive))
 }
 
-/// Parameters in both must match; one that stands in a single URI counts only if it is decisive.
+/// Parameters in both must match; one that stands in a single URI counts only if it is decisive. Of a parameter that
+/// stands twice, which no URI may have (RFC 3261 19.1.1), the first counts.
 fn same_params(a: Params<'_>, b: Params<'_>, decisive: fn(&str) -> bool) -> bool {
     let fits = |from: Params<'_>, other: Params<'_>| {
-        from.iter().all(|(name, value)| match find(other, name) {
-            Some(found) => {
-                let (value, found) = (unescaped(value.unwrap_or_default()), unescaped(found));
-                value.eq_ignore_ascii_case(&found)
-            }
-            None => !decisive(name),
+        from.iter().all(|(name, _)| match (find(from, name), find(other, name)) {
+            (Some(value), Some(found)) => unescaped(value).eq_ignore_ascii_case(&unescaped(found)),
+            _ => !decisive(name),
         })
     };
     fits(a, b) && fits(b, a)

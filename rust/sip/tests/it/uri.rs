@@ -107,3 +107,12 @@ fn different_uris() {
         assert_ne!(uri(b), uri(a));
     }
 }
+
+/// Found by fuzzing: such a URI was not equal to itself.
+#[test]
+fn a_parameter_that_stands_twice_counts_once() {
+    let uri = |text| Uri::parse(text).unwrap();
+    let twice = "sip:watson@example.com;tag=a;tag=b";
+    assert_eq!(uri(twice), uri(twice));
+    assert_ne!(uri(twice), uri("sip:watson@example.com;tag=b"));
+}
