@@ -16,6 +16,8 @@ const RISE: u32 = 2;
 /// How long a target stays behind the first time, and at most.
 const FIRST: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(600);
+/// How long a target is remembered that nobody uses or probes: longer than any stay behind or pause between probes.
+const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 /// Targets remembered; beyond, the one untouched for longest makes room.
 const CAPACITY: usize = 1024;
 
@@ -180,6 +182,14 @@ impl Health {
         }
     }
 
+    /// Forgets what nobody has used or probed for long, and the targets of trunks that are no more.
+    pub(crate) fn forget(&mut self, now: Instant, is_trunk: impl Fn(&str) -> bool) {
+        self.entries.retain(|_, entry| {
+            let recent = now.saturating_duration_since(entry.touched) < FORGOTTEN;
+            recent && (entry.trunk.is_empty() || is_trunk(&entry.trunk))
+        });
+    }
+
     /// Whether a target of this trunk is behind the others now.
     pub(crate) fn is_any_down(&self, now: Instant, trunk: &str) -> bool {
         self.entries.values().any(|entry| *entry.trunk == *trunk && entry.state(now) != TargetState::Up)
@@ -290,6 +300,20 @@ mod tests {
         assert_eq!(state(&health, now + SECOND * 19), TargetState::Down);
         health.probed(now + SECOND * 20, place(2), &"t".into(), SECOND);
         assert_eq!(state(&health, now + SECOND * 20), TargetState::Up);
+    }
+
+    #[test]
+    fn targets_without_a_trunk_or_a_use_are_forgotten() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        fail(&mut health, now, 1, 2);
+        health.failed(now, place(2), &"gone".into(), Failure::Silent);
+        health.failed(now, place(3), &"".into(), Failure::Silent);
+        health.forget(now + SECOND, |trunk| trunk == "t");
+        let left: Vec<SocketAddr> = health.report(now).iter().map(|report| report.address).collect();
+        assert_eq!(left, [place(3).1, place(1).1]);
+        health.probed(now + FORGOTTEN, place(1), &"t".into(), SECOND);
+        health.forget(now + FORGOTTEN, |trunk| trunk == "t");
+        assert_eq!(health.report(now).len(), 1);
     }
 
     #[test]

@@ -404,9 +404,14 @@ impl SipThread {
     fn publish(&mut self, now: Instant) {
         if self.publisher.is_due(now) {
             self.stats.endpoint.set(self.endpoint.stats());
-            if !self.health.is_empty() {
-                self.stats.targets.set(self.health.report(now));
-            }
+            self.publish_targets(now);
+        }
+    }
+
+    fn publish_targets(&mut self, now: Instant) {
+        if !self.health.is_empty() {
+            self.health.forget(now, |trunk| self.trunks.has(trunk));
+            self.stats.targets.set(self.health.report(now));
         }
     }
 

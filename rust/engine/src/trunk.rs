@@ -74,6 +74,11 @@ impl Trunks {
         self.probes.clone()
     }
 
+    /// Whether there is a trunk of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// How a trunk wants to be spoken to; one that is not there has no wishes.
     pub(crate) fn profile(&self, name: &str) -> Arc<Profile> {
         Arc::clone(self.by_name.get(name).unwrap_or(&self.nobody))
