@@ -52,6 +52,7 @@ fn names(events: &[Event]) -> Vec<&'static str> {
         Event::Reoffer { .. } => "reoffer",
         Event::Info { .. } => "info",
         Event::Ended { .. } => "ended",
+        Event::Said { .. } => "said",
         _ => "other",
     };
     events.iter().map(name).collect()
@@ -63,7 +64,7 @@ fn a_call_is_set_up_and_hung_up_by_the_caller() {
     wire.peers[0].endpoint.hangup(wire.now, caller, Some("Q.850;cause=16")).unwrap();
     finish(&mut wire);
     assert_eq!(names(&wire.peers[0].events), ["progress", "answered", "ended"]);
-    assert_eq!(names(&wire.peers[1].events), ["incoming", "confirmed", "ended"]);
+    assert_eq!(names(&wire.peers[1].events), ["incoming", "confirmed", "said", "ended"]);
     let by_peer = ended(&wire.peers[1].events, callee).remove(0);
     assert_eq!((by_peer.by, by_peer.cause), (Side::Remote, Cause::Bye));
     assert_eq!(by_peer.reason, "Q.850;cause=16", "the Reason header arrives (RFC 3326)");

@@ -241,7 +241,7 @@ fn a_bye_during_a_reinvite_answers_both() {
     solo.receive(&request("BYE", "x", 3, &tag, "Reason: Q.850;cause=31"));
     assert_eq!(methods(&solo.sent()), ["100", "200", "487"], "15.1.2");
     match &solo.events()[..] {
-        [Event::Reoffer { .. }, Event::Ended { ended, .. }] => {
+        [Event::Reoffer { .. }, Event::Said { .. }, Event::Ended { ended, .. }] => {
             assert_eq!((ended.by, ended.reason.as_str()), (Side::Remote, "Q.850;cause=31"));
         }
         other => panic!("{other:?}"),
