@@ -32,6 +32,7 @@ class Incoming:
     to_uri: str
     source: tuple[str, int]
     local: tuple[str, int]
+    trunk: str  # "" when it came by none
     codecs: list[str]  # codecs the SDP offer names, in its order; empty for a late offer
     def header(self, name: str) -> str | None: ...
     def headers(self) -> list[tuple[str, str]]: ...
@@ -140,6 +141,7 @@ class EngineStats:
     event_queue_depth: int
     event_queue_capacity: int
     refused_overload: int
+    refused: dict[str, int]  # rule to how many
     drops: dict[str, int]
 
 @final
@@ -152,6 +154,18 @@ class TargetReport:
     state: Literal["up", "down", "trial"]
     last_rtt: float | None
     failures: int  # in a row
+
+@final
+class Refusal:
+    """Something that was refused, or dropped without an answer (then `status` is None)."""
+
+    at: float  # seconds since 1970
+    rule: str
+    status: int | None
+    source: tuple[str, int]
+    trunk: str  # "" without one
+    request: str  # the start line, as far as it was read
+    reason: str  # plain words
 
 @final
 class Engine:
@@ -171,6 +185,7 @@ class Engine:
         media_timeout: float = 60.0,
         event_capacity: int = 8192,
         dns_servers: str = "",  # ip[:port],...; empty: the system's
+        unknown_sources: str = "take",  # or "drop", "refuse": requests from addresses of no trunk
     ) -> Self: ...
     @property
     def sip_address(self) -> tuple[str, int]: ...
@@ -218,8 +233,11 @@ class Engine:
     def set_trunks(self, document: bytes) -> None:
         """Replace the trunks by a JSON list of objects; legs keep the profile they began with.
 
-        Keys: name; addresses (networks); probe (seconds) of uri. An unknown key is refused.
+        Keys: name; addresses (networks), which count last if `last`; max_cps, max_calls; probe (seconds) of
+        uri. An unknown key is refused.
         """
+    def refusals(self, limit: int = 1000) -> list[Refusal]:
+        """What was refused or dropped at the door, the newest first."""
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""
     def stop(self, timeout: float = 5.0) -> None:

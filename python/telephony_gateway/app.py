@@ -193,6 +193,7 @@ def _engine(settings: Settings) -> EngineClient:
         rtp_port_range=settings.rtp_port_range,
         webrtc_port=settings.webrtc_port,
         media_workers=settings.media_workers,
+        unknown_sources=settings.unknown_sources,
         user_agent=f"telephony-gateway/{__version__}",
     )
 

@@ -143,6 +143,7 @@ class Settings(BaseSettings):
     ] = (20000, 29999)
     webrtc_port: Port = 40000
     media_workers: int = Field(1, ge=1, le=128)
+    sip_unknown_sources: Annotated[Literal["drop", "refuse"], BeforeValidator(_lower)] | None = None
     shutdown_timeout: float = Field(30.0, ge=0, le=86400)
     rate_limit: Annotated[str, AfterValidator(_rate)] = "600/minute"
     pg_bin_dir: Path | None = None
@@ -153,6 +154,11 @@ class Settings(BaseSettings):
     def production(self) -> bool:
         """Whether only what is named is accepted."""
         return self.node_env == "production"
+
+    @property
+    def unknown_sources(self) -> str:
+        """What becomes of SIP requests from addresses of no trunk."""
+        return self.sip_unknown_sources or ("drop" if self.production else "take")
 
     @property
     def development(self) -> bool:

@@ -7,6 +7,7 @@ of the `GatewayError` tree. Commands with a result wait for the `Done` event tha
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
@@ -15,6 +16,7 @@ from telephony_gateway import _core
 from telephony_gateway.calls import events
 from telephony_gateway.calls.model import LegStats
 from telephony_gateway.calls.ports import Target
+from telephony_gateway.calls.refusals import Refusal
 from telephony_gateway.errors import (
     ConfigError,
     EngineFailure,
@@ -53,6 +55,7 @@ class EngineClient:
         media_timeout: float = 60.0,
         event_capacity: int = 8192,
         dns_servers: str = "",
+        unknown_sources: str = "take",
     ) -> None:
         self._build = functools.partial(
             _core.Engine,
@@ -67,6 +70,7 @@ class EngineClient:
             media_timeout=media_timeout,
             event_capacity=event_capacity,
             dns_servers=dns_servers,
+            unknown_sources=unknown_sources,
         )
         self._engine: _core.Engine | None = None
         self._on_event: Callable[[events.Event], None] = _ignore
@@ -216,6 +220,22 @@ class EngineClient:
         """Replace the trunks: the JSON that `calls.routing` makes of them."""
         self._call(lambda engine: engine.set_trunks(document))
 
+    def refusals(self) -> list[Refusal]:
+        """What was refused or dropped at the door, the newest first."""
+        return [
+            Refusal(
+                at=datetime.fromtimestamp(refusal.at, UTC),
+                rule=refusal.rule,
+                status=refusal.status,
+                source=refusal.source[0],
+                port=refusal.source[1],
+                trunk=refusal.trunk or None,
+                request=refusal.request,
+                reason=refusal.reason,
+            )
+            for refusal in self._running.refusals()
+        ]
+
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""
         self._call(lambda engine: engine.refuse_new(refuse))
@@ -305,6 +325,7 @@ def _neutral(event: _core.Event) -> events.Event:
                 to_uri=event.to_uri,
                 source=event.source,
                 local=event.local,
+                trunk=event.trunk,
                 codecs=event.codecs,
                 message=event,
             )

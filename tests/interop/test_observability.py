@@ -116,7 +116,8 @@ def config(folder: Path) -> dict[str, str]:
 
 
 async def test_production_takes_no_call_that_no_trunk_names(tmp_path: Path) -> None:
-    async with gateway(tmp_path, NODE_ENV="production", HOST="127.0.0.1", API_KEYS="k" * 32) as running:
+    production = {"NODE_ENV": "production", "HOST": "127.0.0.1", "API_KEYS": "k" * 32}
+    async with gateway(tmp_path, SIP_UNKNOWN_SOURCES="refuse", **production) as running:
         async with sipp("uac_refused", tmp_path, remote=running.sip, status=403) as caller:
             await caller.finished()
         async with running.session.get(running.url + "/api/v1/calls") as response:

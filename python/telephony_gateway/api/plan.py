@@ -1,4 +1,4 @@
-"""The REST resources `trunks`, `routes` and `users`, and `plan`, which takes a whole file at once."""
+"""The REST resources `trunks`, `routes`, `users`, `refusals`, and `plan`, which takes a file at once."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -220,6 +220,13 @@ async def list_users(request: web.Request) -> web.Response:
     return answer({"items": [schemas.user_view(user) for user in _provisioning(request).users]})
 
 
+async def list_refusals(request: web.Request) -> web.Response:
+    """`GET /api/v1/refusals`."""
+    query = read_query(request, schemas.RefusalsQuery)
+    refusals = request.app[CONTEXT].manager.refusals
+    return answer({"items": refusals.latest(source=query.source, rule=query.rule, limit=query.limit)})
+
+
 async def apply_plan(request: web.Request) -> web.Response:
     """`PUT /api/v1/plan`."""
     query = read_query(request, schemas.ApplyQuery)
@@ -241,6 +248,15 @@ def plan_routes() -> list[Address]:
             summary="List the SIP phones' accounts",
             tag="plan",
             answers={200: schemas.UserList},
+        ),
+        Address(
+            method="GET",
+            path="/api/v1/refusals",
+            handler=list_refusals,
+            summary="Show why requests were refused or dropped, in plain words",
+            tag="plan",
+            query=schemas.RefusalsQuery,
+            answers={200: schemas.RefusalList},
         ),
         Address(
             method="PUT",

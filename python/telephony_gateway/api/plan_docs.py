@@ -103,6 +103,17 @@ FIELDS: dict[str, dict[str, str]] = {
         "display": "The name shown for it.",
         "max_contacts": "Phones that may be registered for it at a time.",
     },
+    "Refusal": {
+        "at": "When.",
+        "rule": "The rule tested: unknown_source, source_rate, trunk_rate, trunk_calls, overload, malformed, "
+        "no_dialog, loop, unsupported; after the door no_trunk, draining, full, store, no_route, route.",
+        "status": "The SIP status sent (RFC 3261, 21); null when it was dropped without an answer.",
+        "source": "The address it came from.",
+        "port": "The port it came from.",
+        "trunk": "The trunk it came by, if any.",
+        "request": "Its start line, as far as it was read.",
+        "reason": "Why, in plain words.",
+    },
     "PlanDiff": {
         "dry_run": "Whether it was only tried.",
         "trunks": "What becomes of the trunks.",

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from telephony_gateway.calls.plan import Route, User
 from telephony_gateway.calls.ports import Target
+from telephony_gateway.calls.refusals import Refusal
 from telephony_gateway.calls.stored import Entry
 from telephony_gateway.calls.tables import Table
 from telephony_gateway.calls.trunks import Trunk
@@ -114,6 +115,24 @@ class PlanBody(msgspec.Struct, frozen=True, kw_only=True):
     users: Annotated[
         tuple[User, ...], Meta(description="[[users]]: only as the running gateway has them already.")
     ] = ()
+
+
+class RefusalsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which refusals to list."""
+
+    source: Annotated[
+        Annotated[str, Meta(max_length=64)] | None, Meta(description="Only those of this IP address.")
+    ] = None
+    rule: Annotated[
+        Annotated[str, Meta(max_length=64)] | None, Meta(description="Only those by this rule.")
+    ] = None
+    limit: Annotated[int, Meta(ge=1, le=1000, description="How many at most.")] = 100
+
+
+class RefusalList(msgspec.Struct, frozen=True, kw_only=True):
+    """Why requests were refused or dropped on this node."""
+
+    items: Annotated[list[Refusal], Meta(description="The newest first; the latest 1000 or so are kept.")]
 
 
 class ApplyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -56,6 +56,8 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     local: tuple[str, int]
     codecs: Sequence[str]
     message: Message
+    trunk: str = ""
+    """The trunk that its source, or its registration, belongs to; empty without one."""
 
 
 class Ringing(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -17,6 +17,7 @@ from telephony_gateway.calls.live import LiveCall, LiveCalls
 from telephony_gateway.calls.model import Call, Ending
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine
+from telephony_gateway.calls.refusals import Refusal, Refusals
 from telephony_gateway.calls.routing import Route, Routing, Trunk
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.uris import user_of
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 MAX_NAME = 128
 """Characters of a display name that are kept."""
+MAX_REQUEST = 128
 RETRY_AFTER = (("Retry-After", "5"),)
 NOBODY_THERE = Ending(
     status="no-answer",
@@ -56,6 +58,7 @@ class Inbound:
         routing: Routing,
         ids: IdSource,
         policy: Policy,
+        refusals: Refusals,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -68,13 +71,15 @@ class Inbound:
         self._routing = routing
         self._ids = ids
         self._policy = policy
+        self._refusals = refusals
 
     def incoming(self, event: Incoming, *, draining: bool) -> None:
         """Decide where a call goes; the one Python decision of an inbound call."""
         trunk = self._admit(event, draining)
         if trunk is None:
             return
-        to, from_ = user_of(event.request_uri) or user_of(event.to_uri), user_of(event.from_uri)
+        to = trunk.received(user_of(event.request_uri) or user_of(event.to_uri))
+        from_ = user_of(event.from_uri)
         route = self._routing.route(trunk=trunk.name, to=to, from_=from_)
         live = self._begin(event, self._call(event, trunk, route, to, from_), trunk, route)
         if live is not None:
@@ -82,18 +87,37 @@ class Inbound:
             self._journal.phase(live.call, "decision", live.call.created_at)
 
     def _admit(self, event: Incoming, draining: bool) -> Trunk | None:
-        trunk = self._routing.trunk_of(event.source[0])
+        """The engine has found the trunk; it may have been deleted since."""
+        trunk = self._routing.trunks.get(event.trunk)
         if trunk is None:
-            log.info("call refused: no trunk has its address", source=event.source[0])
-            self._refuse(event, 403, "no_trunk")
-        elif draining or self._calls.full:
-            self._refuse(event, 503, "draining" if draining else "full")
+            self._refuse(event, 403, "no_trunk", f"no trunk allows {event.source[0]}")
+        elif draining:
+            self._refuse(event, 503, "draining", "the gateway is about to stop")
+            return None
+        elif self._calls.full:
+            self._refuse(event, 503, "full", f"there are {self._policy.max_calls} calls: MAX_CALLS")
             return None
         return trunk
 
-    def _refuse(self, event: Incoming, status: int, reason: str) -> None:
-        self._journal.refused(reason)
+    def _refuse(self, event: Incoming, status: int, rule: str, reason: str) -> None:
+        log.info("call refused", rule=rule, reason=reason, source=event.source[0])
+        self._journal.refused(rule)
+        self._note(event, status, rule, reason)
         self._engine.reject(event.leg, status, None, RETRY_AFTER if status == 503 else ())
+
+    def _note(self, event: Incoming, status: int, rule: str, reason: str) -> None:
+        self._refusals.note(
+            Refusal(
+                at=self._journal.clock.now(),
+                rule=rule,
+                status=status,
+                source=event.source[0],
+                port=event.source[1],
+                trunk=event.trunk or None,
+                request=f"INVITE {event.request_uri}"[:MAX_REQUEST],
+                reason=reason,
+            )
+        )
 
     def _call(self, event: Incoming, trunk: Trunk, route: Route | None, to: str, from_: str) -> Call:
         call_id: UUID = self._ids.new()
@@ -121,15 +145,19 @@ class Inbound:
             self._journal.begin(live, {"direction": "inbound", "trunk": call.trunk, "route": call.route})
         except StoreUnavailable:
             self._calls.forget(live)
-            self._refuse(event, 503, "store")
+            self._refuse(event, 503, "store", "the database does not keep up")
             return None
         return live
 
     def _follow(self, live: LiveCall, event: Incoming, route: Route | None) -> None:
         if route is None:
-            self._closing.finish(live, rejection(404, "no route takes this number"))
+            reason = f"no route takes {live.call.to} from trunk {live.call.trunk}"
+            self._note(event, 404, "no_route", reason)
+            self._closing.finish(live, rejection(404, reason))
         elif route.target.reject is not None:
-            self._closing.finish(live, rejection(route.target.reject, f"rejected by route {route.name}"))
+            reason = f"rejected by route {route.name}"
+            self._note(event, route.target.reject, "route", reason)
+            self._closing.finish(live, rejection(route.target.reject, reason))
         elif route.target.browser is not None:
             self._ring_browsers(live)
         else:

@@ -34,6 +34,7 @@ from telephony_gateway.calls.participants import Joined, Participants
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Browser, Cache, CallPage, CallQuery, Clock, Engine, Observer, Store
 from telephony_gateway.calls.progress import Progress
+from telephony_gateway.calls.refusals import Refusals
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.tickets import Tickets
@@ -64,6 +65,7 @@ class Manager:
     ) -> None:
         self._engine = engine
         self._draining = False
+        self.refusals = Refusals(engine.refusals)
         self._calls = calls = LiveCalls(policy.max_calls)
         self._lookup = lookup = Lookup(calls=calls, cache=cache, store=store)
         self._journal = journal = Journal(
@@ -96,6 +98,7 @@ class Manager:
         self._inbound = Inbound(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
             browsers=browsers, forwarding=forwarding, routing=routing, ids=ids, policy=policy,
+            refusals=self.refusals,
         )  # fmt: skip
         self._progress = Progress(
             journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,

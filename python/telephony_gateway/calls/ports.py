@@ -13,6 +13,7 @@ import msgspec
 from telephony_gateway.calls.events import LegId
 from telephony_gateway.calls.frames import ServerFrame
 from telephony_gateway.calls.model import Call, CallEvent, Direction, Leg, LegStats, Session, Status
+from telephony_gateway.calls.refusals import Refusal
 
 Phase = Literal["invite", "decision", "database", "media"]
 """The parts of a call that a trace shows."""
@@ -69,6 +70,8 @@ class EngineStats(Protocol):
     def event_queue_capacity(self) -> int: ...  # noqa: D102
     @property
     def refused_overload(self) -> int: ...  # noqa: D102
+    @property
+    def refused(self) -> Mapping[str, int]: ...  # noqa: D102
     @property
     def drops(self) -> Mapping[str, int]: ...  # noqa: D102
 
@@ -156,6 +159,10 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Counters of the whole engine."""
+        ...
+
+    def refusals(self) -> Sequence[Refusal]:
+        """What was refused or dropped at the door, the newest first."""
         ...
 
     def set_trunks(self, document: bytes) -> None:

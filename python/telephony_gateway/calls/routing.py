@@ -105,7 +105,10 @@ class Routing:
     def document_of(self, plan: Plan) -> bytes:
         """The same for another plan, before it is adopted."""
         trunks = self._with_built_in(plan).values()
-        return msgspec.json.encode([engine_row(trunk, self._environ) for trunk in trunks])
+        rows = [engine_row(trunk, self._environ) for trunk in trunks]
+        for trunk, row in zip(trunks, rows, strict=True):
+            row["last"] = trunk is DEVELOPMENT_TRUNK
+        return msgspec.json.encode(rows)
 
     def _with_built_in(self, plan: Plan) -> dict[str, Trunk]:
         trunks = {trunk.name: trunk for trunk in plan.trunks}

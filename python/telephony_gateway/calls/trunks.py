@@ -141,7 +141,12 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
     """What the engine has to know of a trunk; the keys are those of `Trunk` in `rust/engine/src/trunk.rs`.
     Secrets come from the environment here, and only here.
     """
-    row: dict[str, Any] = {"name": trunk.name, "addresses": [str(network) for network in trunk.networks]}
+    row: dict[str, Any] = {
+        "name": trunk.name,
+        "addresses": [str(network) for network in trunk.networks],
+        "max_cps": trunk.max_cps,
+        "max_calls": trunk.max_calls,
+    }
     if trunk.probe is not None:
         row |= {"uri": trunk.uri, "probe": trunk.probe}
     return row

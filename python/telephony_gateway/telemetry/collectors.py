@@ -92,7 +92,10 @@ def _engine_metrics(stats: EngineStats) -> Iterator[Metric]:
     for name, count in stats.drops.items():
         plane, _, reason = name.partition(".")
         drops.add_metric([plane, reason], count)
-    yield from (sip, rtp, drops)
+    refused = CounterMetricFamily("engine_refused", "Refused or dropped at the door", labels=["rule"])
+    for rule, count in stats.refused.items():
+        refused.add_metric([rule], count)
+    yield from (sip, rtp, drops, refused)
     yield _gauge("engine_rtp_ports_free", "RTP ports that a leg may take", stats.ports_free)
     yield _gauge("engine_rtp_ports_in_use", "RTP ports that legs hold", stats.ports_in_use)
     yield _counter("engine_sip_retransmissions", "SIP messages sent again", stats.sip_retransmissions)

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use telephony_sip::Stranger;
 
 /// Settings as the user knows them, for error messages.
 pub(crate) const SIP_HOST: &str = "SIP_HOST";
@@ -45,6 +46,8 @@ pub struct EngineConfig {
     pub media_timeout: Duration,
     /// Name servers as `ip[:port]`, separated by commas; those of the system if empty.
     pub dns_servers: String,
+    /// What becomes of requests from addresses of no trunk.
+    pub strangers: Stranger,
     /// Events that may wait to be read before new calls are refused.
     pub event_capacity: usize,
 }
@@ -62,6 +65,7 @@ impl Default for EngineConfig {
             user_agent: "telephony-gateway".into(),
             media_timeout: Duration::from_secs(60),
             dns_servers: String::new(),
+            strangers: Stranger::Take,
             event_capacity: 8192,
         }
     }

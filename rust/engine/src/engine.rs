@@ -8,6 +8,7 @@ use crate::leg::{Allocator, Kind, LegId};
 use crate::message::{ToSip, ToWorker};
 use crate::ports::PortPool;
 use crate::queue::Mailbox;
+use crate::refusals::Refusal;
 use crate::resolve::{Families, Resolver, parse_servers};
 use crate::sip_thread::{self, SipThread};
 use crate::socket::{Epoll, Socket};
@@ -26,7 +27,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telephony_media::SwitchConfig;
 use telephony_media::dtls::Certificate;
-use telephony_sip::Endpoint;
+use telephony_sip::{Endpoint, Stranger};
 
 /// Messages that may wait for one thread.
 const MAILBOX: usize = 8192;
@@ -48,6 +49,7 @@ pub struct Engine {
     sip_address: SocketAddr,
     webrtc_addresses: Vec<SocketAddr>,
     sip_stats: Arc<SipStats>,
+    strangers: Stranger,
     worker_stats: Vec<Arc<WorkerStats>>,
 }
 
@@ -102,6 +104,7 @@ impl Engine {
             sip_address,
             webrtc_addresses,
             sip_stats: Arc::default(),
+            strangers: config.strangers,
             worker_stats: plan.stats.clone(),
         };
         engine.start_workers(&workers, epolls)?;
@@ -142,6 +145,7 @@ impl Engine {
             resolver,
             public: plan.public.clone(),
             stats: Arc::clone(&self.sip_stats),
+            trunks: Trunks::none(plan.config.strangers),
         };
         lock(&self.threads).sip = Some(spawn("sip", move || SipThread::new(parts).run())?);
         Ok(())
@@ -208,8 +212,14 @@ impl Engine {
     /// # Errors
     /// If the document is none, the SIP thread is too far behind, or the engine is stopped.
     pub fn set_trunks(&self, document: &[u8]) -> Result<(), EngineError> {
-        let trunks = Arc::new(Trunks::parse(document)?);
+        let trunks = Arc::new(Trunks::parse(document, self.strangers)?);
         self.links()?.sip.send(ToSip::Trunks(trunks)).map_err(|_| EngineError::queue_full())
+    }
+
+    /// The latest refusals and drops at the door, the newest first.
+    #[must_use]
+    pub fn refusals(&self, limit: usize) -> Vec<Refusal> {
+        self.sip_stats.refusals.latest(limit)
     }
 
     /// Whether new INVITEs are refused with 503 and Retry-After.

@@ -2,6 +2,7 @@
 
 use crate::{EngineError, LegId};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use telephony_media::codec::Codec;
 use telephony_media::stats::LegStats;
@@ -62,6 +63,8 @@ pub struct Incoming {
     pub source: SocketAddr,
     /// The address of ours that it came to.
     pub local: SocketAddr,
+    /// The trunk that it came by; empty when it came by none.
+    pub trunk: Arc<str>,
     /// Encoding names of the offer, in its order; empty for a late offer.
     pub codecs: Vec<String>,
     pub(crate) invite: Message,

@@ -5,7 +5,7 @@ use crossbeam_queue::ArrayQueue;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ pub(crate) struct Mailbox<T> {
     wake: EventFd,
     /// The eventfd was signalled and the reader has not begun to read since.
     signalled: AtomicBool,
+    /// Messages taken since the start, and messages placed.
+    taken: AtomicU64,
+    placed: AtomicU64,
     /// What writers that ended could not place any more; read last.
     left: Mutex<VecDeque<T>>,
 }
@@ -28,6 +31,8 @@ impl<T> Mailbox<T> {
             queue: ArrayQueue::new(capacity.max(1)),
             wake: EventFd::new()?,
             signalled: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+            placed: AtomicU64::new(0),
             left: Mutex::new(VecDeque::new()),
         })
     }
@@ -35,6 +40,7 @@ impl<T> Mailbox<T> {
     /// Appends a message, or gives it back if the queue is full.
     pub(crate) fn send(&self, message: T) -> Result<(), T> {
         self.queue.push(message)?;
+        self.placed.fetch_add(1, Ordering::Relaxed);
         self.signal();
         Ok(())
     }
@@ -58,7 +64,14 @@ impl<T> Mailbox<T> {
     }
 
     pub(crate) fn take(&self) -> Option<T> {
-        self.queue.pop()
+        let message = self.queue.pop()?;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// How many messages were taken so far, and placed.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.taken.load(Ordering::Relaxed), self.placed.load(Ordering::Relaxed))
     }
 
     /// Takes what ended writers left; only after `take` said `None` and all writers ended is this the rest.

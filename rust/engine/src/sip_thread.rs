@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::message::{Purpose, ToSip};
 use crate::queue::{Mailbox, Outbox};
 use crate::resolve::{Families, Resolver};
+use crate::shield::{Lateness, Shield, Verdict};
 use crate::socket::{Epoll, Outgoing, ReceiveBatch, SendBatch, Socket};
 use crate::stats::{Publisher, SipStats};
 use crate::trunk::Trunks;
@@ -33,7 +34,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use telephony_sip::{Endpoint, Flow, Transmit};
+use telephony_sip::{Endpoint, Flow, Ground, Profile, Refused, Transmit};
 
 const MAIL: u64 = 0;
 const SOCKET: u64 = 1;
@@ -64,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) resolver: Resolver,
     pub(crate) public: Option<Public>,
     pub(crate) stats: Arc<SipStats>,
+    pub(crate) trunks: Trunks,
     pub(crate) epoll: Epoll,
 }
 
@@ -102,6 +104,8 @@ pub(crate) struct SipThread {
     lookups: VecDeque<(Instant, LegId)>,
     public: Option<Public>,
     trunks: Arc<Trunks>,
+    shield: Shield,
+    lateness: Lateness,
     families: Families,
     refusal: Refusal,
     stop_at: Option<Instant>,
@@ -132,7 +136,9 @@ impl SipThread {
             prober: Prober::default(),
             lookups: VecDeque::new(),
             public: parts.public,
-            trunks: Arc::default(),
+            trunks: Arc::new(parts.trunks),
+            shield: Shield::new(),
+            lateness: Lateness::default(),
             refusal: Refusal::default(),
             stop_at: None,
             last_datagram: Instant::now(),
@@ -216,7 +222,8 @@ impl SipThread {
     /// Refuses new calls while the decisions about earlier ones wait in a nearly full queue.
     fn watch_load(&mut self) {
         let (depth, capacity) = (self.events.mailbox().len(), self.events.mailbox().capacity());
-        let high = depth >= capacity / 4 * 3 || self.events.is_clogged();
+        let late = self.lateness.is_late(Instant::now(), self.events.mailbox().progress());
+        let high = depth >= capacity / 4 * 3 || self.events.is_clogged() || late;
         let low = depth <= capacity / 2;
         let overloaded = high || (self.refusal.overloaded && !low);
         self.refuse(Refusal { overloaded, ..self.refusal });
@@ -258,9 +265,24 @@ impl SipThread {
         }
         local.set_ip(packet.to.unwrap_or(local.ip()));
         let flow = Flow::udp(local, packet.from);
+        let now = Instant::now();
+        let profile = match self.shield.admit(now, flow.remote.ip(), &self.trunks) {
+            Verdict::Take(profile) => profile,
+            Verdict::Drop { first } => return self.dropped(flow.remote, first),
+        };
         let datagram = Bytes::copy_from_slice(packet.payload);
-        let (endpoint, profile) = (&mut self.endpoint, self.trunks.profile_of(flow.remote.ip()));
-        guard(&self.stats.losses, || endpoint.handle_message(Instant::now(), datagram, flow, profile));
+        let endpoint = &mut self.endpoint;
+        guard(&self.stats.losses, || endpoint.handle_message(now, datagram, flow, &profile));
+    }
+
+    /// A source that sends too fast: the first drop is kept, the others are counted.
+    fn dropped(&self, source: SocketAddr, first: bool) {
+        match first {
+            true => {
+                self.stats.refusals.note(Refused::new(Ground::SourceRate, None, source, &Profile::default()))
+            }
+            false => self.stats.refusals.count(Ground::SourceRate),
+        }
     }
 
     /// ICMP says that a peer cannot be reached (RFC 3261 18.4).
@@ -307,6 +329,7 @@ impl SipThread {
             ToSip::Trunks(trunks) => {
                 self.prober.set(now, trunks.probes());
                 self.trunks = trunks;
+                self.shield.forget();
             }
             ToSip::RefuseNew(draining) => self.refuse(Refusal { draining, ..self.refusal }),
             ToSip::Stop(deadline) => self.stop(now, deadline),
@@ -343,6 +366,9 @@ impl SipThread {
             }
             while let Some(probed) = self.endpoint.poll_probed() {
                 self.on_probed(Instant::now(), &probed);
+            }
+            while let Some(refused) = self.endpoint.poll_refused() {
+                self.stats.refusals.note(refused);
             }
             let noticed = self.take_notice();
             if !self.transmit() && !noticed {

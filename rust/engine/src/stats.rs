@@ -1,6 +1,7 @@
 //! Counters: each thread publishes a snapshot a few times a second, anyone may read them at no cost to the packets.
 
 use crate::health::TargetReport;
+use crate::refusals::Refusals;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -79,6 +80,7 @@ pub(crate) struct WorkerStats {
 pub(crate) struct SipStats {
     pub(crate) endpoint: Published<telephony_sip::Stats>,
     pub(crate) targets: Published<Vec<TargetReport>>,
+    pub(crate) refusals: Refusals,
     pub(crate) losses: Losses,
 }
 
@@ -144,6 +146,8 @@ pub struct EngineStats {
     pub event_queue_capacity: usize,
     /// INVITEs refused with 503.
     pub refused_overload: u64,
+    /// What was refused or dropped at the door, by its rule.
+    pub refused: BTreeMap<&'static str, u64>,
     /// `plane.reason` to how many.
     pub drops: BTreeMap<String, u64>,
 }
@@ -157,6 +161,7 @@ impl EngineStats {
         self.sip_transactions = endpoint.client_transactions + endpoint.server_transactions;
         self.sip_dialogs = endpoint.dialogs;
         self.refused_overload = endpoint.overloaded;
+        self.refused = sip.refusals.counts();
         let dropped = endpoint.dropped;
         let reasons = [
             ("malformed", dropped.malformed),

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use telephony_sip::Profile;
+use telephony_sip::{Admission, Pace, Profile, Stranger};
 
 /// Probes come no faster, whatever the document says.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,11 +29,20 @@ struct Trunk {
     /// Seconds between two probes; absent for none.
     #[serde(default)]
     probe: Option<f64>,
+    /// Its networks count only where no other trunk's do.
+    #[serde(default)]
+    last: bool,
+    /// New calls a second.
+    max_cps: Option<f64>,
+    /// Calls at a time.
+    max_calls: Option<u32>,
 }
 
 impl Trunk {
     fn profile(&self) -> Profile {
-        Profile { name: self.name.as_str().into(), ..Profile::default() }
+        let pace = self.max_cps.and_then(Pace::per_second);
+        let admission = Admission { stranger: Stranger::Take, pace, max_calls: self.max_calls };
+        Profile { name: self.name.as_str().into(), admission, ..Profile::default() }
     }
 
     fn probed(&self) -> Option<ProbedTrunk> {
@@ -46,26 +55,34 @@ impl Trunk {
 #[derive(Debug, Default)]
 pub(crate) struct Trunks {
     by_name: HashMap<String, Arc<Profile>>,
-    /// The narrowest network first.
-    by_network: Vec<(IpNet, Arc<Profile>)>,
+    /// The narrowest network first, those of trunks that come last after all others.
+    by_network: Vec<(bool, IpNet, Arc<Profile>)>,
     /// Of peers that belong to no trunk.
     nobody: Arc<Profile>,
     probes: Vec<ProbedTrunk>,
 }
 
 impl Trunks {
+    /// No trunk at all: everybody is a stranger.
+    pub(crate) fn none(strangers: Stranger) -> Self {
+        let admission = Admission { stranger: strangers, ..Admission::default() };
+        let nobody = Arc::new(Profile { admission, ..Profile::default() });
+        Self { nobody, ..Self::default() }
+    }
+
     /// Reads the document: a list of trunks.
-    pub(crate) fn parse(document: &[u8]) -> Result<Self, EngineError> {
+    pub(crate) fn parse(document: &[u8], strangers: Stranger) -> Result<Self, EngineError> {
         let trunks: Vec<Trunk> = serde_json::from_slice(document)
             .map_err(|error| EngineError::new(Code::Invalid, format!("trunks: {error}")))?;
-        let mut this = Self::default();
+        let mut this = Self::none(strangers);
         for trunk in trunks {
             let profile = Arc::new(trunk.profile());
-            this.by_network.extend(trunk.addresses.iter().map(|network| (*network, Arc::clone(&profile))));
+            let networks = trunk.addresses.iter();
+            this.by_network.extend(networks.map(|network| (trunk.last, *network, Arc::clone(&profile))));
             this.probes.extend(trunk.probed());
             this.by_name.insert(trunk.name, profile);
         }
-        this.by_network.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        this.by_network.sort_by_key(|(last, network, _)| (*last, std::cmp::Reverse(network.prefix_len())));
         Ok(this)
     }
 
@@ -87,8 +104,8 @@ impl Trunks {
     /// The same by the address of a peer.
     pub(crate) fn profile_of(&self, peer: IpAddr) -> &Arc<Profile> {
         let peer = peer.to_canonical();
-        let found = self.by_network.iter().find(|(network, _)| network.contains(&peer));
-        found.map_or(&self.nobody, |(_, profile)| profile)
+        let found = self.by_network.iter().find(|(_, network, _)| network.contains(&peer));
+        found.map_or(&self.nobody, |(_, _, profile)| profile)
     }
 }
 
@@ -99,12 +116,14 @@ mod tests {
     #[test]
     fn the_narrowest_network_names_the_peer() {
         let document = br#"[{"name": "wide", "addresses": ["192.0.2.0/24"]},
-            {"name": "narrow", "addresses": ["192.0.2.8/32", "2001:db8::/32"]}, {"name": "none"}]"#;
-        let trunks = Trunks::parse(document).unwrap();
+            {"name": "narrow", "addresses": ["192.0.2.8/32", "2001:db8::/32"]}, {"name": "none"},
+            {"name": "built-in", "addresses": ["192.0.2.9/32", "127.0.0.0/8"], "last": true}]"#;
+        let trunks = Trunks::parse(document, Stranger::Drop).unwrap();
         for (peer, name) in [
             ("192.0.2.9", "wide"),
             ("::ffff:192.0.2.8", "narrow"),
             ("2001:db8::1", "narrow"),
+            ("127.0.0.1", "built-in"),
             ("198.51.100.1", ""),
         ] {
             assert_eq!(&*trunks.profile_of(peer.parse().unwrap()).name, name, "{peer}");
@@ -113,11 +132,25 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_the_trunks_own_and_strangers_are_what_they_are_told_to_be() {
+        let document = br#"[{"name": "a", "max_cps": 10, "max_calls": 5}]"#;
+        let trunks = Trunks::parse(document, Stranger::Refuse).unwrap();
+        let admission = trunks.profile("a").admission.clone();
+        assert_eq!((admission.pace.map(Pace::rate), admission.max_calls), (Some(10.0), Some(5)));
+        assert_eq!(admission.stranger, Stranger::Take);
+        assert_eq!(trunks.profile_of([192, 0, 2, 1].into()).admission.stranger, Stranger::Refuse);
+    }
+
+    #[test]
     fn a_document_with_unknown_words_is_refused() {
         for document in
             ["{}", "[{}]", r#"[{"name": "a", "colour": "red"}]"#, r#"[{"name": "a", "addresses": ["x"]}]"#]
         {
-            assert_eq!(Trunks::parse(document.as_bytes()).unwrap_err().code, Code::Invalid, "{document}");
+            assert_eq!(
+                Trunks::parse(document.as_bytes(), Stranger::Take).unwrap_err().code,
+                Code::Invalid,
+                "{document}"
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, codecs, seconds};
 use crate::event;
+use crate::refusal::{Refusal, strangers};
 use crate::stats::{EngineStats, LegStats, TargetReport};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
@@ -19,10 +20,10 @@ impl Engine {
     #[pyo3(
         signature = (*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), webrtc_host=None,
             webrtc_port=40000, media_workers=1, user_agent="telephony-gateway".to_owned(), media_timeout=60.0,
-            event_capacity=8192, dns_servers=String::new()),
+            event_capacity=8192, dns_servers=String::new(), unknown_sources="take"),
         text_signature = "(*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), \
             webrtc_host=None, webrtc_port=40000, media_workers=1, user_agent='telephony-gateway', \
-            media_timeout=60.0, event_capacity=8192, dns_servers='')"
+            media_timeout=60.0, event_capacity=8192, dns_servers='', unknown_sources='take')"
     )]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -38,6 +39,7 @@ impl Engine {
         media_timeout: f64,
         event_capacity: usize,
         dns_servers: String,
+        unknown_sources: &str,
     ) -> Result<Self, Error> {
         let config = EngineConfig {
             sip_host,
@@ -51,6 +53,7 @@ impl Engine {
             media_timeout: seconds("media_timeout", media_timeout)?,
             event_capacity,
             dns_servers,
+            strangers: strangers(unknown_sources)?,
         };
         Ok(Self(py.detach(|| telephony_engine::Engine::start(&config))?))
     }
@@ -177,6 +180,12 @@ impl Engine {
     /// The targets that failed or are probed.
     fn targets(&self) -> Vec<TargetReport> {
         self.0.targets().into_iter().map(TargetReport::from).collect()
+    }
+
+    /// What was refused or dropped at the door, the newest first.
+    #[pyo3(signature = (limit=1000))]
+    fn refusals(&self, limit: usize) -> Vec<Refusal> {
+        self.0.refusals(limit).into_iter().map(Refusal::from).collect()
     }
 
     /// Replace the trunks: a JSON list, checked in Python; what it does not know is refused.

@@ -52,6 +52,11 @@ impl Incoming {
     }
 
     #[getter]
+    fn trunk(&self) -> &str {
+        &self.0.trunk
+    }
+
+    #[getter]
     fn codecs(&self) -> Vec<String> {
         self.0.codecs.clone()
     }

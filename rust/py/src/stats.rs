@@ -60,6 +60,7 @@ pub(crate) struct EngineStats {
     event_queue_depth: usize,
     event_queue_capacity: usize,
     refused_overload: u64,
+    refused: BTreeMap<&'static str, u64>,
     drops: BTreeMap<String, u64>,
 }
 
@@ -86,6 +87,7 @@ impl From<telephony_engine::EngineStats> for EngineStats {
             event_queue_depth: stats.event_queue_depth,
             event_queue_capacity: stats.event_queue_capacity,
             refused_overload: stats.refused_overload,
+            refused: stats.refused,
             drops: stats.drops,
         }
     }

@@ -27,6 +27,9 @@ pub enum Error {
     /// Too many transactions or dialogs.
     #[error("tables are full")]
     Full,
+    /// The trunk has as many calls as it may.
+    #[error("the trunk takes {0} calls at a time")]
+    TrunkFull(u32),
     /// A status code this command does not send.
     #[error("status {0} does not fit this command")]
     Status(u16),

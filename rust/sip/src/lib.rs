@@ -3,6 +3,7 @@
 //! Pure: bytes and time are arguments, nothing here owns a socket, a clock or a thread. Feed datagrams and commands
 //! to an endpoint, then drain what it wants sent, told and woken for. A body is opaque bytes; SDP is `media`'s.
 
+pub mod admission;
 pub mod build;
 mod dialog;
 pub mod digest;
@@ -26,6 +27,7 @@ mod transaction;
 pub mod uri;
 mod write;
 
+pub use admission::{Admission, Bucket, Ground, Pace, Refused, Stranger};
 pub use build::{BuildError, Builder};
 pub use endpoint::{Config, Endpoint, Probe, Probed};
 pub use error::Error;

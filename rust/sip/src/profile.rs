@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::admission::Admission;
 use crate::digest::Credentials;
 use crate::target::Failover;
 
@@ -12,12 +13,19 @@ pub struct Profile {
     pub name: Arc<str>,
     /// Who we are where it challenges us (RFC 3261 22); `None` leaves challenges unanswered.
     pub credentials: Option<Arc<Credentials>>,
+    /// Which of its calls come in.
+    pub admission: Admission,
     /// When its next target is tried.
     pub failover: Failover,
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { name: "".into(), credentials: None, failover: Failover::default() }
+        Self {
+            name: "".into(),
+            credentials: None,
+            admission: Admission::default(),
+            failover: Failover::default(),
+        }
     }
 }

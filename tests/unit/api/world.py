@@ -22,6 +22,7 @@ from telephony_gateway.calls.model import Call, CallEvent, Session
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import CallPage, CallQuery, Target
 from telephony_gateway.calls.provisioning import Provisioning
+from telephony_gateway.calls.refusals import Refusal
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.config import Settings
 from telephony_gateway.errors import Invalid, NotAcceptable
@@ -47,6 +48,7 @@ class ScriptedEngine:
         self.commands: list[tuple[Any, ...]] = []
         self.known_targets: list[Target] = []
         self.usable = True
+        self.refused: list[Refusal] = []
         self.delay = 0.0
         self.fault: BaseException | None = None
         self.manager: Manager | None = None
@@ -108,6 +110,9 @@ class ScriptedEngine:
 
     def leg_stats(self, leg: int) -> None:
         return None
+
+    def refusals(self) -> list[Refusal]:
+        return list(self.refused)
 
     def set_trunks(self, document: bytes) -> None:
         self.commands.append(("set_trunks", document))
@@ -275,6 +280,7 @@ class World:
             source=("127.0.0.1", 5070),
             local=("127.0.0.1", 5060),
             codecs=["PCMU"],
+            trunk="development",
             message=Invite(),
         )
         self.manager.handle(incoming)

@@ -155,6 +155,9 @@ class FakeEngine:
     def stats(self) -> Any:
         raise NotImplementedError
 
+    def refusals(self) -> list[Any]:
+        return []
+
     def set_trunks(self, document: bytes) -> None:
         self._note("set_trunks", 0, document)
 
@@ -312,11 +315,12 @@ class World:
         self.watcher = Watcher()
         clock = LoopClock()
         self.policy = Policy(**policy)
+        self.routing = Routing.from_tables(tables, development=development)
         self.manager = Manager(
             engine=self.engine,
             store=self.store,
             cache=self.cache,
-            routing=Routing.from_tables(tables, development=development),
+            routing=self.routing,
             ids=IdSource(Owner.of("test", START), clock),
             policy=self.policy,
             observers=[self.watcher],
@@ -328,6 +332,11 @@ class World:
         browser = FakeBrowser(name, **fields)
         self.manager.connect(browser)
         return browser
+
+    def trunk_of(self, source: str) -> str:
+        """As the engine finds it."""
+        found = self.routing.trunk_of(source)
+        return found.name if found else ""
 
     def invite(
         self, to: str = "+74951234567", source: str = CARRIER, headers: Sequence[tuple[str, str]] = ()
@@ -346,6 +355,7 @@ class World:
             local=("192.0.2.1", 5060),
             codecs=["PCMA", "PCMU"],
             message=Headers(*headers),
+            trunk=self.trunk_of(source),
         )
         self.engine.emit(event)
         return leg

@@ -123,6 +123,7 @@ ENGINE = SimpleNamespace(
     event_queue_depth=5,
     event_queue_capacity=8192,
     refused_overload=6,
+    refused={"unknown_source": 3},
     drops={"sip.parse": 7, "rtp.unknown_source": 8},
 )
 

@@ -148,6 +148,7 @@ impl SipThread {
             timeout: dial.timeout,
             profile: self.trunks.profile(&dial.trunk),
         };
+        flows.iter().for_each(|flow| self.shield.expect(flow.remote.ip(), &self.trunks));
         if let Err(error) = self.endpoint.dial(now, leg.sip(), invite) {
             self.end(Ended::new(leg, Side::System, Cause::Error, error.to_string()));
         }

@@ -6,6 +6,7 @@ use super::{Ended, SipThread};
 use crate::LegId;
 use crate::event::{Cause, Event, Incoming, Side};
 use crate::message::{MediaJob, Purpose};
+use std::sync::Arc;
 use std::time::Instant;
 use telephony_sip::header::unquote;
 use telephony_sip::{Event as SipEvent, Flow, Message, Params};
@@ -46,7 +47,9 @@ impl SipThread {
         entry.address = Some(self.media_address(flow));
         self.legs.insert(leg, entry);
         self.endpoint.set_contact(leg.sip(), self.contact(flow));
-        let incoming = Incoming { leg, source: flow.remote, local: flow.local, codecs, invite };
+        let trunk =
+            self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name)).unwrap_or_default();
+        let incoming = Incoming { leg, source: flow.remote, local: flow.local, trunk, codecs, invite };
         self.events.send(Event::Incoming(Box::new(incoming)));
     }
 

@@ -11,7 +11,7 @@ use super::{Endpoint, LegKey};
 use crate::dialog::{self, DialogKey, target_of};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
-use crate::{Body, Builder, Cause, Error, Event, LegId, Message, Method, Name};
+use crate::{Body, Builder, Cause, Error, Event, LegId, Message, Method, Name, Profile};
 
 /// What becomes of an offer that arrives now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +26,16 @@ enum Verdict {
 
 impl Endpoint {
     /// A request with a To tag that is no retransmission.
-    pub(super) fn in_dialog(&mut self, now: Instant, request: &Message, arrival: Arrival) {
+    pub(super) fn in_dialog(&mut self, now: Instant, request: &Message, arrival: Arrival, profile: &Profile) {
         if let Err(refusal) = check_method(request).and_then(|()| check_extensions(request)) {
-            return self.refuse(request, arrival, &refusal);
+            return self.refuse(request, arrival, &refusal, profile);
         }
         let Some(key) = self.dialogs.of_request(request) else {
-            return self.refuse(request, arrival, &Refusal::plain(481, ""));
+            return self.refuse(request, arrival, &Refusal::plain(481, ""), profile);
         };
         // A peer in a dialog is never shed, but it cannot fill the memory either.
         if self.servers.len() >= self.max_transactions.saturating_mul(2) {
-            return self.overloaded(request, arrival);
+            return self.overloaded(request, arrival, profile);
         }
         self.known_dialog(now, key, request, arrival);
     }

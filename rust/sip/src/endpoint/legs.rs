@@ -192,6 +192,8 @@ pub(crate) struct Legs {
     all: SlotMap<LegKey, Leg>,
     /// Legs whose end has not been told; ids are the owner's own, not a peer's.
     by_id: HashMap<LegId, LegKey>,
+    /// Legs whose end has not been told, of trunks that may have so many only.
+    by_trunk: HashMap<Arc<str>, usize>,
 }
 
 impl Legs {
@@ -201,9 +203,17 @@ impl Legs {
 
     pub(crate) fn insert(&mut self, leg: Leg) -> LegKey {
         let id = leg.id;
+        if leg.profile.admission.max_calls.is_some() {
+            *self.by_trunk.entry(Arc::clone(&leg.profile.name)).or_default() += 1;
+        }
         let key = self.all.insert(leg);
         self.by_id.insert(id, key);
         key
+    }
+
+    /// How many legs a trunk has, if it may have so many only.
+    pub(crate) fn of_trunk(&self, name: &Arc<str>) -> usize {
+        self.by_trunk.get(name).copied().unwrap_or_default()
     }
 
     pub(crate) fn contains(&self, id: LegId) -> bool {
@@ -227,15 +237,30 @@ impl Legs {
     pub(crate) fn report(&mut self, key: LegKey) -> Option<LegId> {
         let leg = self.all.get_mut(key).filter(|leg| !leg.reported)?;
         leg.reported = true;
-        self.by_id.remove(&leg.id);
-        Some(leg.id)
+        let (id, limited) = (leg.id, leg.profile.admission.max_calls.is_some());
+        let trunk = limited.then(|| Arc::clone(&leg.profile.name));
+        self.by_id.remove(&id);
+        self.leaves(trunk.as_ref());
+        Some(id)
     }
 
     pub(crate) fn remove(&mut self, key: LegKey) -> Option<Leg> {
         let leg = self.all.remove(key)?;
         if !leg.reported {
             self.by_id.remove(&leg.id);
+            self.leaves(leg.profile.admission.max_calls.map(|_| &leg.profile.name));
         }
         Some(leg)
+    }
+
+    /// One leg less; a trunk without legs leaves nothing.
+    fn leaves(&mut self, trunk: Option<&Arc<str>>) {
+        let Some(trunk) = trunk else { return };
+        if let Some(count) = self.by_trunk.get_mut(trunk) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_trunk.remove(trunk);
+            }
+        }
     }
 }

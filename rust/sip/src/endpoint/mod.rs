@@ -6,6 +6,7 @@
 //! Requests without a call are answered without state (`refuse`, `options`); calls live in `uac`, `uas`, `in_dialog`
 //! and `reoffer`; what a leg does when is the table in `session`, carried out by `carry_out`.
 
+mod admit;
 mod carry_out;
 mod challenged;
 mod failover;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::admission::{Gate, Refused};
 use crate::dialog::Dialogs;
 use crate::ident::Ident;
 use crate::stats::Stats;
@@ -91,6 +93,7 @@ pub struct Endpoint {
     notices: VecDeque<Notice>,
     registrations: Registrations,
     probed: VecDeque<Probed>,
+    gate: Gate,
     refusing: Option<RangeInclusive<u32>>,
 }
 
@@ -128,6 +131,7 @@ impl Endpoint {
             notices: VecDeque::new(),
             registrations: Registrations::default(),
             probed: VecDeque::new(),
+            gate: Gate::default(),
             refusing: None,
         }
     }
@@ -187,6 +191,11 @@ impl Endpoint {
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The next thing that was refused; who does not ask misses those beyond a bound.
+    pub fn poll_refused(&mut self) -> Option<Refused> {
+        self.gate.next()
     }
 
     /// `Some` refuses new calls with 503 and a Retry-After drawn from the range of seconds; requests of running

@@ -3,7 +3,7 @@
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW};
 use crate::transaction::Arrival;
-use crate::{Builder, Message, Name};
+use crate::{Builder, Message, Name, Profile};
 
 /// The headers of a 200 to OPTIONS.
 pub(super) fn capabilities(builder: Builder) -> Builder {
@@ -17,9 +17,9 @@ pub(super) fn capabilities(builder: Builder) -> Builder {
 
 impl Endpoint {
     /// Outside a dialog; a node that takes no calls says so, as it would to an INVITE (11.2).
-    pub(super) fn options(&mut self, request: &Message, arrival: Arrival) {
+    pub(super) fn options(&mut self, request: &Message, arrival: Arrival, profile: &Profile) {
         if self.refusing.is_some() {
-            return self.overloaded(request, arrival);
+            return self.overloaded(request, arrival, profile);
         }
         self.respond_stateless(request, arrival, 200, "", capabilities);
     }

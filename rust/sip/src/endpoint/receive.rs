@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Endpoint;
 use super::carry_out::Turn;
 use super::session::Input;
+use crate::admission::{Ground, Stranger};
 use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
 use crate::{Cause, Ended, Failure, Flow, Message, Method, Name, ParseError, Profile, Side};
 
@@ -25,20 +26,23 @@ impl Endpoint {
                     false => self.response(now, &message),
                 }
             }
-            Err(error) => self.unreadable(&error, flow),
+            Err(error) => self.unreadable(&error, flow, profile),
         }
     }
 
     /// A broken request is answered if it is sound enough, so that its sender can be mended (21.4.1); a broken
     /// response is not (8.1.3, 18.1.2).
-    fn unreadable(&mut self, error: &ParseError, flow: Flow) {
+    fn unreadable(&mut self, error: &ParseError, flow: Flow, profile: &Arc<Profile>) {
         match error.answerable() {
             Some(request) => {
+                let reason = error.reason();
+                if self.is_deaf_to(profile) {
+                    return self.note(Ground::Malformed, None, request, flow, profile, &reason);
+                }
                 self.io.stats.refused += 1;
+                self.note(Ground::Malformed, Some(error.status()), request, flow, profile, &reason);
                 if let Some(arrival) = self.servers.arrival(request, flow) {
-                    self.respond_stateless(request, arrival, error.status(), &error.reason(), |builder| {
-                        builder
-                    });
+                    self.respond_stateless(request, arrival, error.status(), &reason, |builder| builder);
                 }
             }
             None => self.io.stats.dropped.malformed += 1,
@@ -50,10 +54,13 @@ impl Endpoint {
         if let Some(key) = self.servers.matching(arrival) {
             return self.known_request(now, request, key);
         }
+        if profile.admission.stranger != Stranger::Take && self.begins_something(request, flow) {
+            return self.turn_away(request, arrival, profile);
+        }
         match request.method() {
             Some(Method::Ack) => self.success_ack(now, request),
-            Some(Method::Cancel) => self.cancel(now, request, arrival),
-            _ if request.to_tag().is_some() => self.in_dialog(now, request, arrival),
+            Some(Method::Cancel) => self.cancel(now, request, arrival, profile),
+            _ if request.to_tag().is_some() => self.in_dialog(now, request, arrival, profile),
             _ => self.out_of_dialog(now, request, arrival, profile),
         }
     }

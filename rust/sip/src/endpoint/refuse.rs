@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW};
+use crate::admission::Ground;
 use crate::transaction::Arrival;
 use crate::{Message, Method, Name, Profile, Scheme};
 
@@ -39,17 +40,25 @@ impl Endpoint {
         profile: &Arc<Profile>,
     ) {
         if let Err(refusal) = self.check(request, &mut arrival) {
-            return self.refuse(request, arrival, &refusal);
+            return self.refuse(request, arrival, &refusal, profile);
         }
         match request.method() {
             Some(Method::Invite) => self.new_call(now, request, arrival, profile),
-            Some(Method::Options) => self.options(request, arrival),
-            _ => self.refuse(request, arrival, &Refusal::plain(481, "")),
+            Some(Method::Options) => self.options(request, arrival, profile),
+            _ => self.refuse(request, arrival, &Refusal::plain(481, ""), profile),
         }
     }
 
-    pub(super) fn refuse(&mut self, request: &Message, arrival: Arrival, refusal: &Refusal) {
+    pub(super) fn refuse(
+        &mut self,
+        request: &Message,
+        arrival: Arrival,
+        refusal: &Refusal,
+        profile: &Profile,
+    ) {
         self.io.stats.refused += 1;
+        let ground = Ground::of(refusal.status);
+        self.note(ground, Some(refusal.status), request, arrival.flow, profile, refusal.reason);
         self.respond_stateless(request, arrival, refusal.status, refusal.reason, |builder| {
             match &refusal.header {
                 Some((name, value)) => builder.header(*name, value),
@@ -59,9 +68,19 @@ impl Endpoint {
     }
 
     /// 503 with a Retry-After that spreads the callers out (21.5.4).
-    pub(super) fn overloaded(&mut self, request: &Message, arrival: Arrival) {
+    pub(super) fn overloaded(&mut self, request: &Message, arrival: Arrival, profile: &Profile) {
         let range = self.refusing.clone().unwrap_or(FULL_RETRY_AFTER);
-        let seconds = self.ident.within(&range).to_string();
+        self.note(Ground::Overload, Some(503), request, arrival.flow, profile, "");
+        self.unavailable(request, arrival, &range);
+    }
+
+    pub(super) fn unavailable(
+        &mut self,
+        request: &Message,
+        arrival: Arrival,
+        range: &std::ops::RangeInclusive<u32>,
+    ) {
+        let seconds = self.ident.within(range).to_string();
         self.io.stats.overloaded += 1;
         self.respond_stateless(request, arrival, 503, "", |builder| {
             builder.header(Name::RetryAfter, seconds)

@@ -31,6 +31,9 @@ impl Endpoint {
         if self.is_full() {
             return Err(Error::Full);
         }
+        if self.is_trunk_full(&dial.profile) {
+            return Err(Error::TrunkFull(dial.profile.admission.max_calls.unwrap_or_default()));
+        }
         check_dial(&dial)?;
         let (branch, call_id, tag) = (self.ident.branch(), self.ident.call_id(), self.ident.tag());
         let draft = Draft {

@@ -27,17 +27,21 @@ impl Endpoint {
         profile: &Arc<Profile>,
     ) {
         if self.refusing.is_some() || self.is_full() {
-            return self.overloaded(invite, arrival);
+            return self.overloaded(invite, arrival, profile);
         }
         let (tag, flow) = (self.ident.tag(), arrival.flow);
         let registered = self.registered_as(invite, flow);
         let profile = registered.as_ref().unwrap_or(profile);
+        if let Some(ground) = self.limited(now, profile) {
+            return self.hold_back(invite, arrival, ground, profile);
+        }
         let Some(mut dialog) = Dialog::uas(invite, &tag, flow, host_port(flow.local).into()) else {
-            return self.refuse(invite, arrival, &Refusal::plain(400, "Missing Contact header field"));
+            let refusal = Refusal::plain(400, "Missing Contact header field");
+            return self.refuse(invite, arrival, &refusal, profile);
         };
         let id = (self.next_leg)();
         if self.legs.contains(id) {
-            return self.overloaded(invite, arrival);
+            return self.overloaded(invite, arrival, profile);
         }
         let server = self.servers.accept(invite, arrival, None);
         let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server), profile));
@@ -57,7 +61,7 @@ impl Endpoint {
     }
 
     /// The profile of the registration that a call came by, for trunks that share an address.
-    fn registered_as(&self, invite: &Message, flow: Flow) -> Option<Arc<Profile>> {
+    pub(super) fn registered_as(&self, invite: &Message, flow: Flow) -> Option<Arc<Profile>> {
         if self.registrations.is_empty() {
             return None;
         }
@@ -200,9 +204,9 @@ impl Endpoint {
     }
 
     /// CANCEL: answered itself, and the INVITE it aims at answered 487 unless that has been answered (9.2).
-    pub(super) fn cancel(&mut self, now: Instant, cancel: &Message, arrival: Arrival) {
+    pub(super) fn cancel(&mut self, now: Instant, cancel: &Message, arrival: Arrival, profile: &Profile) {
         let Some(aim) = self.servers.cancelled_by(cancel) else {
-            return self.refuse(cancel, arrival, &Refusal::plain(481, ""));
+            return self.refuse(cancel, arrival, &Refusal::plain(481, ""), profile);
         };
         let leg = self.servers.user(aim);
         self.answer_cancel(now, cancel, arrival, leg);

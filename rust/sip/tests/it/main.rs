@@ -7,6 +7,7 @@
     reason = "a test fails by panicking; clippy.toml's allowances end at the test functions themselves"
 )]
 
+mod admission;
 mod calls;
 mod challenged;
 mod corpus;
