@@ -54,6 +54,10 @@ pub(crate) struct Dialog {
     hop: Hop,
     local_cseq: u32,
     remote_cseq: Option<u32>,
+    /// The RSeq of the peer's last reliable provisional response (RFC 3262 4).
+    pub(crate) rseq: Option<u32>,
+    /// An offer and its answer have been exchanged before the 2xx (RFC 3262 5).
+    pub(crate) settled: bool,
     /// What it is filed under.
     print: Option<Fingerprint>,
 }
@@ -133,6 +137,8 @@ impl Dialog {
             hop: Hop::Unseen,
             local_cseq: 0,
             remote_cseq: None,
+            rseq: None,
+            settled: false,
             print: None,
         }
     }

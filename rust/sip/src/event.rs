@@ -24,7 +24,8 @@ pub enum Event {
         /// Where it came from and arrived at.
         flow: Flow,
     },
-    /// A provisional response to our INVITE, any but 100.
+    /// A provisional response to our INVITE, any but 100. A reliable one has its PRACK, unless we offered nothing and
+    /// it does: then the PRACK waits for `acknowledge`.
     Progress {
         /// The leg.
         leg: LegId,
@@ -46,7 +47,14 @@ pub enum Event {
         /// The request.
         ack: Message,
     },
-    /// A re-INVITE, or an UPDATE with a body. Answer with `answer_reoffer` or `reject_reoffer`.
+    /// A PRACK with the answer to the offer of our provisional response.
+    Acknowledged {
+        /// The leg.
+        leg: LegId,
+        /// The request; answered 200 already.
+        prack: Message,
+    },
+    /// A re-INVITE, or an UPDATE or PRACK with an offer. Answer with `answer_reoffer` or `reject_reoffer`.
     Reoffer {
         /// The leg.
         leg: LegId,
@@ -121,6 +129,7 @@ impl Event {
             | Self::Progress { leg, .. }
             | Self::Answered { leg, .. }
             | Self::Confirmed { leg, .. }
+            | Self::Acknowledged { leg, .. }
             | Self::Reoffer { leg, .. }
             | Self::ReofferAnswered { leg, .. }
             | Self::ReofferRefused { leg, .. }

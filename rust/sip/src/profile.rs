@@ -17,6 +17,8 @@ pub struct Profile {
     pub admission: Admission,
     /// When its next target is tried.
     pub failover: Failover,
+    /// Reliable provisional responses (RFC 3262).
+    pub reliable: Support,
 }
 
 impl Default for Profile {
@@ -26,6 +28,19 @@ impl Default for Profile {
             credentials: None,
             admission: Admission::default(),
             failover: Failover::default(),
+            reliable: Support::default(),
         }
     }
+}
+
+/// How far an extension of SIP goes with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Support {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Where the peer has it too.
+    Supported,
+    /// Always: a peer that cannot is refused.
+    Required,
 }

@@ -58,6 +58,10 @@ pub(crate) enum TimerKind {
     Late100,
     /// 2xx retransmission by the user agent core (13.3.1.4).
     Resend2xx,
+    /// Retransmission of a reliable provisional response (RFC 3262 3).
+    Resend1xx,
+    /// Longest wait for its PRACK (RFC 3262 3).
+    PrackWait,
     /// Longest wait for the ACK of a 2xx (13.3.1.4).
     AckWait,
     /// The caller's patience, given with the dial command.
@@ -76,8 +80,8 @@ pub(crate) enum TimerKind {
     ReofferRetry,
     /// Longest wait for the final response to a re-INVITE that has been heard of, and then to its CANCEL (9.1).
     ReofferHang,
-    /// Longest wait for the application's answer to an offer in a 2xx, which the ACK carries (13.2.1).
-    OwedAck,
+    /// Longest wait for the application's answer to an offer in a response, which ACK or PRACK carries (13.2.1).
+    OwedAnswer,
 }
 
 /// How long nothing may be heard of an invitation before its last provisional response is repeated (13.3.1.1).
@@ -95,9 +99,9 @@ impl TimerKind {
         match self {
             Self::A | Self::E | Self::G => (!reliable).then_some(values.t1),
             // 13.3.1.4: retransmitted even over reliable transports, an unreliable hop may follow.
-            Self::Resend2xx => Some(values.t1),
+            Self::Resend2xx | Self::Resend1xx => Some(values.t1),
             Self::B | Self::F | Self::H | Self::L | Self::M => Some(whole),
-            Self::AckWait | Self::CancelWait | Self::ReofferHang => Some(whole),
+            Self::AckWait | Self::PrackWait | Self::CancelWait | Self::ReofferHang => Some(whole),
             Self::D => Some(unless_reliable(whole.max(D_MINIMUM))),
             Self::I | Self::K => Some(unless_reliable(values.t4)),
             Self::J => Some(unless_reliable(whole)),
@@ -105,15 +109,15 @@ impl TimerKind {
             Self::Late100 => Some(if reliable { Duration::ZERO } else { until_t2(values) }),
             Self::Refresh => Some(REFRESH),
             // RFC 3311 5.2 and RFC 3261 14.2 want an answer at once; this leaves a stalled application half of timer F.
-            Self::Reoffer | Self::OwedAck => Some(values.t1.saturating_mul(32)),
+            Self::Reoffer | Self::OwedAnswer => Some(values.t1.saturating_mul(32)),
             Self::NoAnswer | Self::Expires | Self::ReofferRetry | Self::Patience => Some(LONGEST),
         }
     }
 
-    /// The interval after one of `last`: A doubles freely, E, G and the 2xx up to T2, the rest stays.
+    /// The interval after one of `last`: A and the 1xx double freely, E, G and the 2xx up to T2, the rest stays.
     pub(crate) fn next_interval(self, last: Duration, values: &TimerValues) -> Duration {
         match self {
-            Self::A => last.saturating_mul(2),
+            Self::A | Self::Resend1xx => last.saturating_mul(2),
             Self::E | Self::G | Self::Resend2xx => last.saturating_mul(2).min(values.t2),
             _ => last,
         }

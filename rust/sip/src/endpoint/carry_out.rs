@@ -43,7 +43,7 @@ impl Endpoint {
 
     fn act(&mut self, now: Instant, key: LegKey, action: Action, turn: &mut Turn<'_>) {
         match action {
-            Action::Progress => self.progress(key, turn.message),
+            Action::Progress => self.progress(now, key, turn.message),
             Action::Confirm => self.confirm(now, key, turn.message),
             Action::AckAndBye => self.unwanted_success(now, key, turn.message),
             Action::SendCancel => self.send_cancel(now, key),

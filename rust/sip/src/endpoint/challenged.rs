@@ -153,7 +153,7 @@ impl Endpoint {
     /// The dialog that a request of ours belongs to.
     fn dialog_of(&self, user: User) -> Option<DialogKey> {
         match user {
-            User::Bye(dialog) => Some(dialog),
+            User::Bye(dialog) | User::Prack(dialog) => Some(dialog),
             User::Reoffer(leg) => {
                 let leg = self.legs.get(leg)?;
                 let sent = matches!(leg.outgoing.as_ref()?.stage, Stage::Sent(_));
@@ -202,7 +202,7 @@ impl Endpoint {
                 }
             }
             User::Register(registration) => self.registrations.replace(registration, new, number),
-            User::Bye(_) | User::Former(_) | User::Probe(_) | User::Cancel => {}
+            User::Bye(_) | User::Prack(_) | User::Former(_) | User::Probe(_) | User::Cancel => {}
         }
     }
 

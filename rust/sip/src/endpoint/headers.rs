@@ -1,13 +1,26 @@
 //! The headers this endpoint writes itself, and those it takes from its owner.
 
-use super::Endpoint;
+use super::{Endpoint, rel100};
 use crate::transaction::Arrival;
-use crate::{Body, BuildError, Builder, Error, Message, Name};
+use crate::{Body, BuildError, Builder, Error, Message, Name, Profile, Support};
 
 /// The methods answered here (RFC 3261 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
 /// The bodies understood here (RFC 3261 20.1).
 pub(super) const ACCEPT: &str = "application/sdp";
+
+/// Whether an extension is spoken with a peer.
+pub(super) fn understands(profile: &Profile, tag: &str) -> bool {
+    tag.eq_ignore_ascii_case(rel100::TAG) && profile.reliable != Support::Off
+}
+
+/// The extensions spoken with a peer (RFC 3261 20.37).
+pub(super) fn supported(profile: &Profile) -> &'static str {
+    match profile.reliable {
+        Support::Off => "",
+        Support::Supported | Support::Required => rel100::TAG,
+    }
+}
 
 /// Headers that place a message in its transaction and dialog, or frame it: never the owner's to write.
 const RESERVED: &[Name] = &[
@@ -49,6 +62,8 @@ pub(super) trait BuilderExt: Sized {
     fn maybe_body(self, body: Option<&Body>) -> Self;
     fn routed(self, routes: &[Box<str>]) -> Self;
     fn maybe(self, name: Name, value: Option<&str>) -> Self;
+    /// What an INVITE asks of the peer: Supported, and Require where there is no doing without (RFC 3261 20.32).
+    fn extensions(self, profile: &Profile) -> Self;
     /// `<sip:host:port>`, the Contact of a leg (8.1.1.8).
     fn contact(self, host_port: &str) -> Self;
 }
@@ -73,6 +88,15 @@ impl BuilderExt for Builder {
         match value {
             Some(value) => self.header(name, value),
             None => self,
+        }
+    }
+
+    fn extensions(self, profile: &Profile) -> Self {
+        let offered = supported(profile);
+        let builder = if offered.is_empty() { self } else { self.safe(Name::Supported, offered) };
+        match profile.reliable {
+            Support::Required => builder.safe(Name::Require, rel100::TAG),
+            _ => builder,
         }
     }
 

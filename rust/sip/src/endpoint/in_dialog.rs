@@ -1,5 +1,6 @@
 //! Requests inside a dialog: BYE, re-INVITE, UPDATE, INFO, OPTIONS (RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311; RFC 6086).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::headers::{ALLOW, BuilderExt, check_headers};
@@ -27,12 +28,19 @@ enum Verdict {
 impl Endpoint {
     /// A request with a To tag that is no retransmission.
     pub(super) fn in_dialog(&mut self, now: Instant, request: &Message, arrival: Arrival, profile: &Profile) {
-        if let Err(refusal) = check_method(request).and_then(|()| check_extensions(request)) {
+        if let Err(refusal) = check_method(request) {
             return self.refuse(request, arrival, &refusal, profile);
         }
         let Some(key) = self.dialogs.of_request(request) else {
             return self.refuse(request, arrival, &Refusal::plain(481, ""), profile);
         };
+        if request.has(Name::Require) {
+            let leg = self.dialogs.get(key).and_then(|dialog| self.legs.get(dialog.leg));
+            let spoken = leg.map(|leg| Arc::clone(&leg.profile)).unwrap_or_default();
+            if let Err(refusal) = check_extensions(request, &spoken) {
+                return self.refuse(request, arrival, &refusal, profile);
+            }
+        }
         // A peer in a dialog is never shed, but it cannot fill the memory either.
         if self.servers.len() >= self.max_transactions.saturating_mul(2) {
             return self.overloaded(request, arrival, profile);
@@ -53,17 +61,27 @@ impl Endpoint {
             _ if closing => self.reply(now, server, 481, |builder| builder),
             Some(Method::Invite) => self.reinvite(now, key, leg, server, request),
             Some(Method::Update) => self.update(now, key, leg, server, request),
+            Some(Method::Prack) => self.prack(now, key, leg, server, request),
             Some(Method::Info) => {
                 self.reply(now, server, 200, |builder| builder);
                 self.tell(leg, Some(request), |leg, request| Event::Info { leg, request });
             }
-            Some(Method::Options) => self.reply(now, server, 200, capabilities),
+            Some(Method::Options) => {
+                let profile = self.legs.get(leg).map(|leg| Arc::clone(&leg.profile)).unwrap_or_default();
+                self.reply(now, server, 200, |builder| capabilities(builder, &profile));
+            }
             _ => self.reply(now, server, 405, |builder| builder.header(Name::Allow, ALLOW)),
         }
     }
 
     /// Answers a request in a dialog; the To tag is the request's own.
-    fn reply(&mut self, now: Instant, server: ServerKey, status: u16, add: impl FnOnce(Builder) -> Builder) {
+    pub(super) fn reply(
+        &mut self,
+        now: Instant,
+        server: ServerKey,
+        status: u16,
+        add: impl FnOnce(Builder) -> Builder,
+    ) {
         let Some(builder) = self.servers.reply(server, status, "") else { return };
         match add(builder.header(Name::Server, &self.user_agent)).build() {
             Ok(bytes) => self.servers.respond(&mut self.io, now, server, status, bytes),
@@ -123,7 +141,8 @@ impl Endpoint {
             self.refresh_target(dialog, target_of(request));
             return self.accept_update(now, dialog, server, None);
         }
-        match self.legs.get(key).map(judge_update) {
+        let settled = self.dialogs.get(dialog).is_some_and(|dialog| dialog.settled);
+        match self.legs.get(key).map(|leg| judge_update(leg, settled)) {
             None => self.reply(now, server, 481, |builder| builder),
             Some(Verdict::Busy) => self.retry_later(now, server),
             Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
@@ -141,15 +160,23 @@ impl Endpoint {
     }
 
     /// Hands a re-INVITE or UPDATE to the application, which has [`TimerKind::Reoffer`] to answer.
-    fn ask(&mut self, now: Instant, dialog: DialogKey, key: LegKey, server: ServerKey, request: &Message) {
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        dialog: DialogKey,
+        key: LegKey,
+        server: ServerKey,
+        request: &Message,
+    ) {
         let Some(leg) = self.legs.get_mut(key) else { return };
+        let method = request.method().unwrap_or(Method::Invite);
         leg.reoffer = Some(Box::new(Reoffer {
             dialog,
             server,
-            method: request.method().unwrap_or(Method::Invite),
+            method,
             cseq: request.cseq_number(),
             late_offer: request.body().is_empty(),
-            target: target_of(request).map(Into::into),
+            target: target_of(request).filter(|_| method != Method::Prack).map(Into::into),
         }));
         self.start_timer(now, key, TimerKind::Reoffer);
         self.tell(key, Some(request), |leg, request| Event::Reoffer { leg, request });
@@ -173,6 +200,9 @@ impl Endpoint {
             }
             self.await_ack(now, key);
         }
+        if method == Method::Prack {
+            self.after_prack(now, key);
+        }
         Ok(())
     }
 
@@ -191,11 +221,14 @@ impl Endpoint {
             return Err(Error::Status(status));
         }
         check_headers(headers, &[])?;
-        let (key, server, _) = self.pending(leg, "reject a reoffer")?;
+        let (key, server, method) = self.pending(leg, "reject a reoffer")?;
         let builder = self.final_response(key, server, status, "").ok_or(Error::UnknownLeg(leg))?;
         let bytes = builder.headers(headers).build()?;
         self.take_reoffer(now, key);
         self.servers.respond(&mut self.io, now, server, status, bytes);
+        if method == Method::Prack {
+            self.after_prack(now, key);
+        }
         Ok(())
     }
 
@@ -218,6 +251,7 @@ impl Endpoint {
         if let Some(reoffer) = self.take_reoffer(now, key) {
             let status = if reoffer.method == Method::Update { 504 } else { 500 };
             self.reply(now, reoffer.server, status, |builder| builder);
+            self.after_prack(now, key);
         }
     }
 
@@ -264,13 +298,15 @@ fn judge_invite(leg: &Leg) -> Verdict {
     }
 }
 
-/// May this leg take an UPDATE with an offer now (RFC 3311 5.2)?
-fn judge_update(leg: &Leg) -> Verdict {
+/// May this leg take an UPDATE with an offer now (RFC 3311 5.2)? `settled`: the INVITE's offer has been answered early.
+fn judge_update(leg: &Leg, settled: bool) -> Verdict {
     let our_offer_open = leg.unacked.is_some_and(|unacked| unacked.late_offer);
     match leg.state {
-        State::Incoming => Verdict::Busy,
         _ if leg.reoffer.is_some() => Verdict::Busy,
         _ if leg.offers() => Verdict::Glare,
+        State::Incoming if !settled => Verdict::Busy,
+        State::Incoming => Verdict::Ask,
+        State::Proceeding if settled => Verdict::Ask,
         State::Confirmed | State::Accepted if !our_offer_open => Verdict::Ask,
         _ => Verdict::Glare,
     }

@@ -8,6 +8,7 @@ use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
 
 use super::Auth;
+use super::rel100::Reliable;
 use super::session::State;
 use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerSet;
@@ -82,12 +83,15 @@ impl Outgoing {
     }
 }
 
-/// The ACK of a 2xx with an offer, which waits for the application's answer (13.2.2.4).
+/// The ACK of a 2xx with an offer, or the PRACK of such a 1xx, which waits for the application's answer (13.2.1).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OwedAck {
+pub(crate) struct Owed {
     pub(crate) client: ClientKey,
     pub(crate) dialog: DialogKey,
+    /// Of the INVITE.
     pub(crate) cseq: u32,
+    /// Of the 1xx.
+    pub(crate) rseq: Option<u32>,
 }
 
 /// The targets that our INVITE has not been sent to yet.
@@ -123,10 +127,12 @@ pub(crate) struct Leg {
     /// Where our INVITE goes should it fail where it went; `None` if there was nowhere else from the start.
     pub(crate) tries: Option<Box<Tries>>,
     pub(crate) unacked: Option<Unacked>,
+    pub(crate) reliable: Option<Box<Reliable>>,
     pub(crate) reoffer: Option<Box<Reoffer>>,
     /// The same of ours.
     pub(crate) outgoing: Option<Box<Outgoing>>,
-    pub(crate) owed_ack: Option<Box<OwedAck>>,
+    /// The offers of the peer that wait for the application's answers, first come, first served.
+    pub(crate) owed: Vec<Owed>,
     /// Our INVITE made no offer, so the peer does.
     pub(crate) expects_offer: bool,
     pub(crate) timers: TimerSet,
@@ -151,7 +157,8 @@ impl Leg {
             unacked: None,
             reoffer: None,
             outgoing: None,
-            owed_ack: None,
+            owed: Vec::new(),
+            reliable: None,
             expects_offer: false,
             timers: TimerSet::default(),
             auth: None,
@@ -168,7 +175,7 @@ impl Leg {
     /// Whether a re-INVITE or UPDATE of ours is under way, its ACK included.
     pub(crate) fn offers(&self) -> bool {
         let under_way = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.stage != Stage::Waiting);
-        under_way || self.owed_ack.is_some()
+        under_way || !self.owed.is_empty()
     }
 
     pub(crate) fn sent(&self) -> Option<ClientKey> {

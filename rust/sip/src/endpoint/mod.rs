@@ -3,8 +3,8 @@
 //! Feed it with `handle_*` and the commands, then drain `poll_transmit` and `poll_event`, and come back at
 //! `poll_timeout`. It never looks at a clock and owns no socket.
 //!
-//! Requests without a call are answered without state (`refuse`, `options`); calls live in `uac`, `uas`, `in_dialog`
-//! and `reoffer`; what a leg does when is the table in `session`, carried out by `carry_out`.
+//! Requests without a call are answered without state (`refuse`, `options`); calls live in `uac`, `uas`, `in_dialog`,
+//! `reoffer` and `rel100`; what a leg does when is the table in `session`, carried out by `carry_out`.
 
 mod admit;
 mod carry_out;
@@ -18,6 +18,7 @@ mod probe;
 mod receive;
 mod refuse;
 mod register;
+mod rel100;
 mod reoffer;
 mod said;
 mod session;
@@ -234,11 +235,13 @@ impl Endpoint {
         let last = leg.timers.expire(kind);
         match kind {
             TimerKind::Resend2xx => self.resend_success(now, key, last),
+            TimerKind::Resend1xx => self.resend_reliable(now, key, last),
+            TimerKind::PrackWait => self.prack_missing(now, key),
             TimerKind::Refresh => self.resend_provisional(now, key),
             TimerKind::Reoffer => self.reoffer_unanswered(now, key),
             TimerKind::ReofferRetry => self.retry_reoffer(now, key),
             TimerKind::ReofferHang => self.reoffer_hangs(now, key),
-            TimerKind::OwedAck => self.offer_unanswered(now, key),
+            TimerKind::OwedAnswer => self.offer_unanswered(now, key),
             TimerKind::Patience => self.out_of_patience(now, key),
             TimerKind::NoAnswer => self.drive(now, key, Input::NoAnswer, Turn::ended(timeout(None))),
             TimerKind::Expires => self.expired(now, key),

@@ -1,18 +1,18 @@
 //! OPTIONS: what we can do (RFC 3261 11.2). Answered here, in and out of dialogs, whatever the application does.
 
 use super::Endpoint;
-use super::headers::{ACCEPT, ALLOW};
+use super::headers::{ACCEPT, ALLOW, supported};
 use crate::transaction::Arrival;
 use crate::{Builder, Message, Name, Profile};
 
 /// The headers of a 200 to OPTIONS.
-pub(super) fn capabilities(builder: Builder) -> Builder {
+pub(super) fn capabilities(builder: Builder, profile: &Profile) -> Builder {
     builder
         .header(Name::Allow, ALLOW)
         .header(Name::Accept, ACCEPT)
         .header(Name::AcceptEncoding, "identity")
         .header(Name::AcceptLanguage, "en")
-        .header(Name::Supported, "")
+        .header(Name::Supported, supported(profile))
 }
 
 impl Endpoint {
@@ -21,6 +21,6 @@ impl Endpoint {
         if self.refusing.is_some() {
             return self.overloaded(request, arrival, profile);
         }
-        self.respond_stateless(request, arrival, 200, "", capabilities);
+        self.respond_stateless(request, arrival, 200, "", |builder| capabilities(builder, profile));
     }
 }

@@ -140,6 +140,7 @@ impl Endpoint {
                 | User::Probe(_)
                 | User::Bye(_)
                 | User::Reoffer(_)
+                | User::Prack(_)
                 | User::Register(_)
                 | User::Cancel,
                 _,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Endpoint;
-use super::headers::{ACCEPT, ALLOW};
+use super::headers::{ACCEPT, ALLOW, understands};
 use crate::admission::Ground;
 use crate::transaction::Arrival;
 use crate::{Message, Method, Name, Profile, Scheme};
@@ -39,7 +39,7 @@ impl Endpoint {
         mut arrival: Arrival,
         profile: &Arc<Profile>,
     ) {
-        if let Err(refusal) = self.check(request, &mut arrival) {
+        if let Err(refusal) = self.check(request, &mut arrival, profile) {
             return self.refuse(request, arrival, &refusal, profile);
         }
         match request.method() {
@@ -94,14 +94,14 @@ impl Endpoint {
     }
 
     /// The inspections in the order of 8.2.
-    fn check(&self, request: &Message, arrival: &mut Arrival) -> Result<(), Refusal> {
+    fn check(&self, request: &Message, arrival: &mut Arrival, profile: &Profile) -> Result<(), Refusal> {
         check_method(request)?;
         check_scheme(request)?;
         check_hops(request)?;
         if self.servers.is_merged(request, arrival) {
             return Err(Refusal::plain(482, ""));
         }
-        check_extensions(request)?;
+        check_extensions(request, profile)?;
         check_accept(request)?;
         check_body(request)
     }
@@ -109,9 +109,9 @@ impl Endpoint {
 
 /// 8.2.1: an unknown method gets 405 and the known ones.
 pub(super) fn check_method(request: &Message) -> Result<(), Refusal> {
-    use Method::{Ack, Bye, Cancel, Info, Invite, Options, Update};
+    use Method::{Ack, Bye, Cancel, Info, Invite, Options, Prack, Update};
     match request.method() {
-        Some(Invite | Ack | Cancel | Bye | Options | Info | Update) => Ok(()),
+        Some(Invite | Ack | Cancel | Bye | Options | Info | Prack | Update) => Ok(()),
         _ => Err(Refusal::with(405, Name::Allow, ALLOW)),
     }
 }
@@ -133,9 +133,13 @@ fn check_hops(request: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// 8.2.2.3: every required extension must be understood, and none is.
-pub(super) fn check_extensions(request: &Message) -> Result<(), Refusal> {
-    let unsupported = request.require().collect::<Vec<_>>().join(", ");
+/// 8.2.2.3: every required extension must be understood.
+pub(super) fn check_extensions(request: &Message, profile: &Profile) -> Result<(), Refusal> {
+    if !request.has(Name::Require) {
+        return Ok(());
+    }
+    let unknown = request.require().filter(|tag| !understands(profile, tag));
+    let unsupported = unknown.collect::<Vec<_>>().join(", ");
     if unsupported.is_empty() {
         return Ok(());
     }
@@ -144,7 +148,7 @@ pub(super) fn check_extensions(request: &Message) -> Result<(), Refusal> {
 
 /// 8.2.3: a body that must be understood and is not; INFO may carry anything.
 pub(super) fn check_body(request: &Message) -> Result<(), Refusal> {
-    let describes_session = matches!(request.method(), Some(Method::Invite | Method::Update));
+    let describes_session = matches!(request.method(), Some(Method::Invite | Method::Update | Method::Prack));
     if request.body().is_empty() || !describes_session || is_optional(request) {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::carry_out::Turn;
 use super::headers::{ALLOW, BuilderExt, check_value};
-use super::legs::{Invite, Leg, Outgoing, OwedAck, Stage};
+use super::legs::{Invite, Leg, Outgoing, Owed, Stage};
 use super::session::{Input, State};
 use super::{Endpoint, LegKey};
 use crate::dialog::target_of;
@@ -34,7 +34,9 @@ impl Endpoint {
         }
         let key = self.legs.find(leg)?;
         let entry = self.legs.get_mut(key).ok_or(Error::UnknownLeg(leg))?;
-        if !may_reoffer(entry, method, body.is_some()) {
+        let dialog = entry.dialogs.last().and_then(|key| self.dialogs.get(*key));
+        let settled = dialog.is_some_and(|dialog| dialog.settled);
+        if !may_reoffer(entry, method, body.is_none() || settled) {
             return Err(Error::WrongState { command: "change its session so", state: entry.state.words() });
         }
         if entry.outgoing.as_ref().is_some_and(|open| open.stage != Stage::Waiting) {
@@ -62,27 +64,28 @@ impl Endpoint {
         }
     }
 
-    /// Sends the ACK of a 2xx that made an offer, with our answer to it (13.2.2.4).
+    /// Sends the ACK of a 2xx that made an offer, with our answer to it (13.2.2.4), or the PRACK of such a 1xx
+    /// (RFC 3262 5); the first one first where several forks made offers.
     ///
     /// # Errors
-    /// When no such ACK is due, or it cannot be written.
+    /// When none is due, or it cannot be written.
     pub fn acknowledge(&mut self, now: Instant, leg: LegId, body: Option<Body>) -> Result<(), Error> {
         if let Some(body) = &body {
             check_value(Name::ContentType, &body.content_type)?;
         }
         let key = self.legs.find(leg)?;
         let entry = self.legs.get(key).ok_or(Error::UnknownLeg(leg))?;
-        if entry.owed_ack.is_none() {
+        if entry.owed.is_empty() {
             return Err(Error::WrongState { command: "acknowledge an offer", state: entry.state.words() });
         }
-        self.settle_ack(now, key, body.as_ref());
+        self.settle_owed(now, key, body.as_ref());
         Ok(())
     }
 
     /// Sends the leg's re-INVITE or UPDATE, or puts it off while the peer's is in the way (14.1).
     fn try_reoffer(&mut self, now: Instant, key: LegKey) {
         let Some(leg) = self.legs.get(key) else { return };
-        if leg.reoffer.is_some() || leg.unacked.is_some() || leg.owed_ack.is_some() {
+        if leg.reoffer.is_some() || leg.unacked.is_some() || !leg.owed.is_empty() {
             return self.put_off(now, key);
         }
         if self.send_reoffer(now, key).is_none() {
@@ -188,11 +191,11 @@ impl Endpoint {
             return;
         }
         let Some(dialog) = self.dialogs.of_response(response) else { return };
-        let owed = OwedAck { client: key, dialog, cseq: response.cseq_number() };
+        let owed = Owed { client: key, dialog, cseq: response.cseq_number(), rseq: None };
         let outgoing = self.legs.get(leg).and_then(|leg| leg.outgoing.as_ref());
         let asked = outgoing.is_some_and(|open| open.client() == Some(key) && open.body.is_none());
         match asked && !response.body().is_empty() {
-            true => self.owe_ack(now, leg, owed),
+            true => self.owe(now, leg, owed),
             false => self.send_ack(key, dialog, owed.cseq, None),
         }
         self.reoffer_accepted(now, leg, key, response);
@@ -315,27 +318,38 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn owe_ack(&mut self, now: Instant, key: LegKey, owed: OwedAck) {
+    pub(super) fn owe(&mut self, now: Instant, key: LegKey, owed: Owed) {
         if let Some(leg) = self.legs.get_mut(key) {
-            leg.owed_ack = Some(Box::new(owed));
+            leg.owed.push(owed);
         }
-        self.start_timer(now, key, TimerKind::OwedAck);
+        self.start_timer(now, key, TimerKind::OwedAnswer);
     }
 
     /// Whether this 2xx is one whose ACK waits for the application.
     pub(super) fn owes_ack(&self, leg: LegKey, client: ClientKey, tag: &str) -> bool {
-        let owed = self.legs.get(leg).and_then(|leg| leg.owed_ack.as_ref());
-        owed.is_some_and(|owed| {
-            owed.client == client
-                && self.dialogs.get(owed.dialog).is_some_and(|dialog| dialog.remote_tag() == tag)
-        })
+        let of_tag = |key| self.dialogs.get(key).is_some_and(|dialog| dialog.remote_tag() == tag);
+        let same = |owed: &Owed| owed.client == client && owed.rseq.is_none() && of_tag(owed.dialog);
+        self.legs.get(leg).is_some_and(|leg| leg.owed.iter().any(same))
     }
 
-    /// Sends the ACK that waits, if one does.
-    pub(super) fn settle_ack(&mut self, now: Instant, key: LegKey, body: Option<&Body>) {
-        let Some(owed) = self.legs.get_mut(key).and_then(|leg| leg.owed_ack.take()) else { return };
-        self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::OwedAck));
-        self.send_ack(owed.client, owed.dialog, owed.cseq, body);
+    /// Sends the ACK or PRACK that waits longest.
+    fn settle_owed(&mut self, now: Instant, key: LegKey, body: Option<&Body>) {
+        let Some(leg) = self.legs.get_mut(key).filter(|leg| !leg.owed.is_empty()) else { return };
+        let owed = leg.owed.remove(0);
+        if leg.owed.is_empty() {
+            self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::OwedAnswer));
+        }
+        match owed.rseq {
+            Some(_) => self.send_prack(now, owed, body),
+            None => self.send_ack(owed.client, owed.dialog, owed.cseq, body),
+        }
+    }
+
+    /// Sends the ACKs that wait, before a BYE.
+    pub(super) fn settle_acks(&mut self, now: Instant, key: LegKey) {
+        while self.legs.get(key).is_some_and(|leg| !leg.owed.is_empty()) {
+            self.settle_owed(now, key, None);
+        }
     }
 
     /// The application never answered the peer's offer: 13.2.2.4 leaves ACK and BYE.
@@ -346,12 +360,12 @@ impl Endpoint {
     }
 }
 
-/// Whether a leg has a session that a request of this method may change.
-fn may_reoffer(leg: &Leg, method: Method, offers: bool) -> bool {
+/// Whether a leg has a session that a request of this method may change. RFC 3311 5.1: in an early dialog an UPDATE
+/// without an offer at any time, one with an offer not before the INVITE's own has been answered.
+fn may_reoffer(leg: &Leg, method: Method, early: bool) -> bool {
     match (leg.state, method) {
         (State::Confirmed, Method::Invite | Method::Update) => true,
-        // RFC 3311 5.1: in an early dialog without an offer only, as long as the INVITE's own is open.
-        (State::Proceeding | State::Incoming, Method::Update) => !offers && !leg.dialogs.is_empty(),
+        (State::Proceeding | State::Incoming, Method::Update) => early && !leg.dialogs.is_empty(),
         _ => false,
     }
 }

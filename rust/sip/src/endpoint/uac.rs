@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::carry_out::Turn;
 use super::failover::unavailable;
 use super::headers::{ALLOW, BuilderExt, check_headers, check_value, wrote};
-use super::legs::{Invite, Leg, OwedAck, Tries};
+use super::legs::{Invite, Leg, Owed, Tries};
 use super::session::{Input, State};
 use super::{Auth, Endpoint, LegKey};
 use crate::dialog::{self, Dialog, DialogKey, Draft};
@@ -82,6 +82,7 @@ impl Endpoint {
             .contact(&dial.contact)
             .maybe(Name::Allow, own(Name::Allow, ALLOW))
             .maybe(Name::UserAgent, own(Name::UserAgent, &self.user_agent))
+            .extensions(&dial.profile)
             .headers(&dial.headers)
             .maybe_body(dial.body.as_ref())
     }
@@ -155,7 +156,7 @@ impl Endpoint {
     }
 
     /// A provisional response other than 100, with the early dialog it makes (12.1.2).
-    pub(super) fn progress(&mut self, key: LegKey, response: Option<&Message>) {
+    pub(super) fn progress(&mut self, now: Instant, key: LegKey, response: Option<&Message>) {
         let Some(response) =
             response.filter(|response| response.status().is_some_and(|status| status.0 > 100))
         else {
@@ -163,7 +164,12 @@ impl Endpoint {
         };
         let client = self.legs.get(key).and_then(Leg::sent);
         if let (Some(client), Some(_)) = (client, response.to_tag()) {
-            self.leg_dialog(key, client, response);
+            let dialog = self.leg_dialog(key, client, response);
+            if response.has(Name::RSeq)
+                && !dialog.is_some_and(|dialog| self.take_reliable(now, key, dialog, response))
+            {
+                return;
+            }
         }
         self.tell(key, Some(response), |leg, response| Event::Progress { leg, response });
     }
@@ -176,12 +182,15 @@ impl Endpoint {
         if let Some(leg) = self.legs.get_mut(key) {
             let others = std::mem::take(&mut leg.dialogs);
             leg.dialogs.push(dialog);
+            leg.owed.retain(|owed| owed.dialog == dialog);
             others.into_iter().filter(|other| *other != dialog).for_each(|other| self.dialogs.remove(other));
         }
-        let offered = self.legs.get(key).is_some_and(|leg| leg.expects_offer) && !response.body().is_empty();
-        match offered {
-            true => self.owe_ack(now, key, OwedAck { client, dialog, cseq: response.cseq_number() }),
-            false => self.send_ack(client, dialog, response.cseq_number(), None),
+        let asked = self.legs.get(key).is_some_and(|leg| leg.expects_offer);
+        let settled = self.dialogs.get(dialog).is_some_and(|dialog| dialog.settled);
+        let owed = Owed { client, dialog, cseq: response.cseq_number(), rseq: None };
+        match asked && !settled && !response.body().is_empty() {
+            true => self.owe(now, key, owed),
+            false => self.send_ack(client, dialog, owed.cseq, None),
         }
     }
 
@@ -285,7 +294,7 @@ impl Endpoint {
 
     /// BYE in the leg's dialog.
     pub(super) fn leave(&mut self, now: Instant, key: LegKey) {
-        self.settle_ack(now, key, None);
+        self.settle_acks(now, key);
         let Some((dialog, reason)) =
             self.legs.get(key).and_then(|leg| Some((leg.dialog()?, leg.reason.clone())))
         else {

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::carry_out::Turn;
-use super::headers::{ALLOW, BuilderExt, check_headers};
+use super::headers::{ALLOW, BuilderExt, check_headers, check_value};
 use super::legs::{Invite, Leg, Unacked};
 use super::refuse::Refusal;
 use super::session::{Input, State};
-use super::{Auth, Endpoint, LegKey};
+use super::{Auth, Endpoint, LegKey, rel100};
 use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
 use crate::write::host_port;
-use crate::{Body, Builder, Cause, Ended, Error, Event, Flow, LegId, Message, Method, Name, Profile, Side};
+use crate::{Body, Builder, Cause, Ended, Error, Event, Flow, LegId, Message, Name, Profile, Side};
 
 impl Endpoint {
     /// An INVITE for a new call: 100 at once (17.2.1), the early dialog, the event.
@@ -43,6 +43,10 @@ impl Endpoint {
         if self.legs.contains(id) {
             return self.overloaded(invite, arrival, profile);
         }
+        let reliable = match rel100::negotiate(invite, profile) {
+            Ok(reliable) => reliable,
+            Err(refusal) => return self.refuse(invite, arrival, &refusal),
+        };
         let server = self.servers.accept(invite, arrival, None);
         let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server), profile));
         self.servers.set_user(server, key);
@@ -50,6 +54,9 @@ impl Endpoint {
         let dialog = self.dialogs.insert(key, dialog);
         if let Some(leg) = self.legs.get_mut(key) {
             leg.dialogs.push(dialog);
+        }
+        if let Some(demanded) = reliable {
+            self.begin_reliable(key, invite, demanded);
         }
         self.send_trying(now, server);
         if let Some(seconds) = invite.expires() {
@@ -82,7 +89,8 @@ impl Endpoint {
         }
     }
 
-    /// Sends a provisional response, 101 to 199, and repeats it every minute (13.3.1.1).
+    /// Sends a provisional response, 101 to 199, and repeats it every minute (13.3.1.1). Where the peer wants it so, it
+    /// is sent reliably (RFC 3262), and after those sent before.
     ///
     /// # Errors
     /// When the leg is not one that waits for our answer, or the response cannot be written.
@@ -97,6 +105,9 @@ impl Endpoint {
             return Err(Error::Status(status));
         }
         let (key, server) = self.incoming(leg, "send a provisional response")?;
+        if self.provisional_reliably(now, key, server, status, body.as_ref())? {
+            return Ok(());
+        }
         let builder = self.dialog_response(key, server, status, "").ok_or(Error::UnknownLeg(leg))?;
         let bytes = builder.maybe_body(body.as_ref()).build()?;
         self.servers.respond(&mut self.io, now, server, status, bytes);
@@ -104,15 +115,25 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Answers an incoming leg with 200, sent again until its ACK arrives.
+    /// Answers an incoming leg with 200, sent again until its ACK arrives. While a description waits for its PRACK, the
+    /// 200 waits too (RFC 3262 3).
     ///
     /// # Errors
     /// When the leg is not one that waits for our answer, or the response cannot be written.
     pub fn answer(&mut self, now: Instant, leg: LegId, body: Option<Body>) -> Result<(), Error> {
         let (key, server) = self.incoming(leg, "answer")?;
+        if let Some(body) = &body {
+            check_value(Name::ContentType, &body.content_type)?;
+        }
+        let Some(body) = self.hold_answer(now, key, body) else { return Ok(()) };
         let builder = self.dialog_response(key, server, 200, "").ok_or(Error::UnknownLeg(leg))?;
         let bytes = builder.maybe_body(body.as_ref()).build()?;
-        let unacked = self.servers.request(server).map(|invite| unacked(server, invite));
+        let settled = self.dialog_settled(key);
+        let unacked = self.servers.request(server).map(|invite| Unacked {
+            server,
+            cseq: invite.cseq_number(),
+            late_offer: invite.body().is_empty() && !settled,
+        });
         if let Some(leg) = self.legs.get_mut(key) {
             leg.unacked = unacked;
         }
@@ -151,11 +172,19 @@ impl Endpoint {
         Ok(())
     }
 
+    fn dialog_settled(&self, key: LegKey) -> bool {
+        let dialog = self.legs.get(key).and_then(Leg::dialog).and_then(|key| self.dialogs.get(key));
+        dialog.is_some_and(|dialog| dialog.settled)
+    }
+
     /// A leg whose INVITE waits for us, with its transaction.
     fn incoming(&self, id: LegId, command: &'static str) -> Result<(LegKey, ServerKey), Error> {
         let key = self.legs.find(id)?;
         let leg = self.legs.get(key).ok_or(Error::UnknownLeg(id))?;
         match (leg.state, leg.invite) {
+            (State::Incoming, Invite::Received(_)) if Self::is_held(leg) => {
+                Err(Error::WrongState { command, state: "answered and waiting for PRACK" })
+            }
             (State::Incoming, Invite::Received(server)) => Ok((key, server)),
             _ => Err(Error::WrongState { command, state: leg.state.words() }),
         }
@@ -278,6 +307,9 @@ impl Endpoint {
     pub(super) fn resend_provisional(&mut self, now: Instant, key: LegKey) {
         let leg = self.legs.get(key).filter(|leg| leg.state == State::Incoming);
         let Some(server) = leg.and_then(Leg::received) else { return };
+        if self.refresh_reliable(now, key, server, 180) {
+            return;
+        }
         self.servers.repeat(&mut self.io, now, server, 180);
         self.start_timer(now, key, TimerKind::Refresh);
     }
@@ -315,10 +347,4 @@ impl Endpoint {
             self.drive(now, key, Input::TransportError, Turn::ended(super::undeliverable()));
         }
     }
-}
-
-/// What is remembered of an INVITE while its 2xx waits for the ACK.
-pub(super) fn unacked(server: ServerKey, invite: &Message) -> Unacked {
-    debug_assert_eq!(invite.method(), Some(Method::Invite));
-    Unacked { server, cseq: invite.cseq_number(), late_offer: invite.body().is_empty() }
 }

@@ -33,6 +33,8 @@ pub(crate) enum User {
     Reoffer(LegKey),
     /// A REGISTER.
     Register(RegistrationKey),
+    /// A PRACK in an early dialog: what is said to it changes nothing (RFC 3262 4).
+    Prack(DialogKey),
     /// A CANCEL: only the INVITE's own response counts (9.1).
     Cancel,
 }

@@ -18,6 +18,7 @@ mod property;
 mod property_machines;
 mod refusals;
 mod register;
+mod rel100;
 mod reoffer;
 mod timers;
 mod uri;

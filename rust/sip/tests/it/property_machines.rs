@@ -1,11 +1,12 @@
 //! Whatever comes in whatever order: nothing panics, all we send is sound, every leg ends exactly once, and nothing is
 //! left behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use telephony_sip::{Dial, Event, Flow, LegId, Message, Method, Target};
+use telephony_sip::{Dial, Event, Flow, LegId, Message, Method, Name, Profile, Support, Target};
 
 use crate::wire::{CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, dial, request, response, sdp};
 
@@ -22,6 +23,7 @@ struct Script {
 }
 
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0";
+const RELIABLE: &str = "Supported: 100rel\nContent-Type: application/sdp\n\nv=0";
 const METHODS: [&str; 10] =
     ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "DANCE"];
 const STATUSES: [u16; 15] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 481, 486, 487, 491, 503, 603];
@@ -31,8 +33,10 @@ fn pick<T>(all: &[T], number: u16) -> Option<&T> {
 }
 
 impl Script {
-    fn new() -> Self {
-        Self { solo: Solo::new(), sent: Vec::new(), events: Vec::new(), received: Vec::new(), dialled: 0 }
+    fn new(kind: u8) -> Self {
+        let reliable = [Support::Off, Support::Supported, Support::Required][usize::from(kind % 3)];
+        let solo = Solo::of(Profile { reliable, ..Profile::default() });
+        Self { solo, sent: Vec::new(), events: Vec::new(), received: Vec::new(), dialled: 0 }
     }
 
     fn drain(&mut self) {
@@ -75,7 +79,8 @@ impl Script {
 
     fn fresh_request(&mut self, one: u16, two: u16) {
         let method = if one.is_multiple_of(2) { "INVITE" } else { pick(&METHODS, one).unwrap() };
-        let extra = ["", OFFER, "Expires: 3", "Require: x"][usize::from(two % 4)];
+        let extra =
+            ["", OFFER, "Expires: 3", "Require: x", "Require: 100rel", RELIABLE][usize::from(two % 6)];
         let text = request(method, &format!("f{}", two % 20), u32::from(one % 4), "", extra);
         self.receive(&text.replace("solo@", &format!("call{}@", two % 6)));
     }
@@ -90,7 +95,9 @@ impl Script {
         let method = pick(&METHODS, two).unwrap();
         let extra = if two.is_multiple_of(3) { OFFER } else { "" };
         let branch = format!("d{}", two % 50);
-        let text = request(method, &branch, u32::from(two % 7), mine.unwrap_or_default(), extra)
+        let rseq = ours.header(Name::RSeq).unwrap_or("1");
+        let extra = format!("RAck: {rseq} {} INVITE\n{extra}", ours.cseq_number());
+        let text = request(method, &branch, u32::from(two % 7), mine.unwrap_or_default(), &extra)
             .replace("tag=peer", &format!("tag={theirs}"))
             .replace("solo@example.org", ours.call_id());
         self.receive(&text);
@@ -101,7 +108,8 @@ impl Script {
             self.sent.iter().rev().filter(|message| message.is_request()).take(12).collect();
         let Some(ours) = pick(&requests, one) else { return };
         let tag = ["", "bob", "carol", "dave"][usize::from(two % 4)];
-        let extra = if two.is_multiple_of(5) { "" } else { CONTACT };
+        let reliable = format!("Require: 100rel\nRSeq: {}\n{CONTACT}", one % 3);
+        let extra = ["", CONTACT, CONTACT, &reliable, &reliable][usize::from(two % 5)];
         let text = response(ours, *pick(&STATUSES, two).unwrap(), tag, extra);
         let offer = "Content-Type: application/sdp\nContent-Length: 3\n\nv=0";
         self.receive(&if one.is_multiple_of(3) {
@@ -136,7 +144,7 @@ impl Script {
         let (endpoint, now) = (&mut self.solo.endpoint, self.solo.now);
         // Wrong commands are part of the game; what they return does not matter here.
         let _ = match two % 12 {
-            0 => endpoint.provisional(now, leg, 180, None),
+            0 => endpoint.provisional(now, leg, 180, sdp("v=0").filter(|_| one.is_multiple_of(2))),
             1 | 2 => endpoint.answer(now, leg, sdp("v=0")),
             3 => endpoint.reject(now, leg, 486, Some("No"), &[]),
             4 => endpoint.hangup(now, leg, None),
@@ -194,6 +202,8 @@ fn steps(longest: usize) -> impl Strategy<Value = Vec<Step>> {
 /// Commands for two endpoints that talk to each other over a bad line.
 fn converse(seed: u8, steps: &[Step]) {
     let mut wire = Wire::new(seed);
+    let reliable = if seed.is_multiple_of(2) { Support::Supported } else { Support::Off };
+    wire.profile = Arc::new(Profile { reliable, ..Profile::default() });
     (wire.loss, wire.doubled, wire.jitter) = (150, 100, Duration::from_millis(300));
     for (what, one, two) in steps {
         let side = usize::from(one % 2);
@@ -209,7 +219,7 @@ fn converse(seed: u8, steps: &[Step]) {
                 );
                 Ok(())
             }
-            1 => endpoint.provisional(now, leg, 183, None),
+            1 => endpoint.provisional(now, leg, 183, sdp("v=0").filter(|_| two.is_multiple_of(2))),
             2 | 3 => endpoint.answer(now, leg, sdp("v=0")),
             4 => endpoint.hangup(now, leg, None),
             5 => endpoint.reject(now, leg, 603, None, &[]),
@@ -254,8 +264,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_sequence_ends_cleanly(steps in steps(120)) {
-        let mut script = Script::new();
+    fn any_sequence_ends_cleanly(kind in any::<u8>(), steps in steps(120)) {
+        let mut script = Script::new(kind);
         for step in steps {
             script.step(step);
         }

@@ -5,30 +5,17 @@ use std::time::Duration;
 use telephony_sip::{Body, Cause, Error, Event, LegId, Message, Method, Name, Side};
 
 use crate::wire::{
-    CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, called, calling, dial, is, methods, request,
-    response, sdp,
+    CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, called, calling, described, dial, is,
+    methods, request, response, sdp, theirs,
 };
 
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0 theirs";
 const MOMENT: Duration = Duration::from_millis(100);
 
-fn with_body(text: String, body: &str) -> String {
-    let framed = format!("Content-Type: application/sdp\nContent-Length: {}\n\n{body}", body.len());
-    text.replace("Content-Length: 0\n\n", &framed)
-}
-
 /// Offers something new on a leg; gives the request.
 fn offer(solo: &mut Solo, leg: LegId, method: Method) -> Message {
     solo.endpoint.reoffer(solo.now, leg, sdp("v=0 hold"), method).unwrap();
     solo.sent_one()
-}
-
-/// A request of the peer in the dialog that a request of ours belongs to.
-fn theirs(method: &str, branch: &str, cseq: u32, ours: &Message, extra: &str) -> String {
-    let peer = ours.to_tag().unwrap_or("bob");
-    request(method, branch, cseq, ours.from_tag().unwrap(), extra)
-        .replace("tag=peer", &format!("tag={peer}"))
-        .replace("solo@example.org", ours.call_id())
 }
 
 fn refused(events: &[Event]) -> Option<u16> {
@@ -50,7 +37,7 @@ fn a_reinvite_of_ours_is_acknowledged_and_moves_the_target() {
     assert_eq!((reinvite.to_tag(), reinvite.call_id()), (Some("bob"), invite.call_id()));
     assert_eq!((reinvite.cseq().unwrap().number, reinvite.body()), (2, &b"v=0 hold"[..]));
     assert!(reinvite.has(Name::Contact) && reinvite.has(Name::Allow));
-    let ok = with_body(response(&reinvite, 200, "bob", "Contact: <sip:bob@192.0.2.9:5099>"), "v=0 held");
+    let ok = described(&reinvite, 200, "bob", "Contact: <sip:bob@192.0.2.9:5099>", "v=0 held");
     solo.receive(&ok);
     let ack = solo.sent_one();
     assert_eq!((ack.method(), ack.cseq().unwrap().number), (Some(Method::Ack), 2));
@@ -303,7 +290,7 @@ fn a_reinvite_without_an_offer_is_acknowledged_with_the_answer() {
     solo.endpoint.reoffer(solo.now, leg, None, Method::Invite).unwrap();
     let reinvite = solo.sent_one();
     assert!(reinvite.body().is_empty());
-    let ok = with_body(response(&reinvite, 200, "peer", CONTACT), "v=0 their offer");
+    let ok = described(&reinvite, 200, "peer", CONTACT, "v=0 their offer");
     solo.receive(&ok);
     solo.receive(&ok);
     assert!(solo.sent().is_empty(), "the answer is the owner's");
@@ -323,10 +310,10 @@ fn a_call_without_an_offer_is_acknowledged_with_the_answer() {
     let dial = telephony_sip::Dial { body: None, ..dial(solo.flow) };
     solo.endpoint.dial(solo.now, leg, dial).unwrap();
     let invite = solo.sent_one();
-    let ok = with_body(response(&invite, 200, "bob", CONTACT), "v=0 their offer");
+    let ok = described(&invite, 200, "bob", CONTACT, "v=0 their offer");
     solo.receive(&ok);
     assert!(solo.sent().is_empty() && matches!(solo.events()[..], [Event::Answered { .. }]));
-    solo.receive(&with_body(response(&invite, 200, "late", CONTACT), "v=0 another offer"));
+    solo.receive(&described(&invite, 200, "late", CONTACT, "v=0 another offer"));
     assert_eq!(methods(&solo.sent()), ["ACK", "BYE"], "the other fork is too late (13.2.2.4)");
     solo.endpoint.acknowledge(solo.now, leg, sdp("v=0 our answer")).unwrap();
     assert_eq!(solo.sent_one().body(), b"v=0 our answer", "13.2.1");
@@ -341,7 +328,7 @@ fn an_offer_nobody_answers_ends_in_ack_and_bye() {
     let (leg, _) = called(&mut solo);
     solo.endpoint.reoffer(solo.now, leg, None, Method::Invite).unwrap();
     let reinvite = solo.sent_one();
-    solo.receive(&with_body(response(&reinvite, 200, "peer", CONTACT), "v=0"));
+    solo.receive(&described(&reinvite, 200, "peer", CONTACT, "v=0"));
     let sent: Vec<_> = solo.advance(seconds(16.1)).into_iter().map(|(_, line)| line).collect();
     assert_eq!(sent, ["ACK", "BYE"]);
     assert_eq!(solo.ended().cause, Cause::NoAnswer);

@@ -164,7 +164,8 @@ impl Wire {
     }
 
     pub(crate) fn dial(&mut self, from: usize, leg: u64) -> LegId {
-        let (leg, dial) = (LegId(leg), dial(self.flow(from)));
+        let (leg, profile) = (LegId(leg), Arc::clone(&self.profile));
+        let dial = Dial { profile, ..dial(self.flow(from)) };
         self.peers[from].endpoint.dial(self.now, leg, dial).unwrap();
         leg
     }
@@ -267,8 +268,14 @@ impl Solo {
 
     pub(crate) fn dial(&mut self, leg: u64) -> LegId {
         let leg = LegId(leg);
-        self.endpoint.dial(self.now, leg, dial(self.flow)).unwrap();
+        let dial = Dial { profile: Arc::clone(&self.profile), ..dial(self.flow) };
+        self.endpoint.dial(self.now, leg, dial).unwrap();
         leg
+    }
+
+    /// A peer of this profile.
+    pub(crate) fn of(profile: Profile) -> Self {
+        Self { profile: Arc::new(profile), ..Self::new() }
     }
 
     /// A datagram; lines may end in LF.
@@ -390,6 +397,20 @@ pub(crate) fn response(request: &Message, status: u16, to_tag: &str, extra: &str
         value(Name::CallId),
         value(Name::Cseq),
     )
+}
+
+/// The same with a description.
+pub(crate) fn described(request: &Message, status: u16, to_tag: &str, extra: &str, body: &str) -> String {
+    let framed = format!("Content-Type: application/sdp\nContent-Length: {}\n\n{body}", body.len());
+    response(request, status, to_tag, extra).replace("Content-Length: 0\n\n", &framed)
+}
+
+/// A request of the peer in the dialog that a request of ours belongs to.
+pub(crate) fn theirs(method: &str, branch: &str, cseq: u32, ours: &Message, extra: &str) -> String {
+    let peer = ours.to_tag().unwrap_or("bob");
+    request(method, branch, cseq, ours.from_tag().unwrap(), extra)
+        .replace("tag=peer", &format!("tag={peer}"))
+        .replace("solo@example.org", ours.call_id())
 }
 
 pub(crate) const CONTACT: &str = "Contact: <sip:bob@192.0.2.9:5060>";
