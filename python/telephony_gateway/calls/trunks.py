@@ -146,6 +146,7 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
         "addresses": [str(network) for network in trunk.networks],
         "max_cps": trunk.max_cps,
         "max_calls": trunk.max_calls,
+        "100rel": trunk.reliable,
     }
     if trunk.probe is not None:
         row |= {"uri": trunk.uri, "probe": trunk.probe}

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use telephony_sip::{Admission, Pace, Profile, Stranger};
+use telephony_sip::{Admission, Pace, Profile, Stranger, Support};
 
 /// Probes come no faster, whatever the document says.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -36,13 +36,36 @@ struct Trunk {
     max_cps: Option<f64>,
     /// Calls at a time.
     max_calls: Option<u32>,
+    /// RFC 3262.
+    #[serde(default, rename = "100rel")]
+    reliable: Extension,
+}
+
+/// How far an extension goes, as the document has it.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Extension {
+    Off,
+    #[default]
+    Supported,
+    Require,
+}
+
+impl From<Extension> for Support {
+    fn from(extension: Extension) -> Self {
+        match extension {
+            Extension::Off => Self::Off,
+            Extension::Supported => Self::Supported,
+            Extension::Require => Self::Required,
+        }
+    }
 }
 
 impl Trunk {
     fn profile(&self) -> Profile {
         let pace = self.max_cps.and_then(Pace::per_second);
         let admission = Admission { stranger: Stranger::Take, pace, max_calls: self.max_calls };
-        Profile { name: self.name.as_str().into(), admission, ..Profile::default() }
+        Profile { name: self.name.as_str().into(), admission, reliable: self.reliable.into(), ..Profile::default() }
     }
 
     fn probed(&self) -> Option<ProbedTrunk> {
@@ -139,6 +162,19 @@ mod tests {
         assert_eq!((admission.pace.map(Pace::rate), admission.max_calls), (Some(10.0), Some(5)));
         assert_eq!(admission.stranger, Stranger::Take);
         assert_eq!(trunks.profile_of([192, 0, 2, 1].into()).admission.stranger, Stranger::Refuse);
+    }
+
+    #[test]
+    fn an_extension_is_spoken_where_the_peer_has_it_unless_the_trunk_says_otherwise() {
+        let document = br#"[{"name": "plain"}, {"name": "off", "100rel": "off"},
+            {"name": "all", "100rel": "require"}]"#;
+        let trunks = Trunks::parse(document, Stranger::Refuse).unwrap();
+        for (name, reliable) in
+            [("plain", Support::Supported), ("off", Support::Off), ("all", Support::Required)]
+        {
+            assert_eq!(trunks.profile(name).reliable, reliable, "{name}");
+        }
+        assert_eq!(trunks.profile("nobody").reliable, Support::Off);
     }
 
     #[test]

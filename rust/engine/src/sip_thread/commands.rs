@@ -218,7 +218,10 @@ impl SipThread {
     /// Sends a provisional response. Early media is announced by the answer in a 183 (RFC 3261 13.3.1.1).
     pub(super) fn send_provisional(&mut self, now: Instant, leg: LegId, status: u16) -> Result<Outcome> {
         let entry = self.legs.get(&leg).ok_or_else(EngineError::unknown_leg)?;
-        let early = entry.local_sdp.clone().filter(|_| status == 183 && !entry.awaits_late_answer);
+        // RFC 3262 5: where no offer came, a reliable response makes ours and its PRACK brings the answer.
+        let offers = entry.awaits_late_answer && self.endpoint.is_reliable(leg.sip());
+        let described = offers || (status == 183 && !entry.awaits_late_answer);
+        let early = entry.local_sdp.clone().filter(|_| described);
         let outcome = Outcome { sdp: None, codec: entry.codec };
         self.endpoint.provisional(now, leg.sip(), status, early.map(offer::body)).map_err(refused)?;
         Ok(outcome)

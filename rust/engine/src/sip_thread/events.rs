@@ -18,6 +18,7 @@ impl SipThread {
             SipEvent::Progress { leg, response } => self.on_progress(now, leg.into(), &response),
             SipEvent::Answered { leg, response } => self.on_answered(now, leg.into(), &response),
             SipEvent::Confirmed { leg, ack } => self.on_confirmed(now, leg.into(), &ack),
+            SipEvent::Acknowledged { leg, prack } => self.on_acknowledged(now, leg.into(), &prack),
             SipEvent::Reoffer { leg, request } => self.on_reoffer(now, leg.into(), &request),
             SipEvent::NextHop { dialog, uri, .. } => self.locate_next_hop(now, dialog, &uri),
             SipEvent::TargetFailed { profile, flow, failure, .. } => {
@@ -112,6 +113,15 @@ impl SipThread {
                 Cause::NotAcceptable,
                 "the ACK brought no answer to our offer",
             ),
+        }
+    }
+
+    /// The answer to the offer in our provisional response; the ACK will bring none.
+    fn on_acknowledged(&mut self, now: Instant, leg: LegId, prack: &Message) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        if let Description::Sdp(answer) = Description::of(prack) {
+            entry.awaits_late_answer = false;
+            self.apply_answer(now, leg, Purpose::EarlyAnswer, answer);
         }
     }
 

@@ -112,6 +112,14 @@ impl Endpoint {
         Ok(true)
     }
 
+    /// Whether provisional responses of a leg that is being called go out reliably; without an offer in its INVITE they
+    /// then need one of ours.
+    #[must_use]
+    pub fn is_reliable(&self, leg: crate::LegId) -> bool {
+        let leg = self.legs.find(leg).ok().and_then(|key| self.legs.get(key));
+        leg.is_some_and(|leg| leg.reliable.is_some())
+    }
+
     fn send_reliably(
         &mut self,
         now: Instant,
