@@ -39,7 +39,7 @@ pub use limits::Limits;
 pub use message::Message;
 pub use method::{Method, StatusCode};
 pub use parse::{ParseError, Rule};
-pub use profile::{Profile, Support};
+pub use profile::{Profile, SessionTimer, Support};
 pub use registration::{Notice, Registration};
 pub use stats::{Drops, Stats};
 pub use target::{Failover, Failure, Target};

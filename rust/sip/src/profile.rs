@@ -19,6 +19,8 @@ pub struct Profile {
     pub failover: Failover,
     /// Reliable provisional responses (RFC 3262).
     pub reliable: Support,
+    /// Session timers (RFC 4028).
+    pub session: SessionTimer,
 }
 
 impl Default for Profile {
@@ -29,6 +31,7 @@ impl Default for Profile {
             admission: Admission::default(),
             failover: Failover::default(),
             reliable: Support::default(),
+            session: SessionTimer::default(),
         }
     }
 }
@@ -43,4 +46,21 @@ pub enum Support {
     Supported,
     /// Always: a peer that cannot is refused.
     Required,
+}
+
+/// How long a session with a peer lasts unless it is refreshed (RFC 4028).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionTimer {
+    /// Whether it runs. [`Support::Required`] keeps it up alone where the peer that calls does not know it.
+    pub support: Support,
+    /// The interval we propose, in seconds.
+    pub expires: u32,
+    /// The shortest interval we accept, in seconds; 90 at least (RFC 4028 5).
+    pub min: u32,
+}
+
+impl Default for SessionTimer {
+    fn default() -> Self {
+        Self { support: Support::Off, expires: 1800, min: 90 }
+    }
 }

@@ -76,6 +76,10 @@ pub(crate) enum TimerKind {
     Expires,
     /// Longest wait for the application's answer to a re-INVITE or UPDATE.
     Reoffer,
+    /// When we refresh the session (RFC 4028 10).
+    SessionRefresh,
+    /// When a session that nobody has refreshed is given up (RFC 4028 10).
+    SessionEnd,
     /// The back-off after a re-INVITE or UPDATE of ours met one of the peer's (14.1).
     ReofferRetry,
     /// Longest wait for the final response to a re-INVITE that has been heard of, and then to its CANCEL (9.1).
@@ -110,7 +114,12 @@ impl TimerKind {
             Self::Refresh => Some(REFRESH),
             // RFC 3311 5.2 and RFC 3261 14.2 want an answer at once; this leaves a stalled application half of timer F.
             Self::Reoffer | Self::OwedAnswer => Some(values.t1.saturating_mul(32)),
-            Self::NoAnswer | Self::Expires | Self::ReofferRetry | Self::Patience => Some(LONGEST),
+            Self::SessionRefresh
+            | Self::SessionEnd
+            | Self::NoAnswer
+            | Self::Expires
+            | Self::ReofferRetry
+            | Self::Patience => Some(LONGEST),
         }
     }
 

@@ -207,7 +207,7 @@ impl Endpoint {
     }
 
     /// Early dialogs of a challenged INVITE are over (13.2.2.3).
-    fn replace_invite(&mut self, key: LegKey, client: ClientKey, number: u32) {
+    pub(super) fn replace_invite(&mut self, key: LegKey, client: ClientKey, number: u32) {
         let Some(leg) = self.legs.get_mut(key) else { return };
         leg.invite = Invite::Sent(client);
         if let Some(draft) = &mut leg.draft {

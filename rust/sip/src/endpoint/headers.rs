@@ -1,6 +1,6 @@
 //! The headers this endpoint writes itself, and those it takes from its owner.
 
-use super::{Endpoint, rel100};
+use super::{Endpoint, refresh, rel100};
 use crate::transaction::Arrival;
 use crate::{Body, BuildError, Builder, Error, Message, Name, Profile, Support};
 
@@ -11,14 +11,17 @@ pub(super) const ACCEPT: &str = "application/sdp";
 
 /// Whether an extension is spoken with a peer.
 pub(super) fn understands(profile: &Profile, tag: &str) -> bool {
-    tag.eq_ignore_ascii_case(rel100::TAG) && profile.reliable != Support::Off
+    let spoken = |name: &str, support| tag.eq_ignore_ascii_case(name) && support != Support::Off;
+    spoken(rel100::TAG, profile.reliable) || spoken(refresh::TAG, profile.session.support)
 }
 
 /// The extensions spoken with a peer (RFC 3261 20.37).
 pub(super) fn supported(profile: &Profile) -> &'static str {
-    match profile.reliable {
-        Support::Off => "",
-        Support::Supported | Support::Required => rel100::TAG,
+    match (profile.reliable, profile.session.support) {
+        (Support::Off, Support::Off) => "",
+        (_, Support::Off) => rel100::TAG,
+        (Support::Off, _) => refresh::TAG,
+        (_, _) => "100rel, timer",
     }
 }
 
@@ -94,10 +97,11 @@ impl BuilderExt for Builder {
     fn extensions(self, profile: &Profile) -> Self {
         let offered = supported(profile);
         let builder = if offered.is_empty() { self } else { self.safe(Name::Supported, offered) };
-        match profile.reliable {
-            Support::Required => builder.safe(Name::Require, rel100::TAG),
-            _ => builder,
-        }
+        let required = |support, tag| (support == Support::Required).then_some(tag);
+        let builder = builder
+            .maybe(Name::Require, required(profile.reliable, rel100::TAG))
+            .maybe(Name::Require, required(profile.session.support, refresh::TAG));
+        refresh::propose(builder, profile)
     }
 
     fn contact(self, host_port: &str) -> Self {

@@ -59,6 +59,10 @@ impl Endpoint {
             _ if !in_order => self.reply(now, server, 500, |builder| builder),
             Some(Method::Bye) => self.bye(now, key, leg, server, request),
             _ if closing => self.reply(now, server, 481, |builder| builder),
+            Some(Method::Invite | Method::Update) if self.is_too_brief(leg, request) => {
+                let min = self.legs.get(leg).map_or(90, |leg| leg.profile.session.min).to_string();
+                self.reply(now, server, 422, |builder| builder.safe(Name::MinSe, &min));
+            }
             Some(Method::Invite) => self.reinvite(now, key, leg, server, request),
             Some(Method::Update) => self.update(now, key, leg, server, request),
             Some(Method::Prack) => self.prack(now, key, leg, server, request),
@@ -83,7 +87,11 @@ impl Endpoint {
         add: impl FnOnce(Builder) -> Builder,
     ) {
         let Some(builder) = self.servers.reply(server, status, "") else { return };
-        match add(builder.header(Name::Server, &self.user_agent)).build() {
+        self.finish_reply(now, server, status, add(builder));
+    }
+
+    fn finish_reply(&mut self, now: Instant, server: ServerKey, status: u16, builder: Builder) {
+        match builder.header(Name::Server, &self.user_agent).build() {
             Ok(bytes) => self.servers.respond(&mut self.io, now, server, status, bytes),
             Err(_) => {
                 self.io.stats.dropped.unbuildable += 1;
@@ -139,7 +147,7 @@ impl Endpoint {
         }
         if request.body().is_empty() {
             self.refresh_target(dialog, target_of(request));
-            return self.accept_update(now, dialog, server, None);
+            return self.accept_update(now, dialog, key, server);
         }
         let settled = self.dialogs.get(dialog).is_some_and(|dialog| dialog.settled);
         match self.legs.get(key).map(|leg| judge_update(leg, settled)) {
@@ -188,7 +196,10 @@ impl Endpoint {
     /// When there is none, or the response cannot be written; it then stays pending.
     pub fn answer_reoffer(&mut self, now: Instant, leg: LegId, body: Option<Body>) -> Result<(), Error> {
         let (key, server, method) = self.pending(leg, "answer a reoffer")?;
-        let builder = self.dialog_response(key, server, 200, "").ok_or(Error::UnknownLeg(leg))?;
+        let mut builder = self.dialog_response(key, server, 200, "").ok_or(Error::UnknownLeg(leg))?;
+        if method != Method::Prack {
+            builder = self.answer_session(now, key, server, builder, body.as_ref());
+        }
         let bytes = builder.maybe_body(body.as_ref()).build()?;
         let Some(reoffer) = self.take_reoffer(now, key) else { return Ok(()) };
         self.refresh_target(reoffer.dialog, reoffer.target.as_deref());
@@ -277,11 +288,12 @@ impl Endpoint {
         self.ask_next_hop(dialog);
     }
 
-    fn accept_update(&mut self, now: Instant, dialog: DialogKey, server: ServerKey, body: Option<&Body>) {
+    fn accept_update(&mut self, now: Instant, dialog: DialogKey, key: LegKey, server: ServerKey) {
         let Some(contact) = self.dialogs.get(dialog).map(|dialog| dialog.contact.clone()) else { return };
-        self.reply(now, server, 200, |builder| {
-            builder.contact(&contact).header(Name::Allow, ALLOW).maybe_body(body)
-        });
+        let Some(builder) = self.servers.reply(server, 200, "") else { return };
+        let builder = builder.contact(&contact).header(Name::Allow, ALLOW);
+        let builder = self.answer_session(now, key, server, builder, None);
+        self.finish_reply(now, server, 200, builder);
     }
 }
 

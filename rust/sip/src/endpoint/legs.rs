@@ -8,6 +8,7 @@ use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
 
 use super::Auth;
+use super::refresh::Session;
 use super::rel100::Reliable;
 use super::session::State;
 use crate::dialog::{Dialog, DialogKey};
@@ -58,6 +59,10 @@ pub(crate) struct Outgoing {
     pub(crate) stage: Stage,
     /// How often it had to wait for the peer's own.
     pub(crate) collisions: u8,
+    /// It is the session timer's; the application knows nothing of it.
+    pub(crate) refreshes: bool,
+    /// The application's, which came while the session timer's was under way.
+    pub(crate) next: Option<Box<Outgoing>>,
 }
 
 /// How far a re-INVITE or UPDATE of ours has come.
@@ -74,6 +79,10 @@ pub(crate) enum Stage {
 }
 
 impl Outgoing {
+    pub(crate) fn new(method: Method, body: Option<Body>, refreshes: bool) -> Self {
+        Self { method, body, stage: Stage::Waiting, collisions: 0, refreshes, next: None }
+    }
+
     /// Its transaction, while there is one.
     pub(crate) fn client(&self) -> Option<ClientKey> {
         match self.stage {
@@ -128,6 +137,7 @@ pub(crate) struct Leg {
     pub(crate) tries: Option<Box<Tries>>,
     pub(crate) unacked: Option<Unacked>,
     pub(crate) reliable: Option<Box<Reliable>>,
+    pub(crate) session: Option<Box<Session>>,
     pub(crate) reoffer: Option<Box<Reoffer>>,
     /// The same of ours.
     pub(crate) outgoing: Option<Box<Outgoing>>,
@@ -159,6 +169,7 @@ impl Leg {
             outgoing: None,
             owed: Vec::new(),
             reliable: None,
+            session: None,
             expects_offer: false,
             timers: TimerSet::default(),
             auth: None,

@@ -16,6 +16,7 @@ mod legs;
 mod options;
 mod probe;
 mod receive;
+mod refresh;
 mod refuse;
 mod register;
 mod rel100;
@@ -237,6 +238,8 @@ impl Endpoint {
             TimerKind::Resend2xx => self.resend_success(now, key, last),
             TimerKind::Resend1xx => self.resend_reliable(now, key, last),
             TimerKind::PrackWait => self.prack_missing(now, key),
+            TimerKind::SessionRefresh => self.refresh_session(now, key),
+            TimerKind::SessionEnd => self.session_over(now, key),
             TimerKind::Refresh => self.resend_provisional(now, key),
             TimerKind::Reoffer => self.reoffer_unanswered(now, key),
             TimerKind::ReofferRetry => self.retry_reoffer(now, key),

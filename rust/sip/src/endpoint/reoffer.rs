@@ -39,10 +39,16 @@ impl Endpoint {
         if !may_reoffer(entry, method, body.is_none() || settled) {
             return Err(Error::WrongState { command: "change its session so", state: entry.state.words() });
         }
-        if entry.outgoing.as_ref().is_some_and(|open| open.stage != Stage::Waiting) {
-            return Err(Error::OfferPending(leg));
+        let wanted = Box::new(Outgoing::new(method, body, false));
+        match &mut entry.outgoing {
+            Some(open) if open.stage == Stage::Waiting => *open = wanted,
+            Some(open) if open.refreshes => {
+                open.next = Some(wanted);
+                return Ok(());
+            }
+            Some(_) => return Err(Error::OfferPending(leg)),
+            None => entry.outgoing = Some(wanted),
         }
-        entry.outgoing = Some(Box::new(Outgoing { method, body, stage: Stage::Waiting, collisions: 0 }));
         self.try_reoffer(now, key);
         Ok(())
     }
@@ -52,6 +58,10 @@ impl Endpoint {
     pub fn withdraw_reoffer(&mut self, now: Instant, leg: LegId) {
         let Ok(key) = self.legs.find(leg) else { return };
         let Some(open) = self.legs.get_mut(key).and_then(|leg| leg.outgoing.as_mut()) else { return };
+        if open.refreshes {
+            open.next = None;
+            return;
+        }
         match (open.stage, open.method) {
             (Stage::Waiting, _) => drop(self.take_outgoing(now, key)),
             (Stage::Sent(client), Method::Invite) => {
@@ -79,11 +89,12 @@ impl Endpoint {
             return Err(Error::WrongState { command: "acknowledge an offer", state: entry.state.words() });
         }
         self.settle_owed(now, key, body.as_ref());
+        self.describe_session(key, body.as_ref());
         Ok(())
     }
 
     /// Sends the leg's re-INVITE or UPDATE, or puts it off while the peer's is in the way (14.1).
-    fn try_reoffer(&mut self, now: Instant, key: LegKey) {
+    pub(super) fn try_reoffer(&mut self, now: Instant, key: LegKey) {
         let Some(leg) = self.legs.get(key) else { return };
         if leg.reoffer.is_some() || leg.unacked.is_some() || !leg.owed.is_empty() {
             return self.put_off(now, key);
@@ -101,13 +112,13 @@ impl Endpoint {
         let method = outgoing.method;
         let dialog = self.dialogs.get_mut(*leg.dialogs.last()?)?;
         let (builder, flow) = dialog.request(method, &branch);
-        let bytes = builder
+        let builder = builder
             .contact(&dialog.contact)
             .safe(Name::Allow, ALLOW)
             .header(Name::UserAgent, &self.user_agent)
-            .maybe_body(outgoing.body.as_ref())
-            .build()
-            .ok()?;
+            .maybe_body(outgoing.body.as_ref());
+        let bytes = self.request_session(key, builder).build().ok()?;
+        let outgoing = self.legs.get_mut(key)?.outgoing.as_mut()?;
         let request = Request { method, branch, bytes, flow, user: User::Reoffer(key) };
         outgoing.stage = Stage::Sent(self.clients.send(&mut self.io, now, request));
         Some(())
@@ -208,8 +219,19 @@ impl Endpoint {
         if let Some(dialog) = self.dialogs.of_response(response) {
             self.refresh_target(dialog, target_of(response));
         }
-        self.take_outgoing(now, leg);
-        self.tell(leg, Some(response), |leg, response| Event::ReofferAnswered { leg, response });
+        let Some(outgoing) = self.take_outgoing(now, leg) else { return };
+        self.session_answered(now, leg, None, outgoing.body, response);
+        if !outgoing.refreshes {
+            self.tell(leg, Some(response), |leg, response| Event::ReofferAnswered { leg, response });
+        }
+        self.follow_with(now, leg, outgoing.next);
+    }
+
+    /// What the application wanted while the session timer's request was under way.
+    fn follow_with(&mut self, now: Instant, key: LegKey, next: Option<Box<Outgoing>>) {
+        let Some(leg) = self.legs.get_mut(key).filter(|_| next.is_some()) else { return };
+        leg.outgoing = next;
+        self.try_reoffer(now, key);
     }
 
     fn reoffer_failed(
@@ -223,6 +245,7 @@ impl Endpoint {
         match (self.open_stage(leg, key), status) {
             (None, _) => {}
             (Some(Stage::Sent(_)), 491) => self.put_off(now, leg),
+            (Some(_), 422) if self.raise_interval(leg, response) => self.try_reoffer(now, leg),
             (Some(_), 408 | 481) => self.dialog_lost(now, leg, status, response),
             (Some(_), _) => self.end_reoffer(now, leg, status, response),
         }
@@ -237,7 +260,7 @@ impl Endpoint {
     }
 
     /// Ends a leg that cannot go on.
-    fn lose(&mut self, now: Instant, key: LegKey, ended: Ended) {
+    pub(super) fn lose(&mut self, now: Instant, key: LegKey, ended: Ended) {
         let response = match self.legs.get(key).map(|leg| leg.state) {
             Some(State::Incoming) => self.temporarily_unavailable(key),
             _ => None,
@@ -247,8 +270,10 @@ impl Endpoint {
 
     /// The session stays as it was (14.1).
     fn end_reoffer(&mut self, now: Instant, key: LegKey, status: u16, response: Option<&Message>) {
-        if self.take_outgoing(now, key).is_none() {
-            return;
+        let Some(outgoing) = self.take_outgoing(now, key) else { return };
+        if outgoing.refreshes {
+            self.follow_with(now, key, outgoing.next);
+            return self.refresh_refused(now, key, status);
         }
         if let Some(leg) = self.legs.get(key).filter(|leg| !leg.reported) {
             let response = response.cloned();

@@ -130,6 +130,9 @@ impl Endpoint {
         if status.0 == 503 && self.fail_over(now, leg, key, unavailable(response)) {
             return;
         }
+        if status.0 == 422 && self.ask_longer(now, leg, key, response) {
+            return;
+        }
         let turn = Turn { message: Some(response), ..Turn::default() };
         if status.is_provisional() {
             self.drive(now, leg, Input::Provisional, turn);
@@ -192,6 +195,7 @@ impl Endpoint {
             true => self.owe(now, key, owed),
             false => self.send_ack(client, dialog, owed.cseq, None),
         }
+        self.session_answered(now, key, Some(client), None, response);
     }
 
     /// A 2xx that came too late, for a leg that still exists.

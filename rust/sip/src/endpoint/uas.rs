@@ -10,7 +10,7 @@ use super::headers::{ALLOW, BuilderExt, check_headers, check_value};
 use super::legs::{Invite, Leg, Unacked};
 use super::refuse::Refusal;
 use super::session::{Input, State};
-use super::{Auth, Endpoint, LegKey, rel100};
+use super::{Auth, Endpoint, LegKey, refresh, rel100};
 use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
@@ -43,7 +43,8 @@ impl Endpoint {
         if self.legs.contains(id) {
             return self.overloaded(invite, arrival, profile);
         }
-        let reliable = match rel100::negotiate(invite, profile) {
+        let checked = refresh::check(invite, profile).and_then(|()| rel100::negotiate(invite, profile));
+        let reliable = match checked {
             Ok(reliable) => reliable,
             Err(refusal) => return self.refuse(invite, arrival, &refusal),
         };
@@ -125,8 +126,10 @@ impl Endpoint {
         if let Some(body) = &body {
             check_value(Name::ContentType, &body.content_type)?;
         }
+        let described = body.clone();
         let Some(body) = self.hold_answer(now, key, body) else { return Ok(()) };
         let builder = self.dialog_response(key, server, 200, "").ok_or(Error::UnknownLeg(leg))?;
+        let builder = self.answer_session(now, key, server, builder, described.as_ref());
         let bytes = builder.maybe_body(body.as_ref()).build()?;
         let settled = self.dialog_settled(key);
         let unacked = self.servers.request(server).map(|invite| Unacked {

@@ -16,6 +16,7 @@ mod failover;
 mod parse;
 mod property;
 mod property_machines;
+mod refresh;
 mod refusals;
 mod register;
 mod rel100;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use telephony_sip::{Dial, Event, Flow, LegId, Message, Method, Name, Profile, Support, Target};
+use telephony_sip::{Dial, Event, Flow, LegId, Message, Method, Name, Profile, SessionTimer, Support, Target};
 
 use crate::wire::{CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, dial, request, response, sdp};
 
@@ -23,10 +23,12 @@ struct Script {
 }
 
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0";
+const TIMED: &str =
+    "Supported: timer\nSession-Expires: 95;refresher=uas\nContent-Type: application/sdp\n\nv=0";
 const RELIABLE: &str = "Supported: 100rel\nContent-Type: application/sdp\n\nv=0";
 const METHODS: [&str; 10] =
     ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "DANCE"];
-const STATUSES: [u16; 15] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 481, 486, 487, 491, 503, 603];
+const STATUSES: [u16; 16] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 422, 481, 486, 487, 491, 503, 603];
 
 fn pick<T>(all: &[T], number: u16) -> Option<&T> {
     all.get(usize::from(number) % all.len().max(1))
@@ -35,7 +37,9 @@ fn pick<T>(all: &[T], number: u16) -> Option<&T> {
 impl Script {
     fn new(kind: u8) -> Self {
         let reliable = [Support::Off, Support::Supported, Support::Required][usize::from(kind % 3)];
-        let solo = Solo::of(Profile { reliable, ..Profile::default() });
+        let support = [Support::Off, Support::Supported, Support::Required][usize::from(kind / 3 % 3)];
+        let session = SessionTimer { support, ..SessionTimer::default() };
+        let solo = Solo::of(Profile { reliable, session, ..Profile::default() });
         Self { solo, sent: Vec::new(), events: Vec::new(), received: Vec::new(), dialled: 0 }
     }
 
@@ -80,7 +84,7 @@ impl Script {
     fn fresh_request(&mut self, one: u16, two: u16) {
         let method = if one.is_multiple_of(2) { "INVITE" } else { pick(&METHODS, one).unwrap() };
         let extra =
-            ["", OFFER, "Expires: 3", "Require: x", "Require: 100rel", RELIABLE][usize::from(two % 6)];
+            ["", OFFER, "Expires: 3", "Require: x", "Require: 100rel", RELIABLE, TIMED][usize::from(two % 7)];
         let text = request(method, &format!("f{}", two % 20), u32::from(one % 4), "", extra);
         self.receive(&text.replace("solo@", &format!("call{}@", two % 6)));
     }
@@ -109,7 +113,8 @@ impl Script {
         let Some(ours) = pick(&requests, one) else { return };
         let tag = ["", "bob", "carol", "dave"][usize::from(two % 4)];
         let reliable = format!("Require: 100rel\nRSeq: {}\n{CONTACT}", one % 3);
-        let extra = ["", CONTACT, CONTACT, &reliable, &reliable][usize::from(two % 5)];
+        let timed = format!("Session-Expires: {};refresher=uac\nMin-SE: {one}\n{CONTACT}", one % 100);
+        let extra = ["", CONTACT, &timed, &reliable, &reliable][usize::from(two % 5)];
         let text = response(ours, *pick(&STATUSES, two).unwrap(), tag, extra);
         let offer = "Content-Type: application/sdp\nContent-Length: 3\n\nv=0";
         self.receive(&if one.is_multiple_of(3) {
