@@ -147,6 +147,9 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
         "max_cps": trunk.max_cps,
         "max_calls": trunk.max_calls,
         "100rel": trunk.reliable,
+        "session_timer": trunk.session_timer,
+        "session_expires": trunk.session_expires,
+        "min_se": trunk.min_se,
     }
     if trunk.probe is not None:
         row |= {"uri": trunk.uri, "probe": trunk.probe}

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use telephony_sip::{Admission, Pace, Profile, Stranger, Support};
+use telephony_sip::{Admission, Pace, Profile, SessionTimer, Stranger, Support};
 
 /// Probes come no faster, whatever the document says.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -39,6 +39,21 @@ struct Trunk {
     /// RFC 3262.
     #[serde(default, rename = "100rel")]
     reliable: Extension,
+    /// RFC 4028; intervals in seconds.
+    #[serde(default)]
+    session_timer: Extension,
+    #[serde(default = "session_expires")]
+    session_expires: u32,
+    #[serde(default = "min_se")]
+    min_se: u32,
+}
+
+fn session_expires() -> u32 {
+    SessionTimer::default().expires
+}
+
+fn min_se() -> u32 {
+    SessionTimer::default().min
 }
 
 /// How far an extension goes, as the document has it.
@@ -65,7 +80,13 @@ impl Trunk {
     fn profile(&self) -> Profile {
         let pace = self.max_cps.and_then(Pace::per_second);
         let admission = Admission { stranger: Stranger::Take, pace, max_calls: self.max_calls };
-        Profile { name: self.name.as_str().into(), admission, reliable: self.reliable.into(), ..Profile::default() }
+        let session = SessionTimer {
+            support: self.session_timer.into(),
+            expires: self.session_expires,
+            min: self.min_se,
+        };
+        let reliable = self.reliable.into();
+        Profile { name: self.name.as_str().into(), admission, reliable, session, ..Profile::default() }
     }
 
     fn probed(&self) -> Option<ProbedTrunk> {
@@ -167,7 +188,7 @@ mod tests {
     #[test]
     fn an_extension_is_spoken_where_the_peer_has_it_unless_the_trunk_says_otherwise() {
         let document = br#"[{"name": "plain"}, {"name": "off", "100rel": "off"},
-            {"name": "all", "100rel": "require"}]"#;
+            {"name": "all", "100rel": "require", "session_timer": "off", "session_expires": 600, "min_se": 300}]"#;
         let trunks = Trunks::parse(document, Stranger::Refuse).unwrap();
         for (name, reliable) in
             [("plain", Support::Supported), ("off", Support::Off), ("all", Support::Required)]
@@ -175,6 +196,9 @@ mod tests {
             assert_eq!(trunks.profile(name).reliable, reliable, "{name}");
         }
         assert_eq!(trunks.profile("nobody").reliable, Support::Off);
+        let session = |support, expires, min| SessionTimer { support, expires, min };
+        assert_eq!(trunks.profile("plain").session, session(Support::Supported, 1800, 90));
+        assert_eq!(trunks.profile("all").session, session(Support::Off, 600, 300));
     }
 
     #[test]
