@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use telephony_sip::{Dial, Event, Flow, LegId, Message, Method, Name, Profile, SessionTimer, Support, Target};
+use telephony_sip::{
+    Dial, Event, Flow, LegId, Message, Method, Name, Profile, SessionTimer, Support, Target,
+};
 
 use crate::wire::{CONTACT, LONG, NOTHING, Solo, Wire, assert_each_ended_once, dial, request, response, sdp};
 
