@@ -46,7 +46,7 @@ impl Endpoint {
         let checked = refresh::check(invite, profile).and_then(|()| rel100::negotiate(invite, profile));
         let reliable = match checked {
             Ok(reliable) => reliable,
-            Err(refusal) => return self.refuse(invite, arrival, &refusal),
+            Err(refusal) => return self.refuse(invite, arrival, &refusal, profile),
         };
         let server = self.servers.accept(invite, arrival, None);
         let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server), profile));
