@@ -4,6 +4,7 @@ use crate::error::Code;
 use crate::{EngineError, Kind, LegId};
 use std::time::Duration;
 use telephony_media::codec::Codec;
+use telephony_media::ringback::Ringback;
 use telephony_sip::Uri;
 
 /// One command. Each returns at once and is answered by an [`crate::Event::Done`].
@@ -80,6 +81,20 @@ pub enum Command {
         /// The other.
         second: LegId,
     },
+    /// Let two legs hear each other before their call is answered: early media.
+    Preview {
+        /// One leg.
+        first: LegId,
+        /// The other.
+        second: LegId,
+    },
+    /// Play a ringback tone to a leg's peer until sound of the bridged leg comes or the call is answered.
+    RingBack {
+        /// The leg.
+        leg: LegId,
+        /// Which; `None` ends it.
+        tone: Option<Ringback>,
+    },
     /// End the bridge of a leg.
     Unbridge {
         /// The leg.
@@ -134,6 +149,8 @@ impl Command {
             | Self::AcceptAnswer { leg, .. }
             | Self::AddCandidate { leg, .. }
             | Self::Bridge { first: leg, .. }
+            | Self::Preview { first: leg, .. }
+            | Self::RingBack { leg, .. }
             | Self::Unbridge { leg }
             | Self::SendDigits { leg, .. } => *leg,
         }
@@ -159,7 +176,7 @@ impl Command {
             Self::Ring { codecs, status, .. } => check_codecs(codecs).and(check_status(*status, 101..=199)),
             Self::Reject { status, .. } => check_status(*status, 300..=699),
             Self::AcceptOffer { codecs, .. } | Self::CreateOffer { codecs, .. } => check_codecs(codecs),
-            Self::Bridge { first, second } => check_bridge(*first, *second),
+            Self::Bridge { first, second } | Self::Preview { first, second } => check_bridge(*first, *second),
             _ => Ok(()),
         }
     }

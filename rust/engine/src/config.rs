@@ -201,11 +201,8 @@ fn bind(
             }
             _ => return EngineError::system(&format!("cannot listen for {what} on {address}"), &error),
         };
-        EngineError {
-            code,
-            setting: Some(setting),
-            message: format!("cannot listen for {what} on {address}: {fix}"),
-        }
+        let message = format!("cannot listen for {what} on {address}: {fix}");
+        EngineError { setting: Some(setting), ..EngineError::new(code, message) }
     })
 }
 

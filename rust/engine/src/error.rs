@@ -66,15 +66,17 @@ pub struct EngineError {
     pub setting: Option<&'static str>,
     /// What happened and how to mend it.
     pub message: String,
+    /// The warn-code of a description that cannot be used (RFC 3261 20.43).
+    pub(crate) warning: Option<u16>,
 }
 
 impl EngineError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, setting: None, message: message.into() }
+        Self { code, setting: None, message: message.into(), warning: None }
     }
 
     pub(crate) fn setting(setting: &'static str, message: impl Into<String>) -> Self {
-        Self { code: Code::Invalid, setting: Some(setting), message: message.into() }
+        Self { setting: Some(setting), ..Self::new(Code::Invalid, message) }
     }
 
     pub(crate) fn unknown_leg() -> Self {
@@ -115,6 +117,10 @@ impl From<telephony_media::Error> for EngineError {
             Error::BadDigits | Error::BadCandidate => Code::Invalid,
             _ => Code::Internal,
         };
-        Self::new(code, error.to_string())
+        let warning = match &error {
+            Error::NotAcceptable { warning, .. } => Some(*warning),
+            _ => None,
+        };
+        Self { warning, ..Self::new(code, error.to_string()) }
     }
 }

@@ -4,6 +4,7 @@ use crate::{EngineError, LegId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use telephony_media::Renewal;
 use telephony_media::codec::Codec;
 use telephony_media::stats::LegStats;
 use telephony_sip::{Message, Name, Said};
@@ -19,6 +20,8 @@ pub enum Event {
         leg: LegId,
         /// 101 to 199.
         status: u16,
+        /// The codec of early media, if its response described some.
+        codec: Option<Codec>,
     },
     /// A dialled leg was answered: ACK has left, its media is negotiated.
     Answered {
@@ -47,6 +50,13 @@ pub enum Event {
         digit: char,
         /// How long it was pressed.
         duration: Duration,
+    },
+    /// A SIP leg's peer holds the call, or takes it up again.
+    Held {
+        /// The leg.
+        leg: LegId,
+        /// Whether it listens no more.
+        held: bool,
     },
     /// The leg is gone; exactly once per leg, nothing follows it.
     Ended(Box<Ended>),
@@ -239,4 +249,8 @@ pub struct Outcome {
     pub sdp: Option<String>,
     /// The codec, once one is agreed on.
     pub codec: Option<Codec>,
+    /// What the bridged leg's peer has to be told.
+    pub(crate) news: Option<Renewal>,
+    /// Whether the leg's peer holds the call, if that is new.
+    pub(crate) held: Option<bool>,
 }

@@ -40,5 +40,6 @@ pub use leg::{Kind, LegId};
 pub use refusals::Refusal;
 pub use stats::EngineStats;
 pub use telephony_media::codec::Codec;
+pub use telephony_media::ringback::Ringback;
 pub use telephony_media::stats::LegStats;
 pub use telephony_sip::Stranger;

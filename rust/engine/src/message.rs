@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
+use telephony_media::Renewal;
 use telephony_media::codec::Codec;
 use telephony_media::stats::LegStats;
 
@@ -51,14 +52,20 @@ pub(crate) enum Purpose {
     Incoming,
     /// The offer for our INVITE.
     Dial,
-    /// An answer in a provisional response.
-    EarlyAnswer,
+    /// An answer in a provisional response of this status.
+    EarlyAnswer(u16),
     /// The answer in the 2xx to our INVITE.
     Answer,
     /// The answer in an ACK, to the offer in our 2xx.
     LateAnswer,
     /// The answer (or our offer, if there was none) to a re-INVITE or UPDATE.
     Reoffer,
+    /// Our offer to a peer, because the bridged leg's has renewed its own.
+    Tell,
+    /// The peer's answer to that, and with it ours to the bridged leg's peer.
+    Exchange,
+    /// The peer's answer to that, where nobody waits for it any more.
+    Told,
 }
 
 /// Work on a SIP leg's media.
@@ -69,6 +76,14 @@ pub(crate) enum MediaJob {
     AcceptOffer { address: MediaAddress, offer: String, codecs: Vec<Codec> },
     /// Take the peer's answer.
     AcceptAnswer { answer: String },
+    /// Answer a renewed offer, unless the bridged leg is a SIP leg whose peer must be asked first (or is not `asked`).
+    Renew { offer: String, codecs: Vec<Codec>, ask: bool },
+    /// Make an offer that tells the peer what the bridged leg's has changed.
+    Tell { codecs: Vec<Codec>, news: Renewal },
+    /// Take the peer's answer to that, and then the offer of the leg that has renewed its own, with its codecs.
+    Exchange { answer: String, asked: LegId, offer: String, codecs: Vec<Codec> },
+    /// Take the peer's answer to that; what the other leg's peer has changed meanwhile is news again.
+    Told { answer: String, other: LegId },
 }
 
 /// Where a leg's RTP lives.

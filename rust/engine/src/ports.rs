@@ -68,7 +68,7 @@ impl PortPool {
             }
         }
         let message = format!("no free RTP port; widen {} or take fewer calls", config::RTP_PORT_RANGE);
-        Err(EngineError { code: Code::NoPorts, setting: Some(config::RTP_PORT_RANGE), message })
+        Err(EngineError { setting: Some(config::RTP_PORT_RANGE), ..EngineError::new(Code::NoPorts, message) })
     }
 
     /// The pair that rested longest, if that is long enough in need.

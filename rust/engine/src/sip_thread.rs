@@ -10,6 +10,8 @@ mod locate;
 mod media;
 mod offer;
 mod probing;
+mod refusal;
+mod renew;
 
 use crate::config::Public;
 use crate::event::{Cause, Done, Ended, Event, Outcome, Side};

@@ -7,6 +7,7 @@
 mod desk;
 mod legs;
 mod mail;
+mod renew;
 
 use crate::event::Event;
 use crate::guard::guard;

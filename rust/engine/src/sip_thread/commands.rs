@@ -222,14 +222,14 @@ impl SipThread {
         let offers = entry.awaits_late_answer && self.endpoint.is_reliable(leg.sip());
         let described = offers || (status == 183 && !entry.awaits_late_answer);
         let early = entry.local_sdp.clone().filter(|_| described);
-        let outcome = Outcome { sdp: None, codec: entry.codec };
+        let outcome = Outcome { codec: entry.codec, ..Outcome::default() };
         self.endpoint.provisional(now, leg.sip(), status, early.map(offer::body)).map_err(refused)?;
         Ok(outcome)
     }
 
     pub(super) fn send_answer(&mut self, now: Instant, leg: LegId) -> Result<Outcome> {
         let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
-        let outcome = Outcome { sdp: None, codec: entry.codec };
+        let outcome = Outcome { codec: entry.codec, ..Outcome::default() };
         let body = entry.local_sdp.clone().map(offer::body);
         self.endpoint.answer(now, leg.sip(), body).map_err(refused)?;
         entry.state = State::Up;
@@ -280,6 +280,7 @@ impl SipThread {
                 self.done(correlation, leg, Err(EngineError::wrong_state("the leg ended meanwhile")));
             }
         }
+        self.give_up_renewal(Instant::now(), entry.renewing);
         ended.said = entry.said;
         if let Some((by, cause, reason)) = entry.why {
             (ended.by, ended.cause, ended.reason) = (by, cause, reason);

@@ -4,8 +4,8 @@ use super::leg::{Leg, State};
 use super::offer::{self, Description, SDP};
 use super::{Ended, SipThread};
 use crate::LegId;
-use crate::event::{Cause, Event, Incoming, Side};
-use crate::message::{MediaJob, Purpose};
+use crate::event::{Cause, Event, Incoming, Outcome, Side};
+use crate::message::Purpose;
 use std::sync::Arc;
 use std::time::Instant;
 use telephony_sip::header::unquote;
@@ -23,6 +23,12 @@ impl SipThread {
             SipEvent::NextHop { dialog, uri, .. } => self.locate_next_hop(now, dialog, &uri),
             SipEvent::TargetFailed { profile, flow, failure, .. } => {
                 self.health.failed(now, (flow.transport, flow.remote), &profile, failure);
+            }
+            SipEvent::ReofferAnswered { leg, response } => {
+                self.on_reoffer_answered(now, leg.into(), &response);
+            }
+            SipEvent::ReofferRefused { leg, status, response } => {
+                self.on_reoffer_refused(now, leg.into(), status, response.as_ref());
             }
             SipEvent::Said { leg, said } => {
                 if let Some(entry) = self.legs.get_mut(&leg.into()) {
@@ -63,15 +69,25 @@ impl SipThread {
     fn on_progress(&mut self, now: Instant, leg: LegId, response: &Message) {
         self.target_answered(now, leg);
         let Some(entry) = self.legs.get(&leg) else { return };
-        if let Description::Sdp(answer) = Description::of(response)
-            && entry.remote_answer.as_ref() != Some(&answer)
-        {
-            self.apply_answer(now, leg, Purpose::EarlyAnswer, answer);
-        }
         let status = response.status().map_or(180, |status| status.0);
+        match Description::of(response) {
+            Description::Sdp(answer) if entry.remote_answer.as_ref() != Some(&answer) => {
+                self.apply_answer(now, leg, Purpose::EarlyAnswer(status), answer);
+            }
+            Description::Sdp(_) => {
+                let codec = entry.codec;
+                self.report_ringing(leg, status, Some(Outcome { codec, ..Outcome::default() }));
+            }
+            _ => self.report_ringing(leg, status, None),
+        }
+    }
+
+    /// Tells of a provisional response, and of the early media that it brought.
+    pub(super) fn report_ringing(&mut self, leg: LegId, status: u16, early: Option<Outcome>) {
         // A callee can ring without end, so this does not wait where the ends of calls do.
         if !self.events.is_clogged() {
-            self.events.send(Event::Ringing { leg, status });
+            let codec = early.and_then(|outcome| outcome.codec);
+            self.events.send(Event::Ringing { leg, status, codec });
         }
     }
 
@@ -106,6 +122,8 @@ impl SipThread {
         }
         match Description::of(ack) {
             Description::Sdp(answer) => self.apply_answer(now, leg, Purpose::LateAnswer, answer),
+            // Our offer to renew the session was not taken up: it goes on as it was.
+            _ if entry.is_confirmed => {}
             _ => self.end_by(
                 now,
                 leg,
@@ -132,29 +150,6 @@ impl SipThread {
             // Nobody waits for it with a call: it may come with the leg's next news.
             self.events.send_quietly(Instant::now(), Event::Confirmed { leg });
         }
-    }
-
-    /// A new offer of the peer (hold, resume, another address), or none: then ours is wanted (RFC 3261 14.2).
-    fn on_reoffer(&mut self, now: Instant, leg: LegId, request: &Message) {
-        let Some(entry) = self.legs.get_mut(&leg) else { return };
-        let (Some(address), codecs) = (entry.address, entry.codecs.clone()) else { return };
-        let job = match Description::of(request) {
-            Description::Sdp(offer) => {
-                // An offer that we made for an earlier re-INVITE died with it (CANCEL): its ACK brings no answer.
-                entry.awaits_late_answer = false;
-                MediaJob::AcceptOffer { address, offer: offer::text(&offer), codecs }
-            }
-            Description::None => {
-                entry.awaits_late_answer = true;
-                MediaJob::Offer { address, codecs }
-            }
-            Description::Other => {
-                let accept = [("Accept".to_owned(), SDP.to_owned())];
-                let _ = self.endpoint.reject_reoffer(now, leg.sip(), 415, &accept);
-                return;
-            }
-        };
-        self.ask_worker(now, leg, Purpose::Reoffer, job);
     }
 
     fn on_ended(&mut self, leg: LegId, ended: telephony_sip::Ended) {

@@ -1,5 +1,6 @@
 //! What the SIP thread knows about a leg beside what the endpoint does.
 
+use super::renew::Renewing;
 use crate::command::Dial;
 use crate::event::{Cause, Side};
 use crate::message::MediaAddress;
@@ -28,6 +29,8 @@ pub(super) struct Leg {
     pub(super) remote_answer: Option<Bytes>,
     /// We sent an offer in a 2xx; the ACK must bring the answer (RFC 3261 13.2.2.4).
     pub(super) awaits_late_answer: bool,
+    /// Its part in a session that is being renewed.
+    pub(super) renewing: Option<Renewing>,
     /// The first ACK was reported.
     pub(super) is_confirmed: bool,
     /// Why the leg ends, where the endpoint cannot know.
@@ -82,10 +85,16 @@ impl Leg {
             local_sdp: None,
             remote_answer: None,
             awaits_late_answer: false,
+            renewing: None,
             is_confirmed: false,
             why: None,
             said: None,
         }
+    }
+
+    /// Whether its peer can be asked to renew the session.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.state, State::Up) && self.renewing.is_none()
     }
 
     /// Whether the endpoint knows it.

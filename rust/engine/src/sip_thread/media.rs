@@ -1,7 +1,8 @@
 //! What the workers answer to the jobs of the SIP thread.
 
+use super::SipThread;
 use super::leg::{Pending, State};
-use super::{SipThread, offer};
+use super::refusal::warning;
 use crate::error::Code;
 use crate::event::{Cause, Event, Outcome, Side};
 use crate::message::Purpose;
@@ -17,16 +18,20 @@ impl SipThread {
         result: Result<Outcome, EngineError>,
     ) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
-        if let Ok(outcome) = &result {
+        // An exchange tells of the other leg.
+        if let Some(outcome) = result.as_ref().ok().filter(|_| purpose != Purpose::Exchange) {
             entry.codec = outcome.codec.or(entry.codec);
         }
         match purpose {
             Purpose::Incoming => self.on_negotiated(now, leg, result),
             Purpose::Dial => self.on_offer(now, leg, result),
-            Purpose::EarlyAnswer => {}
+            Purpose::EarlyAnswer(status) => self.report_ringing(leg, status, result.ok()),
             Purpose::Answer => self.on_answer_taken(now, leg, result),
             Purpose::LateAnswer => self.on_late_answer(now, leg, result),
-            Purpose::Reoffer => self.on_reoffer_answered(now, leg, result),
+            Purpose::Reoffer => self.on_renewed(now, leg, result),
+            Purpose::Tell => self.on_told(now, leg, result),
+            Purpose::Exchange => self.on_exchanged(now, leg, result),
+            Purpose::Told => self.on_told_answer(now, leg, result),
         }
     }
 
@@ -71,7 +76,7 @@ impl SipThread {
         if let Some(entry) = self.legs.get_mut(&leg) {
             entry.why = Some((Side::System, cause, error.message.clone()));
         }
-        let headers = warning(status, &error.message);
+        let headers = warning(status, error);
         let _ = self.endpoint.reject(now, leg.sip(), status, None, &headers);
     }
 
@@ -100,38 +105,15 @@ impl SipThread {
 
     fn on_late_answer(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
         match result {
-            Ok(_) => self.report_confirmed(leg),
+            Ok(outcome) => {
+                self.report_confirmed(leg);
+                self.report_hold(leg, outcome.held);
+                self.pass_on(now, leg, outcome.news);
+            }
+            // A session that was renewed in vain goes on as it was (RFC 3261 14.2).
+            Err(_) if self.legs.get(&leg).is_some_and(|entry| entry.is_confirmed) => {}
             Err(error) => self.end_by(now, leg, Side::System, cause_of(&error), &error.message),
         }
-    }
-
-    /// Answers a re-INVITE or UPDATE; if its offer is no good, the call stays as it was (RFC 3261 14.2).
-    fn on_reoffer_answered(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
-        let Some(entry) = self.legs.get_mut(&leg) else { return };
-        let sent = match result {
-            Ok(outcome) => {
-                entry.local_sdp.clone_from(&outcome.sdp);
-                self.endpoint.answer_reoffer(now, leg.sip(), outcome.sdp.map(offer::body))
-            }
-            Err(error) => {
-                entry.awaits_late_answer = false;
-                let status = if error.code == Code::QueueFull { 503 } else { 488 };
-                self.endpoint.reject_reoffer(now, leg.sip(), status, &warning(status, &error.message))
-            }
-        };
-        // The peer took its request back meanwhile (CANCEL), so there is nothing to answer.
-        let _ = sent;
-    }
-}
-
-/// The headers of a refusal: 305 is "incompatible media format" (RFC 3261 20.43), and whoever meets a full gateway
-/// may try again soon.
-fn warning(status: u16, message: &str) -> Vec<(String, String)> {
-    let text: String = message.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
-    match status {
-        488 => vec![("Warning".into(), format!("305 gateway \"{text}\""))],
-        503 => vec![("Retry-After".into(), "5".into())],
-        _ => Vec::new(),
     }
 }
 

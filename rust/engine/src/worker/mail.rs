@@ -69,6 +69,14 @@ impl Worker {
                 Ok(Outcome::default())
             }
             Command::Bridge { first, second } => self.join(first, second),
+            Command::Preview { first, second } => {
+                self.switch.bridge_early(first.media(), second.media())?;
+                Ok(Outcome::default())
+            }
+            Command::RingBack { leg, tone } => {
+                self.switch.ring_back(now, leg.media(), tone)?;
+                Ok(Outcome::default())
+            }
             Command::Unbridge { leg } => {
                 self.switch.unbridge(now, leg.media());
                 Ok(Outcome::default())
@@ -101,7 +109,15 @@ impl Worker {
             MediaJob::AcceptOffer { address, offer, codecs } => self.describe(leg, Some(address), |worker| {
                 worker.switch.accept_offer(now, leg.media(), &offer, &codecs)
             }),
-            MediaJob::AcceptAnswer { answer } => self.accept_answer(leg, &answer),
+            MediaJob::AcceptAnswer { answer } => self.accept_late(leg, &answer),
+            MediaJob::Renew { offer, codecs, ask } => self.renew(leg, &offer, &codecs, ask),
+            MediaJob::Tell { codecs, news } => self.describe(leg, None, |worker| {
+                worker.switch.renew_offer(leg.media(), &codecs, news.direction, news.codec)
+            }),
+            MediaJob::Exchange { answer, asked, offer, codecs } => {
+                self.watching_hold(asked, |worker| worker.exchange((leg, &answer), (asked, &offer), &codecs))
+            }
+            MediaJob::Told { answer, other } => self.told(leg, &answer, other),
         }
     }
 
@@ -120,7 +136,7 @@ impl Worker {
             self.add(leg, address)?;
         }
         match describe(self) {
-            Ok(sdp) => Ok(Outcome { sdp: Some(sdp), codec: self.switch.negotiated(leg.media()) }),
+            Ok(sdp) => Ok(self.described(leg, sdp)),
             Err(error) => {
                 if is_new {
                     self.remove(leg);
@@ -130,9 +146,9 @@ impl Worker {
         }
     }
 
-    fn accept_answer(&mut self, leg: LegId, answer: &str) -> Result {
+    pub(super) fn accept_answer(&mut self, leg: LegId, answer: &str) -> Result {
         self.switch.accept_answer(Instant::now(), leg.media(), answer)?;
-        Ok(Outcome { sdp: None, codec: self.switch.negotiated(leg.media()) })
+        Ok(Outcome { codec: self.switch.negotiated(leg.media()), ..Outcome::default() })
     }
 
     fn add(&mut self, leg: LegId, address: Option<MediaAddress>) -> Result<()> {

@@ -8,5 +8,6 @@ mod corpus;
 mod descriptors;
 mod garbage;
 mod media;
+mod renew;
 mod rig;
 mod start;

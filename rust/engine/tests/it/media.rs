@@ -7,7 +7,7 @@ use telephony_engine::{Cause, Code, Codec, Command, Event, Kind, LegId};
 const CODECS: [Codec; 3] = [Codec::Pcmu, Codec::Pcma, Codec::Opus];
 
 /// Sets up peer -> gateway -> second peer, bridged; the legs.
-fn bridged(gateway: &mut Node, caller: &Peer, callee: &Peer) -> (LegId, LegId, String, String) {
+pub(crate) fn bridged(gateway: &mut Node, caller: &Peer, callee: &Peer) -> (LegId, LegId, String, String) {
     caller.request("INVITE", "sound", 1, "", &caller.sdp("0"));
     let inbound = gateway.incoming().leg;
     gateway.run(Command::Ring { leg: inbound, codecs: G711.to_vec(), status: 180 });
@@ -26,7 +26,7 @@ fn bridged(gateway: &mut Node, caller: &Peer, callee: &Peer) -> (LegId, LegId, S
 }
 
 /// Sends packets until one arrives at the other side: the first ones only teach the gateway the source.
-fn relay(from: &Peer, to: &Peer, port: std::net::SocketAddr, sound: u8) -> Vec<u8> {
+pub(crate) fn relay(from: &Peer, to: &Peer, port: std::net::SocketAddr, sound: u8) -> Vec<u8> {
     let mut buffer = [0; 2048];
     to.rtp.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     for sequence in 0..200 {
@@ -78,7 +78,7 @@ fn legs_of_two_workers_cannot_be_bridged() {
     assert_eq!(node.engine.webrtc_addresses().len(), 2);
 }
 
-fn browser_offer(setup: &str) -> String {
+pub(crate) fn browser_offer(setup: &str) -> String {
     format!(
         "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
          m=audio 9 UDP/TLS/RTP/SAVPF 111 0 126\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=rtcp-mux\r\na=sendrecv\r\n\

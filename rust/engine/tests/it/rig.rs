@@ -91,7 +91,7 @@ impl Node {
 
     pub(crate) fn ringing(&mut self, of: LegId) -> u16 {
         self.wait("Ringing", |event| match event {
-            Event::Ringing { leg, status } if *leg == of => Some(*status),
+            Event::Ringing { leg, status, .. } if *leg == of => Some(*status),
             _ => None,
         })
     }

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use transport::RtpTransport;
 use webrtc::WebRtc;
 
-pub(crate) use session::Local;
+pub(crate) use session::{Local, put_first};
 
 /// The state of one leg.
 #[derive(Debug)]

@@ -67,8 +67,9 @@ impl Leg {
         local: &Local,
         codecs: &[Codec],
         direction: Option<Direction>,
+        first: Option<Codec>,
     ) -> String {
-        let codecs = self.spoken_first(codecs);
+        let codecs = first.map_or_else(|| self.spoken_first(codecs), |first| put_first(first, codecs));
         let direction = direction.unwrap_or(self.session.wish);
         let build = |leg: &Self, version| {
             let params = Params { direction, ..leg.params(local, &codecs, version) };
@@ -99,9 +100,8 @@ impl Leg {
 
     /// A telephone's codec stays as long as it can: its order of preference is no wish to change (RFC 3264 section 8.3.2).
     fn spoken_first(&self, codecs: &[Codec]) -> Vec<Codec> {
-        let spoken = self.codec().filter(|spoken| codecs.contains(spoken) && self.is_telephone());
-        let others = codecs.iter().copied().filter(|&codec| Some(codec) != spoken);
-        spoken.into_iter().chain(others).collect()
+        let spoken = self.codec().filter(|_| self.is_telephone());
+        spoken.map_or_else(|| codecs.to_vec(), |spoken| put_first(spoken, codecs))
     }
 
     fn is_telephone(&self) -> bool {
@@ -269,6 +269,13 @@ impl Leg {
     fn direction_is(&self, directions: &[Direction]) -> bool {
         self.negotiated().is_some_and(|negotiated| directions.contains(&negotiated.direction))
     }
+}
+
+/// The same codecs, this one first if it is among them.
+pub(crate) fn put_first(first: Codec, codecs: &[Codec]) -> Vec<Codec> {
+    let (mut sorted, others): (Vec<Codec>, Vec<Codec>) = codecs.iter().partition(|&&codec| codec == first);
+    sorted.extend(others);
+    sorted
 }
 
 /// What an answer says of its author's own will: where our offer left no choice, what was said before holds.

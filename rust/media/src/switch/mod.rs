@@ -128,7 +128,7 @@ impl Switch {
     /// # Errors
     /// If there is no such leg.
     pub fn create_offer(&mut self, _now: Instant, id: LegId, codecs: &[Codec]) -> Result<String, Error> {
-        self.renew_offer(id, codecs, None)
+        self.renew_offer(id, codecs, None, None)
     }
 
     /// Takes the peer's SDP offer, first or renewed, and gives our answer; `codecs` is our order of preference.

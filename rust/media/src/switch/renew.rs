@@ -3,7 +3,7 @@
 use super::{LegId, Switch};
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::leg::Leg;
+use crate::leg::{Leg, put_first};
 use crate::sdp::Direction;
 use std::time::Instant;
 
@@ -76,7 +76,8 @@ impl Switch {
         }
     }
 
-    /// Makes a renewed offer of a leg: it speaks for a bridged leg's peer that does `direction` from now on.
+    /// Makes a renewed offer of a leg: it speaks for a bridged leg's peer that does `direction` from now on, and would
+    /// rather have the codec `first` than the one that is spoken.
     ///
     /// # Errors
     /// If there is no such leg.
@@ -85,10 +86,11 @@ impl Switch {
         id: LegId,
         codecs: &[Codec],
         direction: Option<Direction>,
+        first: Option<Codec>,
     ) -> Result<String, Error> {
         let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
         let leg = self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?;
-        Ok(leg.create_offer(&self.local, codecs, direction))
+        Ok(leg.create_offer(&self.local, codecs, direction, first))
     }
 
     /// Whether the leg's peer listens no more: it holds the call (RFC 3264 8.4).
@@ -111,8 +113,6 @@ fn renewal(bridged: Option<&Leg>, direction: Direction, codec: Option<Codec>) ->
     }
 }
 
-/// The same codecs, this one first.
 fn prefer(codecs: &[Codec], first: Option<Codec>) -> Vec<Codec> {
-    let first = first.filter(|first| codecs.contains(first));
-    first.into_iter().chain(codecs.iter().copied().filter(|&codec| Some(codec) != first)).collect()
+    first.map_or_else(|| codecs.to_vec(), |first| put_first(first, codecs))
 }

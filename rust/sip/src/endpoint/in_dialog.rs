@@ -243,6 +243,12 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Whether a re-INVITE or UPDATE of the peer still waits for our answer.
+    #[must_use]
+    pub fn is_asked(&self, leg: LegId) -> bool {
+        self.pending(leg, "answer a reoffer").is_ok()
+    }
+
     fn pending(&self, id: LegId, command: &'static str) -> Result<(LegKey, ServerKey, Method), Error> {
         let key = self.legs.find(id)?;
         let leg = self.legs.get(key).ok_or(Error::UnknownLeg(id))?;
