@@ -43,6 +43,7 @@ class Ringing:
 
     leg: LegId
     status: int
+    codec: str | None  # of early media, if the response described some
 
 @final
 class Answered:
@@ -71,6 +72,13 @@ class Digit:
     leg: LegId
     digit: str
     duration: float
+
+@final
+class Held:
+    """A SIP leg's peer holds the call, or takes it up again."""
+
+    leg: LegId
+    held: bool
 
 @final
 class Ended:
@@ -109,7 +117,7 @@ class Done:
     sdp: str | None  # accept_offer, create_offer
     codec: str | None
 
-Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Ended | Done
+Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Held | Ended | Done
 
 @final
 class LegStats:
@@ -225,6 +233,10 @@ class Engine:
     def add_candidate(self, leg: LegId, candidate: str | None) -> int: ...
     def bridge(self, first: LegId, second: LegId) -> int | None:
         """Join two legs' media; None: done already, no `Done` follows."""
+    def preview(self, first: LegId, second: LegId) -> int:
+        """Let two legs hear each other before their call is answered: early media."""
+    def ring_back(self, leg: LegId, tone: str | None) -> int:
+        """Play a ringback tone ("eu", "us") until sound or the answer comes; None ends it."""
     def unbridge(self, leg: LegId) -> int: ...
     def send_digits(self, leg: LegId, digits: str, duration: float = 0.1) -> int: ...
     def leg_stats(self, leg: LegId) -> LegStats | None: ...

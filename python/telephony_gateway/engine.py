@@ -196,6 +196,14 @@ class EngineClient:
         if correlation is not None:
             await self._done(correlation)
 
+    async def preview(self, first: int, second: int) -> None:
+        """Let two legs hear each other before their call is answered: early media."""
+        await self._ask(lambda engine: engine.preview(first, second))
+
+    def ring_back(self, leg: int, tone: str | None) -> None:
+        """Play a ringback tone to a leg's peer until sound or the answer comes; None ends it."""
+        self._call(lambda engine: engine.ring_back(leg, tone))
+
     def unbridge(self, leg: int) -> None:
         """Part a leg from its peer."""
         self._call(lambda engine: engine.unbridge(leg))
@@ -330,7 +338,7 @@ def _neutral(event: _core.Event) -> events.Event:
                 message=event,
             )
         case _core.Ringing():
-            return events.Ringing(leg=event.leg, status=event.status)
+            return events.Ringing(leg=event.leg, status=event.status, codec=event.codec)
         case _core.Answered():
             return events.Answered(leg=event.leg, codec=event.codec, sip_call_id=event.sip_call_id)
         case _core.Confirmed():
@@ -339,6 +347,8 @@ def _neutral(event: _core.Event) -> events.Event:
             return events.Connected(leg=event.leg)
         case _core.Digit():
             return events.Digit(leg=event.leg, digit=event.digit, duration=event.duration)
+        case _core.Held():
+            return events.Held(leg=event.leg, held=event.held)
         case _core.Ended():
             return events.Ended(
                 leg=event.leg,

@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from tests.interop.script import Script
 from tests.interop.tone import PTIME_SAMPLES, Samples, tone, ulaw_decode, ulaw_encode
 
 SCENARIOS = Path(__file__).parent / "scenarios"
@@ -62,25 +63,26 @@ class Sipp:
 
 @contextlib.asynccontextmanager
 async def sipp(
-    scenario: str,
+    scenario: str | Script,
     folder: Path,
     *,
     remote: tuple[str, int] | None = None,
     status: int = 486,
     calls: int = 1,
-    port: int = 0,
+    port: int | None = None,
     host: str = "127.0.0.1",
     service: str = CALLEE,
     headers: str = "",
     reason: str = "",
     **keys: int,
 ) -> AsyncIterator[Sipp]:
-    """Start SIPp: a caller when `remote` is given, a callee otherwise.  `keys` fill the scenario's
+    """Start SIPp: a caller when `remote` is given, a callee otherwise. `keys` fill the scenario's
     [names]; `headers` and `reason` are whole lines for its [headers] and [reason]."""
     port = port or free_port()
-    folder = folder / f"sipp-{scenario}-{port}-{len(list(folder.iterdir()))}"
+    folder = folder / f"sipp-{port}-{len(list(folder.iterdir()))}"
     folder.mkdir()
-    text = (SCENARIOS / f"{scenario}.xml").read_text().replace("STATUS", str(status))
+    text = scenario.text if isinstance(scenario, Script) else (SCENARIOS / f"{scenario}.xml").read_text()
+    text = text.replace("STATUS", str(status))
     text = text.replace("[headers]\n", headers).replace("[reason]\n", reason)
     for name, value in {"ring": 100, "hold": 500, "audio_port": 6000, **keys}.items():
         text = text.replace(f"[{name}]", str(value))

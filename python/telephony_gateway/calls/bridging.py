@@ -4,6 +4,9 @@ Every `await` is a gap in which the caller may hang up or the browser may go; af
 is asked anew.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.containment import contained
 from telephony_gateway.calls.events import LegId
@@ -37,12 +40,32 @@ class Bridging:
             await self._answer_with(live, participant, participant.leg)
         elif live.call.status == "in-progress":
             await self._bridge_answered(live, participant, participant.leg)
+        elif live.early:
+            await self._preview(live, participant.leg)
+        elif live.ringback is not None and live.call.status == "ringing":
+            self._engine.ring_back(participant.leg, live.ringback)
+
+    async def ring(self, live: LiveCall, codecs: Sequence[str], early: LegId | None = None) -> str:
+        """Ring the caller: with the sound of the `early` leg, else with its trunk's tone, else plainly."""
+        sounds = early is not None or live.ringback is not None
+        codec = await self._engine.ring(live.anchor, codecs=codecs, status=183 if sounds else 180)
+        if early is not None:
+            live.early = True
+            await self._preview(live, early)
+        elif live.ringback is not None and codec:
+            self._engine.ring_back(live.anchor, live.ringback)
+        return codec
 
     async def connect_far(self, live: LiveCall, far: LegId) -> None:
         """The far side of a forwarded call answered: so does the caller's leg."""
         await self._engine.bridge(live.anchor, far)
         if not live.call.over:
             await self._answer(live)
+
+    async def _preview(self, live: LiveCall, leg: LegId) -> None:
+        # One of the legs may have ended meanwhile; and a call without early media is a call all the same.
+        with suppress(GatewayError):
+            await self._engine.preview(live.anchor, leg)
 
     async def _answer_with(self, live: LiveCall, participant: Participant, leg: LegId) -> None:
         participant.bridged = True

@@ -65,6 +65,8 @@ class Ringing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     leg: LegId
     status: int
+    codec: str | None = None
+    """Of early media, if the response described some."""
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -95,6 +97,13 @@ class Digit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     duration: float
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A SIP leg's peer holds the call, or takes it up again."""
+
+    leg: LegId
+    held: bool
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The leg is gone; exactly once per leg, nothing follows it."""
 
@@ -110,4 +119,4 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stats: LegStats | None = None
 
 
-Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Ended
+Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Held | Ended

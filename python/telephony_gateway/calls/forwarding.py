@@ -5,7 +5,7 @@ from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.dialling import Dialler, in_order
 from telephony_gateway.calls.endings import rejection
-from telephony_gateway.calls.events import Answered, Incoming, LegId
+from telephony_gateway.calls.events import Answered, Incoming, LegId, Ringing
 from telephony_gateway.calls.hunting import GRACE, NO_ANSWER, Hunting
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
@@ -97,9 +97,11 @@ class Forwarding:
         hop = parse_sip(destination.next_hop or destination.uri)
         return hop is not None and (hop.bare_host, hop.port or 5060) in self._addresses
 
-    def ringing(self, live: LiveCall) -> None:
-        """The far side rings: so does the caller's leg."""
-        self._tasks.spawn(live, lambda: self._ring(live))
+    def ringing(self, live: LiveCall, event: Ringing) -> None:
+        """The far side rings: so does the caller's leg, with its sound if it sends any."""
+        live.far_codec = event.codec or live.far_codec
+        early = event.leg if event.codec else None
+        self._tasks.spawn(live, lambda: self._ring(live, early))
 
     def answered(self, live: LiveCall, event: Answered) -> None:
         """The far side answered."""
@@ -108,12 +110,12 @@ class Forwarding:
         self._legs.update(live, event.leg, "answered", event.codec, followed=True)
         self._tasks.spawn(live, lambda: self._connect(live, event.leg))
 
-    async def _ring(self, live: LiveCall) -> bool:
+    async def _ring(self, live: LiveCall, early: LegId | None = None) -> bool:
         async with live.lock:
-            if live.codec is None:
+            if live.codec is None or (early is not None and not live.early):
                 wanted = [live.far_codec] if live.far_codec else []
                 try:
-                    codec = await self._engine.ring(live.anchor, codecs=in_order(wanted, live.codecs))
+                    codec = await self._bridging.ring(live, in_order(wanted, live.codecs), early)
                 except NotAcceptable:
                     return False  # 488 has left; the leg's `Ended` ends the call
                 live.codec = codec

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import structlog
 
+from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.carried import carried
 from telephony_gateway.calls.closing import Closing
@@ -55,6 +56,7 @@ class Inbound:
         tasks: Tasks,
         browsers: Browsers,
         forwarding: Forwarding,
+        bridging: Bridging,
         routing: Routing,
         ids: IdSource,
         policy: Policy,
@@ -68,6 +70,7 @@ class Inbound:
         self._tasks = tasks
         self._browsers = browsers
         self._forwarding = forwarding
+        self._bridging = bridging
         self._routing = routing
         self._ids = ids
         self._policy = policy
@@ -138,7 +141,7 @@ class Inbound:
 
     def _begin(self, event: Incoming, call: Call, trunk: Trunk, route: Route | None) -> LiveCall | None:
         target = route.target if route else None
-        live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target)
+        live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target, ringback=trunk.tone)
         self._calls.add(live)
         self._legs.adopt(live, event.leg, "sip", "caller")
         try:
@@ -172,7 +175,7 @@ class Inbound:
 
     async def _ring(self, live: LiveCall) -> None:
         try:
-            live.codec = await self._engine.ring(live.anchor, codecs=live.codecs)
+            live.codec = await self._bridging.ring(live, live.codecs)
         except NotAcceptable:
             return  # 488 has left; the leg's `Ended` ends the call
         self._legs.update(live, live.anchor, "ringing", live.codec, followed=True)

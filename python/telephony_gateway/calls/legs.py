@@ -62,6 +62,11 @@ class Legs:
             leg = msgspec.structs.replace(leg, state=state, codec=codec or leg.codec)
             self._journal.leg(live, number, leg, followed=followed)
 
+    def hold(self, live: LiveCall, number: LegId, *, held: bool) -> None:
+        """The leg's peer listens no more, or again."""
+        if leg := live.legs.get(number):
+            self._journal.leg(live, number, msgspec.structs.replace(leg, held=held))
+
     def connected(self, live: LiveCall, number: LegId) -> None:
         """The leg's media flows."""
         self.update(live, number, "connected")

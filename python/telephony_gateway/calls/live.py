@@ -52,6 +52,10 @@ class LiveCall:
     far_codec: str | None = None
     codec: str | None = None
     answering: bool = False
+    ringback: str | None = None
+    """The tone for the side that waits while the other rings without sound of its own."""
+    early: bool = False
+    """The side that rings sends sound already."""
     digits: int = 0
     store_failed: bool = False
     participant: Participant | None = None

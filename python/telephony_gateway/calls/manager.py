@@ -97,8 +97,8 @@ class Manager:
         )  # fmt: skip
         self._inbound = Inbound(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
-            browsers=browsers, forwarding=forwarding, routing=routing, ids=ids, policy=policy,
-            refusals=self.refusals,
+            browsers=browsers, forwarding=forwarding, bridging=bridging, routing=routing, ids=ids,
+            policy=policy, refusals=self.refusals,
         )  # fmt: skip
         self._progress = Progress(
             journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,

@@ -39,6 +39,8 @@ EventType = Literal[
     "call.answered",
     "call.bridged",
     "call.dtmf",
+    "call.held",
+    "call.resumed",
     "call.attempt",
     "session.joined",
     "session.left",
@@ -54,6 +56,8 @@ Trigger = Literal[
     "answer",
     "bridge",
     "digit",
+    "hold",
+    "resume",
     "join",
     "leave",
     "complete",
@@ -97,6 +101,8 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
         "attempt": "in-progress",
         "bridge": "in-progress",
         "digit": "in-progress",
+        "hold": "in-progress",
+        "resume": "in-progress",
         "join": "in-progress",
         "leave": "in-progress",
         "complete": "completed",
@@ -115,6 +121,8 @@ EVENT_OF: Final[Mapping[Trigger, EventType]] = {
     "answer": "call.answered",
     "bridge": "call.bridged",
     "digit": "call.dtmf",
+    "hold": "call.held",
+    "resume": "call.resumed",
     "join": "session.joined",
     "leave": "session.left",
     "complete": "call.completed",
@@ -154,6 +162,7 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     side: LegSide
     state: LegState = "new"
     codec: str | None = None
+    held: bool = False
     session_id: UUID | None = None
     stats: LegStats | None = None
 

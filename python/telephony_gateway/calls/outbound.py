@@ -11,7 +11,7 @@ from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.carried import faults, settable
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.dialling import Dialler
-from telephony_gateway.calls.events import Answered
+from telephony_gateway.calls.events import Answered, Ringing
 from telephony_gateway.calls.hunting import GRACE, NO_ANSWER, Hunting
 from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.journal import Journal
@@ -108,10 +108,15 @@ class Outbound:
             call_id = claim.call_id
         return self._dial(call_id, new, stages)
 
-    def ringing(self, live: LiveCall) -> None:
-        """The callee's phone rings."""
-        self._legs.update(live, live.anchor, "ringing", followed=True)
+    def ringing(self, live: LiveCall, event: Ringing) -> None:
+        """The callee's phone rings, with sound of its own or without; a browser that waits hears it."""
+        live.codec = event.codec or live.codec
+        news = (event.codec is not None and not live.early) or live.call.status == "queued"
+        live.early |= event.codec is not None
+        self._legs.update(live, live.anchor, "ringing", event.codec, followed=True)
         self._journal.apply(live, "ring")
+        if news and live.participant is not None:
+            self._tasks.spawn(live, lambda: self._bridging.join(live))
 
     def answered(self, live: LiveCall, event: Answered) -> None:
         """The callee answered; the browser may be there already or is awaited."""
@@ -191,7 +196,10 @@ class Outbound:
         self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
 
     def _begin(self, call: Call, destination: Destination) -> LiveCall:
-        live = LiveCall(call=call, anchor=self._engine.new_sip_leg(), codecs=destination.codecs)
+        trunk = self._routing.trunks.get(destination.trunk) if destination.trunk else None
+        tone = trunk.tone if trunk else None
+        leg = self._engine.new_sip_leg()
+        live = LiveCall(call=call, anchor=leg, codecs=destination.codecs, ringback=tone)
         self._calls.add(live)
         self._legs.adopt(live, live.anchor, "sip", "callee")
         try:

@@ -145,6 +145,14 @@ class Engine(Protocol):
         """Join two legs' media."""
         ...
 
+    async def preview(self, first: LegId, second: LegId) -> None:
+        """Let two legs hear each other before their call is answered: early media."""
+        ...
+
+    def ring_back(self, leg: LegId, tone: str | None) -> None:
+        """Play a ringback tone to a leg's peer until sound or the answer comes; None ends it."""
+        ...
+
     def unbridge(self, leg: LegId) -> None:
         """Part a leg from its peer."""
         ...

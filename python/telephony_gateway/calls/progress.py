@@ -11,6 +11,7 @@ from telephony_gateway.calls.events import (
     Digit,
     Ended,
     Event,
+    Held,
     Incoming,
     Ringing,
 )
@@ -63,6 +64,8 @@ class Progress:
                 self._answered(live, event)
             case Digit():
                 self._digit(live, event)
+            case Held():
+                self._held(live, event)
             case Confirmed() | Incoming():
                 pass
             case _:
@@ -74,9 +77,9 @@ class Progress:
             return
         if event.leg == live.far:
             self._legs.update(live, event.leg, "ringing", followed=True)
-            self._forwarding.ringing(live)
+            self._forwarding.ringing(live, event)
         elif event.leg == live.anchor:
-            self._outbound.ringing(live)
+            self._outbound.ringing(live, event)
 
     def _answered(self, live: LiveCall, event: Answered) -> None:
         if live.hunt is not None and not self._hunting.won(live, event.leg):
@@ -93,6 +96,15 @@ class Progress:
         live.digits += 1
         data = {"leg_id": str(leg.id), "digit": event.digit, "duration": event.duration}
         self._journal.apply(live, "digit", data)
+
+    def _held(self, live: LiveCall, event: Held) -> None:
+        leg = live.legs.get(event.leg)
+        if leg is None or leg.held == event.held or live.call.status != "in-progress":
+            return
+        self._legs.hold(live, event.leg, held=event.held)
+        self._journal.apply(
+            live, "hold" if event.held else "resume", {"leg_id": str(leg.id), "side": leg.side}
+        )
 
     def _ended(self, live: LiveCall, event: Ended) -> None:
         self._legs.ended(live, event.leg, event.stats)

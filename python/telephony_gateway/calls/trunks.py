@@ -110,6 +110,7 @@ class Trunk(Table, frozen=True, kw_only=True):
     min_se: Annotated[int, msgspec.Meta(ge=MIN_SE, le=86_400)] = MIN_SE
     dtmf: Literal["rfc4733", "info"] = "rfc4733"
     transfer: Literal["handle", "pass", "refuse"] = "handle"
+    ringback: Literal["none", "eu", "us"] = "none"
     trusted: bool = False
     privacy: Literal["none", "id"] = "none"
     headers: tuple[Word, ...] = ()
@@ -127,6 +128,11 @@ class Trunk(Table, frozen=True, kw_only=True):
     def networks(self) -> list[Network]:
         """`addresses`, parsed."""
         return [ipaddress.ip_network(address) for address in self.addresses]
+
+    @property
+    def tone(self) -> str | None:
+        """What who waits hears while the other side rings without sound of its own; None for nothing."""
+        return None if self.ringback == "none" else self.ringback
 
     def dialled(self, number: str) -> str:
         """A number as this trunk wants it dialled."""

@@ -1,6 +1,6 @@
 //! The engine's face.
 
-use crate::error::{Error, codecs, seconds};
+use crate::error::{Error, codecs, seconds, tone};
 use crate::event;
 use crate::refusal::{Refusal, strangers};
 use crate::stats::{EngineStats, LegStats, TargetReport};
@@ -157,6 +157,17 @@ impl Engine {
     /// None: done at once.
     fn bridge(&self, first: u64, second: u64) -> Result<Option<u64>, Error> {
         Ok(self.0.bridge(LegId::from_raw(first), LegId::from_raw(second))?)
+    }
+
+    /// Let two legs hear each other before their call is answered.
+    fn preview(&self, first: u64, second: u64) -> Result<u64, Error> {
+        self.command(Command::Preview { first: LegId::from_raw(first), second: LegId::from_raw(second) })
+    }
+
+    /// Play a ringback tone ("eu", "us") to the leg's peer; None ends it.
+    fn ring_back(&self, leg: u64, tone: Option<&str>) -> Result<u64, Error> {
+        let tone = tone.map(self::tone).transpose()?;
+        self.command(Command::RingBack { leg: LegId::from_raw(leg), tone })
     }
 
     fn unbridge(&self, leg: u64) -> Result<u64, Error> {

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::time::Duration;
-use telephony_engine::Codec;
+use telephony_engine::{Codec, Ringback};
 
 pyo3::create_exception!(
     telephony_gateway._core,
@@ -55,6 +55,13 @@ pub(crate) fn codecs(names: &[String]) -> Result<Vec<Codec>, Error> {
             .ok_or_else(|| Error::Argument(format!("no codec is called {name:?}; we know {}", known())))
     };
     names.iter().map(parse).collect()
+}
+
+/// The ringback tone of this name.
+pub(crate) fn tone(name: &str) -> Result<Ringback, Error> {
+    let known = || Ringback::ALL.map(Ringback::name).join(", ");
+    Ringback::parse(name)
+        .ok_or_else(|| Error::Argument(format!("no ringback tone is called {name:?}; we know {}", known())))
 }
 
 /// Some thirty years.

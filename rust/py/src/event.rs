@@ -84,6 +84,7 @@ impl Incoming {
 pub(crate) struct Ringing {
     leg: u64,
     status: u16,
+    codec: Option<&'static str>,
 }
 
 /// A dialled leg was answered: ACK has left, its media is negotiated.
@@ -114,6 +115,13 @@ pub(crate) struct Digit {
     duration: f64,
 }
 
+/// A SIP leg's peer holds the call, or takes it up again.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Held {
+    leg: u64,
+    held: bool,
+}
+
 /// The leg is gone; exactly once per leg, nothing follows it.
 #[pyclass(frozen, get_all, module = "telephony_gateway._core")]
 pub(crate) struct Ended {
@@ -140,7 +148,7 @@ pub(crate) struct Done {
 #[pymethods]
 impl Ringing {
     fn __repr__(&self) -> String {
-        format!("Ringing(leg={}, status={})", self.leg, self.status)
+        format!("Ringing(leg={}, status={}, codec={:?})", self.leg, self.status, self.codec)
     }
 }
 
@@ -173,6 +181,13 @@ impl Digit {
 }
 
 #[pymethods]
+impl Held {
+    fn __repr__(&self) -> String {
+        format!("Held(leg={}, held={})", self.leg, self.held)
+    }
+}
+
+#[pymethods]
 impl Ended {
     fn __repr__(&self) -> String {
         let (leg, by, cause, reason) = (self.leg, self.by, self.cause, &self.reason);
@@ -192,7 +207,11 @@ impl Done {
 pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
     Ok(match event {
         Event::Incoming(incoming) => Py::new(py, Incoming(incoming))?.into_any(),
-        Event::Ringing { leg, status } => Py::new(py, Ringing { leg: leg.raw(), status })?.into_any(),
+        Event::Ringing { leg, status, codec } => {
+            let codec = codec.map(telephony_engine::Codec::name);
+            Py::new(py, Ringing { leg: leg.raw(), status, codec })?.into_any()
+        }
+        Event::Held { leg, held } => Py::new(py, Held { leg: leg.raw(), held })?.into_any(),
         Event::Answered { leg, codec, sip_call_id } => {
             let answered = Answered { leg: leg.raw(), codec: codec.name(), sip_call_id: sip_call_id.into() };
             Py::new(py, answered)?.into_any()
@@ -249,6 +268,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py.get_type::<Confirmed>(),
         py.get_type::<Connected>(),
         py.get_type::<Digit>(),
+        py.get_type::<Held>(),
         py.get_type::<Ended>(),
         py.get_type::<Done>(),
     ];

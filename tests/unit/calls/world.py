@@ -65,6 +65,7 @@ class FakeEngine:
     ended: list[int] = field(default_factory=list)
     faults: dict[str, BaseException] = field(default_factory=dict)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
+    rung: list[int] = field(default_factory=list)
     refusing: bool = False
     silent: bool = False
     said: list[tuple[int, str | None]] = field(default_factory=list)
@@ -103,6 +104,7 @@ class FakeEngine:
 
     async def ring(self, leg: int, *, codecs: Sequence[str], status: int = 180) -> str:
         await self._do("ring", leg, list(codecs))
+        self.rung.append(status)
         return codecs[0]
 
     async def answer(self, leg: int, on_sent: Callable[[], None] | None = None) -> None:
@@ -142,6 +144,14 @@ class FakeEngine:
         await self._do("bridge", first, second)
         self._must_live(first)
         self._must_live(second)
+
+    async def preview(self, first: int, second: int) -> None:
+        await self._do("preview", first, second)
+        self._must_live(first)
+        self._must_live(second)
+
+    def ring_back(self, leg: int, tone: str | None) -> None:
+        self._note("ring_back", leg, tone)
 
     def unbridge(self, leg: int) -> None:
         self._note("unbridge", leg)

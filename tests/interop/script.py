@@ -1,0 +1,152 @@
+"""SIPp scenarios that are put together: one side of a call, step by step, and what each message must say.
+
+Steps that receive take regular expressions that the message must have (`has`) and must not have (`lacks`);
+SIPp fails where they do not hold.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+Patterns = Sequence[str]
+
+_CALLER = '"Anna" <sip:+74950001122@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]'
+_CALLEE = "<sip:bob@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]"
+_VIA = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport"
+_COPIED = "[last_Via:]\n[last_Record-Route:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n[last_CSeq:]"
+_MINE = ";tag=[pid]SIPpTag[call_number]"
+_NAMES = {0: "PCMU/8000", 8: "PCMA/8000", 18: "G729/8000", 101: "telephone-event/8000"}
+
+
+def sdp(port: int, *formats: int, direction: str = "", address: str = "[local_ip]") -> str:
+    """A session description; without formats PCMU and telephone-event."""
+    numbers = formats or (0, 101)
+    lines = [
+        "v=0",
+        "o=peer 53655765 2353687637 IN IP4 [local_ip]",
+        "s=-",
+        f"c=IN IP4 {address}",
+        "t=0 0",
+        f"m=audio {port} RTP/AVP {' '.join(map(str, numbers))}",
+        *(f"a=rtpmap:{number} {_NAMES[number]}" for number in numbers),
+        *([f"a={direction}"] if direction else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class Script:
+    """The steps of one side."""
+
+    def __init__(self, side: Literal["caller", "callee"]) -> None:
+        self._side = side
+        self._steps: list[str] = []
+        self._variables = ["caller"] if side == "callee" else []
+        self._cseq = 0
+
+    @property
+    def text(self) -> str:
+        """The scenario as SIPp reads it."""
+        used = ",".join(self._variables)
+        reference = f'  <Reference variables="{used}"/>\n' if used else ""
+        return (
+            '<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="script">\n'
+            + "".join(self._steps)
+            + reference
+            + "</scenario>\n"
+        )
+
+    def ask(self, method: str, body: str = "", *, headers: str = "") -> "Script":
+        """Send a request of the dialog, or the INVITE that makes it."""
+        self._cseq += method not in ("ACK", "CANCEL")
+        first = self._side == "caller" and self._cseq == 1 and method == "INVITE"
+        uri = "sip:[service]@[remote_ip]:[remote_port]" if first else "[next_url]"
+        if self._side == "caller":
+            peer = "<sip:[service]@[remote_ip]:[remote_port]>" + ("" if first else "[peer_tag_param]")
+            route, ends = ("" if first else "[routes]\n"), f"From: {_CALLER}\nTo: {peer}"
+        else:
+            route, ends = "[routes]\n", f"From: {_CALLEE}\nTo: [$caller]"
+        message = (
+            f"{method} {uri} SIP/2.0\n{_VIA}\n{route}Max-Forwards: 70\n{ends}\nCall-ID: [call_id]\n"
+            f"CSeq: {self._cseq} {method}\nContact: <sip:peer@[local_ip]:[local_port]>\n"
+            f"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE\n{headers}{_content(body)}"
+        )
+        retransmit = "" if method == "ACK" else ' retrans="500"'
+        return self._send(message, retransmit)
+
+    def answer(self, status: str, body: str = "", *, headers: str = "") -> "Script":
+        """Send a response to the request received last."""
+        tag = _MINE if self._cseq == 0 and self._side == "callee" else ""
+        contact = "Contact: <sip:peer@[local_ip]:[local_port]>\n"
+        message = f"SIP/2.0 {status}\n{_COPIED.format(tag=tag)}\n{contact}{headers}{_content(body)}"
+        return self._send(message, "")
+
+    def invited(self, *, has: Patterns = (), lacks: Patterns = ()) -> "Script":
+        """Receive the call."""
+        keep = '<ereg regexp=".*" search_in="hdr" header="From:" assign_to="caller"/>'
+        return self._receive('request="INVITE" rrs="true"', has, lacks, keep)
+
+    def asked(self, method: str, *, has: Patterns = (), lacks: Patterns = ()) -> "Script":
+        """Receive a request in the dialog."""
+        return self._receive(f'request="{method}"', has, lacks)
+
+    def told(
+        self, status: int, *, has: Patterns = (), lacks: Patterns = (), optional: bool = False
+    ) -> "Script":
+        """Receive a response."""
+        extra = ' optional="true"' if optional else ' rrs="true"'
+        return self._receive(f'response="{status}"{extra}', has, lacks)
+
+    def pause(self, milliseconds: int) -> "Script":
+        """Wait."""
+        self._steps.append(f'  <pause milliseconds="{milliseconds}"/>\n')
+        return self
+
+    def called(self, body: str, *, ringing: int | None = 180) -> "Script":
+        """The callee's way into a call: ring, answer, be acknowledged."""
+        self.invited()
+        if ringing:
+            self.answer(f"{ringing} Ringing")
+        return self.pause(100).answer("200 OK", body).asked("ACK")
+
+    def calls(self, body: str) -> "Script":
+        """The caller's way into a call, whatever rings."""
+        self.ask("INVITE", body).told(100, optional=True).told(180, optional=True)
+        return self.told(183, optional=True).told(200).ask("ACK")
+
+    def renews(self, body: str, *, has: Patterns = (), lacks: Patterns = ()) -> "Script":
+        """Ask for another session and get it."""
+        return self.ask("INVITE", body).told(100, optional=True).told(200, has=has, lacks=lacks).ask("ACK")
+
+    def renewed(self, body: str, *, has: Patterns = (), lacks: Patterns = ()) -> "Script":
+        """Be asked for another session and agree."""
+        return self.asked("INVITE", has=has, lacks=lacks).answer("200 OK", body).asked("ACK")
+
+    def leaves(self) -> "Script":
+        """Hang up."""
+        return self.ask("BYE").told(200)
+
+    def left(self) -> "Script":
+        """Be hung up on."""
+        return self.asked("BYE").answer("200 OK")
+
+    def _send(self, message: str, attributes: str) -> "Script":
+        self._steps.append(f"  <send{attributes}>\n<![CDATA[\n{message}\n]]>\n  </send>\n")
+        return self
+
+    def _receive(self, what: str, has: Patterns, lacks: Patterns, keep: str = "") -> "Script":
+        checks = [self._check(pattern, "check_it") for pattern in has]
+        checks += [self._check(pattern, "check_it_inverse") for pattern in lacks]
+        actions = "".join([keep, *checks])
+        inner = f"\n    <action>{actions}</action>\n  " if actions else ""
+        self._steps.append(f"  <recv {what}>{inner}</recv>\n")
+        return self
+
+    def _check(self, pattern: str, kind: str) -> str:
+        name = f"check{len(self._variables)}"
+        self._variables.append(name)
+        quoted = pattern.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+        return f'<ereg regexp="{quoted}" search_in="msg" {kind}="true" assign_to="{name}"/>'
+
+
+def _content(body: str) -> str:
+    kind = "Content-Type: application/sdp\n" if body else ""
+    return f"{kind}Content-Length: [len]\n\n{body}"
