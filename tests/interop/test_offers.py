@@ -313,10 +313,17 @@ async def test_a_softphone_holds(exchange: Exchange, tmp_path: Path) -> None:
         host, port = exchange.gateway.sip
         call = await softphone.call(f"sip:+4930123456@{host}:{port}")
         await softphone.event("state", call=call, state="CONFIRMED")
+        await softphone.event("media", call=call, status="active")
         await softphone.hold(call)
         await softphone.event("media", call=call, status="local-hold")
         await softphone.resume(call)
-        await softphone.event("media", call=call, status="active")
+        newest = (await exchange.gateway.calls())[0]["id"]
+
+        async def resumed() -> bool:
+            events = (await exchange.gateway.get(f"/api/v1/calls/{newest}/events"))["items"]
+            return events[-1]["type"] == "call.resumed"
+
+        await eventually(resumed, "call.resumed")
         await softphone.hang_up(call)
         await far.finished()
     types = [event["type"] for event in await history(exchange.gateway)]

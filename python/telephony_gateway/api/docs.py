@@ -44,6 +44,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "side": "Whose side it is on.",
         "state": "How far it has come.",
         "codec": "The codec it speaks (RFC 3551, RFC 7587), once negotiated.",
+        "held": "Whether its peer holds the call (RFC 3264, 8.4).",
         "session_id": "The participant behind a browser's leg.",
         "stats": "Its media counters, once it has ended.",
     },

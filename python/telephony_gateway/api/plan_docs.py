@@ -18,6 +18,7 @@ TRUNK = {
     "contact_user": "The user part of our Contact and address of record; null: `username`.",
     "inbound_auth": "Whether its calls in must prove that they know the password.",
     "100rel": "Reliable provisional responses (RFC 3262).",
+    "ringback": "The tone a caller hears while the called side rings without sound of its own (ITU-T E.180).",
     "session_timer": "Session timers (RFC 4028).",
     "session_expires": "Seconds between refreshes of a session (RFC 4028, 4).",
     "min_se": "The least seconds between refreshes that we take (RFC 4028, 5).",

@@ -29,6 +29,7 @@ register_expires = 600
 contact_user = "74951234567"
 inbound_auth = true
 "100rel" = "require"
+ringback = "eu"
 session_timer = "off"
 session_expires = 900
 min_se = 120
