@@ -268,5 +268,6 @@ def _lead(live: LiveCall) -> LegId | None:
 def _follow(live: LiveCall, leg: LegId) -> None:
     if live.call.direction == "inbound":
         live.far = leg
+        live.early = False
     else:
         live.anchor = leg
