@@ -75,7 +75,9 @@ impl EngineError {
         Self { code, setting: None, message: message.into(), warning: None }
     }
 
-    pub(crate) fn setting(setting: &'static str, message: impl Into<String>) -> Self {
+    /// A setting that cannot be used.
+    #[must_use]
+    pub fn setting(setting: &'static str, message: impl Into<String>) -> Self {
         Self { setting: Some(setting), ..Self::new(Code::Invalid, message) }
     }
 

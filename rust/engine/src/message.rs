@@ -54,6 +54,8 @@ pub(crate) enum Purpose {
     Dial,
     /// An answer in a provisional response of this status.
     EarlyAnswer(u16),
+    /// An answer in a PRACK, to the offer in our reliable provisional response.
+    PrackAnswer,
     /// The answer in the 2xx to our INVITE.
     Answer,
     /// The answer in an ACK, to the offer in our 2xx.

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use pyo3::prelude::*;
 use std::time::UNIX_EPOCH;
-use telephony_engine::{Code, EngineError, Stranger};
+use telephony_engine::{EngineError, Stranger};
 
 /// Something that was refused, or dropped without an answer (then `status` is None).
 #[pyclass(frozen, get_all, module = "telephony_gateway._core")]
@@ -45,11 +45,9 @@ pub(crate) fn strangers(word: &str) -> Result<Stranger, Error> {
         "take" => Ok(Stranger::Take),
         "drop" => Ok(Stranger::Drop),
         "refuse" => Ok(Stranger::Refuse),
-        _ => Err(EngineError {
-            code: Code::Invalid,
-            setting: Some("SIP_UNKNOWN_SOURCES"),
-            message: format!("unknown_sources must be take, drop or refuse, not {word:?}"),
+        _ => {
+            let message = format!("unknown_sources must be take, drop or refuse, not {word:?}");
+            Err(EngineError::setting("SIP_UNKNOWN_SOURCES", message).into())
         }
-        .into()),
     }
 }

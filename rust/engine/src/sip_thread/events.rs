@@ -139,7 +139,7 @@ impl SipThread {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         if let Description::Sdp(answer) = Description::of(prack) {
             entry.awaits_late_answer = false;
-            self.apply_answer(now, leg, Purpose::EarlyAnswer, answer);
+            self.apply_answer(now, leg, Purpose::PrackAnswer, answer);
         }
     }
 

@@ -26,6 +26,7 @@ impl SipThread {
             Purpose::Incoming => self.on_negotiated(now, leg, result),
             Purpose::Dial => self.on_offer(now, leg, result),
             Purpose::EarlyAnswer(status) => self.report_ringing(leg, status, result.ok()),
+            Purpose::PrackAnswer => {}
             Purpose::Answer => self.on_answer_taken(now, leg, result),
             Purpose::LateAnswer => self.on_late_answer(now, leg, result),
             Purpose::Reoffer => self.on_renewed(now, leg, result),
