@@ -46,7 +46,8 @@ async def test_a_call_in_is_answered_on_the_page(running: Gateway, tmp_path: Pat
     async with chromium_page(running.url, tmp_path, FROM_BROWSER) as page, rtp_peer(FROM_PHONE) as phone:
         await expect(page.get_by_test_id("connection")).to_have_text("ready")
         async with sipp("uac_gateway_ends", tmp_path, remote=running.sip, audio_port=phone.port) as caller:
-            await expect(page.get_by_test_id("caller")).to_contain_text("4950001122")
+            await expect(page.get_by_test_id("caller")).to_have_text("Anna")
+            await expect(page.get_by_test_id("caller-number")).to_contain_text("4950001122")
             await page.get_by_test_id("answer").click()
             await expect(page.get_by_test_id("status")).to_have_text("in-progress")
             async with meter(page, FROM_PHONE, TALK) as measured:
