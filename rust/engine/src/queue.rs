@@ -47,7 +47,9 @@ impl<T> Mailbox<T> {
 
     /// Appends a message that is not worth waking the reader for, or gives it back if the queue is full.
     fn send_quietly(&self, message: T) -> Result<(), T> {
-        self.queue.push(message)
+        self.queue.push(message)?;
+        self.placed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Wakes the reader, with one system call per sleep of its however many messages come.

@@ -1,7 +1,7 @@
 //! The shield in front of the parser: who sends, whether we know him, and whether he sends too fast.
 //!
 //! Peers of trunks, and those that we call ourselves, pass by one look at a table. Every other source has a token
-//! bucket; an IPv6 source is its /64, since whoever has one address there has all of them. Both tables are bounded:
+//! bucket, unless strangers may come in; an IPv6 source is its /64, since whoever has one address there has all of them. Both tables are bounded:
 //! a flood from forged addresses costs memory once, and never more.
 
 use crate::trunk::Trunks;
@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use telephony_sip::{Bucket, Pace, Profile};
+use telephony_sip::{Bucket, Pace, Profile, Stranger};
 
 /// Peers of trunks, and peers that were called, that are remembered.
 const MAX_PEERS: usize = 4096;
@@ -116,6 +116,9 @@ impl Shield {
             self.remember(from, Arc::clone(profile));
             return Verdict::Take(Arc::clone(profile));
         }
+        if profile.admission.stranger == Stranger::Take {
+            return Verdict::Take(Arc::clone(profile));
+        }
         match self.spend(now, Source::of(address)) {
             None => Verdict::Take(Arc::clone(profile)),
             Some(first) => Verdict::Drop { first },
@@ -153,7 +156,7 @@ impl Shield {
 }
 
 /// How long a decision may wait for its taker before new calls are refused.
-const LATE: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(2);
 
 /// Whether the reader of a queue is late, told from how many messages were taken and placed: the last one placed at
 /// some moment is marked, and must have been taken [`LATE`] after.
@@ -175,7 +178,6 @@ impl Lateness {
 mod tests {
     use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
-    use telephony_sip::Stranger;
 
     fn trunks() -> Trunks {
         let document = br#"[{"name": "carrier", "addresses": ["203.0.113.0/24"]}]"#;
@@ -195,6 +197,14 @@ mod tests {
         assert_eq!(passed(&mut shield, now, "198.51.100.1", 10_000), 200);
         assert_eq!(passed(&mut shield, now, "198.51.100.2", 1), 1);
         assert_eq!(passed(&mut shield, now + Duration::from_secs(1), "198.51.100.1", 10_000), 50);
+    }
+
+    #[test]
+    fn where_strangers_may_come_in_nobody_is_counted() {
+        let (mut shield, now) = (Shield::new(), Instant::now());
+        let (trunks, from) = (Trunks::none(Stranger::Take), "198.51.100.1".parse().unwrap());
+        assert!((0..10_000).all(|_| matches!(shield.admit(now, from, &trunks), Verdict::Take(_))));
+        assert_eq!(shield.sources.len(), 0);
     }
 
     #[test]
@@ -231,16 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_late_when_what_was_placed_a_second_ago_still_waits() {
+    fn a_reader_is_late_when_what_was_placed_long_ago_still_waits() {
         let (mut lateness, start) = (Lateness::default(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
         assert!(!lateness.is_late(at(0), (0, 0)));
         assert!(!lateness.is_late(at(10), (0, 5)));
-        assert!(!lateness.is_late(at(1010), (4, 9)));
-        assert!(lateness.is_late(at(1011), (4, 9)));
+        assert!(!lateness.is_late(at(2010), (4, 9)));
+        assert!(lateness.is_late(at(2011), (4, 9)));
         // It has taken the fifth: the next mark is the newest there is now.
-        assert!(!lateness.is_late(at(1500), (5, 9)));
-        assert!(lateness.is_late(at(2501), (8, 20)));
+        assert!(!lateness.is_late(at(2500), (5, 9)));
+        assert!(lateness.is_late(at(4501), (8, 20)));
         assert!(!lateness.is_late(at(9000), (20, 20)));
         // A reader that keeps pace is never late, however long it goes on.
         assert!((0..100).all(|n| !lateness.is_late(at(10_000 + n * 500), (20 + n * 10, 25 + n * 10))));
