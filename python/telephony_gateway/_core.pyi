@@ -141,6 +141,8 @@ class EngineStats:
     sip_retransmissions: int
     sip_transactions: int
     sip_dialogs: int
+    sip_connections: int
+    sip_connections_opened: int
     rtp_packets_received: int
     rtp_packets_sent: int
     legs: int
@@ -182,8 +184,10 @@ class Engine:
     def __new__(
         cls,
         *,
-        sip_host: str,
-        sip_port: int,
+        sip_host: str,  # or several, separated by commas
+        sip_port: int,  # UDP and TCP
+        sip_tls_port: int = 5061,
+        sip_tls_files: tuple[str, str, str | None] | None = None,  # certificate, key, clients' authority
         sip_public_address: str | None = None,
         rtp_port_range: tuple[int, int] = (20000, 29999),
         webrtc_host: str | None = None,  # None: as sip_host
@@ -197,6 +201,8 @@ class Engine:
     ) -> Self: ...
     @property
     def sip_address(self) -> tuple[str, int]: ...
+    @property
+    def sip_listeners(self) -> list[tuple[str, str, int]]: ...
     @property
     def webrtc_addresses(self) -> list[tuple[str, int]]: ...
     def fileno(self) -> int:
@@ -246,7 +252,7 @@ class Engine:
         """Replace the trunks by a JSON list of objects; legs keep the profile they began with.
 
         Keys: name; addresses (networks), which count last if `last`; max_cps, max_calls; probe (seconds) of
-        uri. An unknown key is refused.
+        uri; transport, local, advertise, tls. An unknown key is refused.
         """
     def refusals(self, limit: int = 1000) -> list[Refusal]:
         """What was refused or dropped at the door, the newest first."""

@@ -188,6 +188,8 @@ def _engine(settings: Settings) -> EngineClient:
     return EngineClient(
         sip_host=settings.sip_host,
         sip_port=settings.sip_port,
+        sip_tls_port=settings.sip_tls_port,
+        sip_tls_files=_tls_files(settings),
         sip_public_address=settings.sip_public_address,
         dns_servers=",".join(settings.dns_servers),
         rtp_port_range=settings.rtp_port_range,
@@ -198,8 +200,16 @@ def _engine(settings: Settings) -> EngineClient:
     )
 
 
+def _tls_files(settings: Settings) -> tuple[str, str, str | None] | None:
+    certificate, key, authority = (
+        str(file) if file else None
+        for file in (settings.sip_tls_certificate, settings.sip_tls_key, settings.sip_tls_client_ca)
+    )
+    return (certificate, key, authority) if certificate and key else None
+
+
 def _policy(settings: Settings) -> Policy:
-    host = settings.sip_public_address or settings.sip_host
+    host = settings.sip_public_address or settings.sip_host.partition(",")[0]
     return Policy(
         max_calls=settings.max_calls,
         from_host=None if ipaddress.ip_address(host).is_unspecified else _in_uri(host),
@@ -215,6 +225,8 @@ def _checks(engine: EngineClient, store: Store, cache: Cache) -> dict[str, Check
         stats = engine.stats()
         info = {
             "sip_address": engine.sip_address,
+            "sip_listeners": engine.sip_listeners,
+            "sip_connections": stats.sip_connections,
             "webrtc_addresses": engine.webrtc_addresses,
             "legs": stats.legs,
             "ports_free": stats.ports_free,

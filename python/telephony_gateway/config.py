@@ -59,6 +59,13 @@ def _address(value: str) -> str:
         raise ValueError("must be an IP address") from None
 
 
+def _addresses(value: str) -> str:
+    parts = [_address(part.strip()) for part in value.split(",")]
+    if len(set(parts)) < len(parts):
+        raise ValueError("must name each address once")
+    return ",".join(parts)
+
+
 def _public_address(value: str) -> str:
     address = _address(value)
     if ipaddress.ip_address(address).is_unspecified:
@@ -134,8 +141,12 @@ class Settings(BaseSettings):
     api_keys: SecretList = ()
     data_dir: Path = Path(".data")
     gateway_config: Path | None = None
-    sip_host: Annotated[str, AfterValidator(_address)] = "0.0.0.0"
+    sip_host: Annotated[str, AfterValidator(_addresses)] = "0.0.0.0"
     sip_port: Port = 5060
+    sip_tls_port: Port = 5061
+    sip_tls_certificate: Path | None = None
+    sip_tls_key: Path | None = None
+    sip_tls_client_ca: Path | None = None
     sip_public_address: Annotated[str, AfterValidator(_public_address)] | None = None
     dns_servers: Annotated[CommaList, AfterValidator(_name_servers)] = ()
     rtp_port_range: Annotated[
@@ -177,6 +188,7 @@ def load_settings(**overrides: Any) -> Settings:
     except UnicodeDecodeError:
         raise ConfigError(".env", "is not UTF-8 text") from None
     _check_production(settings)
+    _check_tls(settings)
     return settings
 
 
@@ -200,6 +212,14 @@ def _check_production(settings: Settings) -> None:
             "API_KEYS",
             "is required in production: set one or more keys, separated by commas (or NODE_ENV=development)",
         )
+
+
+def _check_tls(settings: Settings) -> None:
+    if (settings.sip_tls_certificate is None) != (settings.sip_tls_key is None):
+        missing = "SIP_TLS_KEY" if settings.sip_tls_key is None else "SIP_TLS_CERTIFICATE"
+        raise ConfigError(missing, "is missing: a certificate and its key go together")
+    if settings.sip_tls_client_ca is not None and settings.sip_tls_certificate is None:
+        raise ConfigError("SIP_TLS_CLIENT_CA", "needs SIP_TLS_CERTIFICATE and SIP_TLS_KEY")
 
 
 def _config_error(error: ValidationError) -> ConfigError:

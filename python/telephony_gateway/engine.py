@@ -46,6 +46,8 @@ class EngineClient:
         *,
         sip_host: str,
         sip_port: int,
+        sip_tls_port: int = 5061,
+        sip_tls_files: tuple[str, str, str | None] | None = None,
         sip_public_address: str | None = None,
         rtp_port_range: tuple[int, int] = (20000, 29999),
         webrtc_host: str | None = None,
@@ -61,6 +63,8 @@ class EngineClient:
             _core.Engine,
             sip_host=sip_host,
             sip_port=sip_port,
+            sip_tls_port=sip_tls_port,
+            sip_tls_files=sip_tls_files,
             sip_public_address=sip_public_address,
             rtp_port_range=rtp_port_range,
             webrtc_host=webrtc_host,
@@ -111,6 +115,11 @@ class EngineClient:
     def sip_address(self) -> tuple[str, int]:
         """Where SIP is listened for."""
         return self._running.sip_address
+
+    @property
+    def sip_listeners(self) -> list[tuple[str, str, int]]:
+        """What is listened on for SIP: transport, host and port."""
+        return self._running.sip_listeners
 
     @property
     def webrtc_addresses(self) -> list[tuple[str, int]]:

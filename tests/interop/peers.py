@@ -20,13 +20,16 @@ CALLEE = "74951234567"
 
 
 def free_port(*, pair: bool = False) -> int:
-    """A UDP port (even, with its odd neighbour, where RTP and RTCP need two) that nobody holds now."""
+    """A port of UDP and TCP (or an even one of UDP, with its odd neighbour) that nobody holds now."""
     for _ in range(200):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             if not pair:
-                return port
+                with socket.socket() as stream, contextlib.suppress(OSError):
+                    stream.bind(("127.0.0.1", port))
+                    return port
+                continue
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second, contextlib.suppress(OSError):
                 if port % 2 == 0:
                     second.bind(("127.0.0.1", port + 1))
@@ -74,10 +77,12 @@ async def sipp(
     service: str = CALLEE,
     headers: str = "",
     reason: str = "",
+    sockets: str = "u1",
     **keys: int,
 ) -> AsyncIterator[Sipp]:
     """Start SIPp: a caller when `remote` is given, a callee otherwise. `keys` fill the scenario's
-    [names]; `headers` and `reason` are whole lines for its [headers] and [reason]."""
+    [names]; `headers` and `reason` are whole lines for its [headers] and [reason]; `sockets`
+    are SIPp's own words: u1 UDP, t1 TCP, tn one TCP connection per call."""
     port = port or free_port()
     folder = folder / f"sipp-{port}-{len(list(folder.iterdir()))}"
     folder.mkdir()
@@ -89,7 +94,7 @@ async def sipp(
     (folder / "scenario.xml").write_text(text)
     arguments = ["-sf", "scenario.xml", "-i", host, "-p", str(port), "-m", str(calls), "-nostdin"]
     arguments += ["-trace_err", "-error_file", "errors.log", "-trace_msg", "-message_file", "messages.log"]
-    arguments += ["-timeout", "60", "-timeout_error", "-s", service]
+    arguments += ["-timeout", "60", "-timeout_error", "-s", service, "-t", sockets, "-max_socket", "1000"]
     if remote:
         arguments.append(f"{remote[0]}:{remote[1]}")
     process = await asyncio.create_subprocess_exec(

@@ -126,3 +126,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
     with pytest.raises(ConfigError, match=r"gateway\.toml") as caught:
         load_tables(path)
     assert caught.value.setting == "GATEWAY_CONFIG"
+
+
+def test_several_addresses_and_tls_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIP_HOST", "192.0.2.1, 2001:db8::1")
+    assert load_settings(_env_file=None).sip_host == "192.0.2.1,2001:db8::1"
+    monkeypatch.setenv("SIP_HOST", "192.0.2.1,192.0.2.1")
+    with pytest.raises(ConfigError, match="SIP_HOST"):
+        load_settings(_env_file=None)
+    monkeypatch.setenv("SIP_HOST", "192.0.2.1")
+    monkeypatch.setenv("SIP_TLS_CERTIFICATE", "cert.pem")
+    with pytest.raises(ConfigError, match="SIP_TLS_KEY"):
+        load_settings(_env_file=None)
+    monkeypatch.delenv("SIP_TLS_CERTIFICATE")
+    monkeypatch.setenv("SIP_TLS_CLIENT_CA", "ca.pem")
+    with pytest.raises(ConfigError, match="SIP_TLS_CLIENT_CA"):
+        load_settings(_env_file=None)

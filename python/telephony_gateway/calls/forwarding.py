@@ -95,7 +95,7 @@ class Forwarding:
         if len(self._addresses) < MAX_ADDRESSES:
             self._addresses.add(event.local)
         hop = parse_sip(destination.next_hop or destination.uri)
-        return hop is not None and (hop.bare_host, hop.port or 5060) in self._addresses
+        return hop is not None and (hop.bare_host, hop.effective_port) in self._addresses
 
     def ringing(self, live: LiveCall, event: Ringing) -> None:
         """The far side rings: so does the caller's leg, with its sound if it sends any."""

@@ -55,6 +55,10 @@ class EngineStats(Protocol):
     @property
     def sip_dialogs(self) -> int: ...  # noqa: D102
     @property
+    def sip_connections(self) -> int: ...  # noqa: D102
+    @property
+    def sip_connections_opened(self) -> int: ...  # noqa: D102
+    @property
     def rtp_packets_received(self) -> int: ...  # noqa: D102
     @property
     def rtp_packets_sent(self) -> int: ...  # noqa: D102

@@ -148,7 +148,7 @@ class Routing:
     def destination(self, to: str, trunk_name: str | None = None) -> Destination:
         """Where a call to a number (by a trunk) or to a `sip:` URI is sent."""
         trunk = self.trunk(trunk_name) if trunk_name is not None else None
-        if to[:4].lower() == "sip:":
+        if to.lower().startswith(("sip:", "sips:")):
             return self._direct(to, trunk)
         if trunk is None:
             raise Invalid("a number needs a trunk", [("trunk", "is required unless `to` is a sip: URI")])
@@ -187,12 +187,12 @@ class Routing:
 
     def _trunk_at(self, uri: SipUri) -> Trunk | None:
         same_host = [
-            (trunk, known.port or 5060)
+            (trunk, known.effective_port)
             for trunk in self.trunks.values()
             if trunk.uri and (known := parse_sip(trunk.uri)) and known.bare_host == uri.bare_host
         ]
         # Several trunks may be ports of one machine.
-        exact = (trunk for trunk, port in same_host if port == (uri.port or 5060))
+        exact = (trunk for trunk, port in same_host if port == uri.effective_port)
         nearest = next(exact, None) or next((trunk for trunk, _ in same_host), None)
         return nearest or self.trunk_of(uri.bare_host)
 
@@ -222,7 +222,7 @@ def _by_trunk(number: str, trunk: Trunk) -> Destination:
         raise Invalid("not a number", [("to", "must be a number of up to 64 characters, or a sip: URI")])
     known = _parsed(trunk.uri)
     return Destination(
-        uri=f"sip:{escape_user(trunk.dialled(number))}@{known.host_port}",
+        uri=f"{known.scheme}:{escape_user(trunk.dialled(number))}@{known.host_port}",
         host=known.host,
         trunk=trunk.name,
         next_hop=trunk.uri,

@@ -156,10 +156,22 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
         "session_timer": trunk.session_timer,
         "session_expires": trunk.session_expires,
         "min_se": trunk.min_se,
+        **_way(trunk),
     }
     if trunk.probe is not None:
         row |= {"uri": trunk.uri, "probe": trunk.probe}
     return row
+
+
+def _way(trunk: Trunk) -> dict[str, Any]:
+    """What is said of the way to a trunk."""
+    named = {
+        "transport": trunk.transport,
+        "local": trunk.local,
+        "advertise": trunk.advertise,
+        "tls": msgspec.to_builtins(trunk.tls) if trunk.tls else None,
+    }
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def faults_of(trunk: Trunk, environ: Mapping[str, str] | None) -> Found:

@@ -10,7 +10,7 @@ MAX_URI = 256
 MAX_USER = 64
 
 _SIP = re.compile(
-    r"sip:(?:(?P<user>[^@\s<>\";?:]+(?:;[^@\s<>\"?:]*)?)(?::[^@\s<>\"]*)?@)?"
+    r"(?P<scheme>sips?):(?:(?P<user>[^@\s<>\";?:]+(?:;[^@\s<>\"?:]*)?)(?::[^@\s<>\"]*)?@)?"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?(?P<rest>[;?][^\s<>\"]*)?",
     re.IGNORECASE,
 )
@@ -19,11 +19,23 @@ _DIALLABLE = re.compile(r"[A-Za-z0-9+*#._-]+")
 
 
 class SipUri(msgspec.Struct, frozen=True, kw_only=True):
-    """A `sip:` URI's user and host part."""
+    """The user and host part of a `sip:` or `sips:` URI."""
 
     user: str
     host: str
     port: int | None = None
+    secure: bool = False
+    """`sips:`: TLS all the way."""
+
+    @property
+    def scheme(self) -> str:
+        """`sip` or `sips`."""
+        return "sips" if self.secure else "sip"
+
+    @property
+    def effective_port(self) -> int:
+        """The port, or that of the scheme (RFC 3261 19.1.2)."""
+        return self.port or (5061 if self.secure else 5060)
 
     @property
     def bare_host(self) -> str:
@@ -38,12 +50,13 @@ class SipUri(msgspec.Struct, frozen=True, kw_only=True):
 
 @functools.lru_cache(256)
 def parse_sip(uri: str) -> SipUri | None:
-    """The parts of a `sip:` URI, or None if it is not one that can be dialled."""
+    """The parts of a `sip:` or `sips:` URI, or None if it is not one that can be dialled."""
     found = _SIP.fullmatch(uri) if len(uri) <= MAX_URI else None
     if found is None or int(found["port"] or 0) > 65535:
         return None
     user = unquote((found["user"] or "").partition(";")[0])
-    return SipUri(user=user, host=found["host"], port=int(found["port"]) if found["port"] else None)
+    port = int(found["port"]) if found["port"] else None
+    return SipUri(user=user, host=found["host"], port=port, secure=found["scheme"].lower() == "sips")
 
 
 def user_of(uri: str) -> str:

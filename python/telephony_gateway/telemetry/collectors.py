@@ -101,6 +101,10 @@ def _engine_metrics(stats: EngineStats) -> Iterator[Metric]:
     yield _counter("engine_sip_retransmissions", "SIP messages sent again", stats.sip_retransmissions)
     yield _counter("engine_refused_overload", "INVITEs refused for overload", stats.refused_overload)
     yield _gauge("engine_sip_transactions", "SIP transactions that are open", stats.sip_transactions)
+    yield _gauge("engine_sip_connections", "TCP and TLS connections that are open", stats.sip_connections)
+    opened = CounterMetricFamily("engine_sip_connections_opened", "TCP and TLS connections made, both ways")
+    opened.add_metric([], stats.sip_connections_opened)
+    yield opened
     yield _gauge("engine_sip_dialogs", "SIP dialogs that are open", stats.sip_dialogs)
     yield _gauge("engine_legs", "Legs that are open", stats.legs)
     yield _gauge("engine_event_queue_depth", "Events that wait for a decision", stats.event_queue_depth)

@@ -5,15 +5,18 @@ use crate::error::Code;
 use crate::leg::MAX_WORKERS;
 use crate::ports;
 use crate::socket::{Options, Socket, interface_addresses};
+use crate::transport::tls::ServerFiles;
+use crate::transport::{self, Address, Listener, listen};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use telephony_sip::Stranger;
+use telephony_sip::{Stranger, Transport};
 
 /// Settings as the user knows them, for error messages.
 pub(crate) const SIP_HOST: &str = "SIP_HOST";
 pub(crate) const SIP_PORT: &str = "SIP_PORT";
+pub(crate) const SIP_TLS_PORT: &str = "SIP_TLS_PORT";
 pub(crate) const SIP_PUBLIC_ADDRESS: &str = "SIP_PUBLIC_ADDRESS";
 pub(crate) const RTP_PORT_RANGE: &str = "RTP_PORT_RANGE";
 pub(crate) const WEBRTC_HOST: &str = "WEBRTC_HOST";
@@ -23,13 +26,22 @@ pub(crate) const MEDIA_WORKERS: &str = "MEDIA_WORKERS";
 /// Bytes of buffer asked of the kernel for the sockets that many calls share.
 const SHARED_BUFFER: usize = 4 << 20;
 
+/// Addresses that one engine may listen on.
+const MAX_ADDRESSES: usize = 64;
+
 /// How the engine is set up.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// The address (or a name for it) to listen on for SIP; `0.0.0.0` or `::` for all.
+    /// The addresses (or names for them) to listen on for SIP, separated by commas; `0.0.0.0` or `::` for all.
     pub sip_host: String,
-    /// The port; 0 for any.
+    /// The port of UDP and TCP; 0 for any.
     pub sip_port: u16,
+    /// The port of TLS; 0 for any.
+    pub sip_tls_port: u16,
+    /// Our certificate; without one nobody can call by TLS.
+    pub sip_tls: Option<ServerFiles>,
+    /// How many streams there may be, and what each may hold.
+    pub streams: transport::Limits,
     /// What peers are told instead of our own address: an IP address or a name that they can resolve.
     pub sip_public_address: Option<String>,
     /// Ports for the RTP and RTCP of SIP legs.
@@ -57,6 +69,9 @@ impl Default for EngineConfig {
         Self {
             sip_host: "0.0.0.0".into(),
             sip_port: 5060,
+            sip_tls_port: 5061,
+            sip_tls: None,
+            streams: transport::Limits::default(),
             sip_public_address: None,
             rtp_port_range: 20_000..=29_999,
             webrtc_host: None,
@@ -78,6 +93,19 @@ pub(crate) struct Public {
     pub(crate) host: String,
     /// For session descriptions, where a name would be of no use to many peers.
     pub(crate) ip: IpAddr,
+}
+
+impl Public {
+    /// A name or an address, as the setting `what` has it.
+    pub(crate) fn of(what: &str, text: &str) -> Result<Self, EngineError> {
+        let ip = address_of(what, text)?;
+        if ip.is_unspecified() {
+            let message = format!("{what} {text} is no address that a peer could send to");
+            return Err(EngineError::new(Code::Invalid, message));
+        }
+        let host = if literal(text).is_some() { in_brackets(ip) } else { text.to_owned() };
+        Ok(Self { host, ip })
+    }
 }
 
 impl EngineConfig {
@@ -109,10 +137,41 @@ impl EngineConfig {
         }
     }
 
-    /// Binds the SIP socket.
-    pub(crate) fn bind_sip(&self) -> Result<Socket, EngineError> {
-        let ip = host_ip(SIP_HOST, &self.sip_host)?;
-        bind("SIP", SocketAddr::new(ip, self.sip_port), true, SIP_HOST, SIP_PORT)
+    /// Binds the SIP sockets: UDP, TCP on the same port, and TLS where there is a certificate.
+    pub(crate) fn bind_sip(&self) -> Result<(Vec<Address>, Vec<Listener>), EngineError> {
+        let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
+        for host in
+            self.sip_host.split(',').map(str::trim).filter(|host| !host.is_empty()).take(MAX_ADDRESSES)
+        {
+            let ip = host_ip(SIP_HOST, host)?;
+            let (socket, tcp) = self.bind_pair(ip)?;
+            listeners.push(tcp);
+            let tls = match self.sip_tls {
+                Some(_) => Some(hear(Transport::Tls, SocketAddr::new(ip, self.sip_tls_port), SIP_TLS_PORT)?),
+                None => None,
+            };
+            addresses.push(Address { socket, tls_port: tls.as_ref().map(|tls| tls.local().port()) });
+            listeners.extend(tls);
+        }
+        match addresses.is_empty() {
+            true => Err(EngineError::setting(SIP_HOST, format!("{SIP_HOST} names no address"))),
+            false => Ok((addresses, listeners)),
+        }
+    }
+
+    /// UDP and TCP on one port. Where any will do, one that is free for both.
+    fn bind_pair(&self, ip: IpAddr) -> Result<(Socket, Listener), EngineError> {
+        const TRIES: usize = 32;
+        let mut tries = if self.sip_port == 0 { TRIES } else { 1 };
+        loop {
+            let socket = bind("SIP", SocketAddr::new(ip, self.sip_port), true, SIP_HOST, SIP_PORT)?;
+            tries -= 1;
+            match hear(Transport::Tcp, socket.local(), SIP_PORT) {
+                Ok(listener) => return Ok((socket, listener)),
+                Err(error) if tries == 0 => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Binds the WebRTC socket of each worker.
@@ -136,13 +195,8 @@ impl EngineConfig {
         let Some(text) = self.sip_public_address.as_deref().filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
-        let ip = host_ip(SIP_PUBLIC_ADDRESS, text)?;
-        if ip.is_unspecified() {
-            let message = format!("{SIP_PUBLIC_ADDRESS} {text} is no address that a peer could send to");
-            return Err(EngineError::setting(SIP_PUBLIC_ADDRESS, message));
-        }
-        let host = if literal(text).is_some() { in_brackets(ip) } else { text.to_owned() };
-        Ok(Some(Public { host, ip }))
+        let found = Public::of(SIP_PUBLIC_ADDRESS, text);
+        found.map(Some).map_err(|error| EngineError { setting: Some(SIP_PUBLIC_ADDRESS), ..error })
     }
 
     /// The addresses that browsers may find a worker's WebRTC socket at.
@@ -184,26 +238,41 @@ fn bind(
     host_setting: &'static str,
     port_setting: &'static str,
 ) -> Result<Socket, EngineError> {
-    Socket::bind(address, Options { buffer: Some(SHARED_BUFFER), errors }).map_err(|error| {
-        let (code, setting, fix) = match error.kind() {
-            io::ErrorKind::AddrInUse => (
-                Code::AddressInUse,
-                port_setting,
-                format!("another program has the port; stop it or set {port_setting} to a free one"),
-            ),
-            io::ErrorKind::AddrNotAvailable => (
-                Code::AddressUnavailable,
-                host_setting,
-                format!("this machine has no such address; set {host_setting} to one it has, or to 0.0.0.0"),
-            ),
-            io::ErrorKind::PermissionDenied => {
-                (Code::Permission, port_setting, format!("not allowed; set {port_setting} to 1024 or above"))
-            }
-            _ => return EngineError::system(&format!("cannot listen for {what} on {address}"), &error),
-        };
-        let message = format!("cannot listen for {what} on {address}: {fix}");
-        EngineError { setting: Some(setting), ..EngineError::new(code, message) }
-    })
+    Socket::bind(address, Options { buffer: Some(SHARED_BUFFER), errors })
+        .map_err(|error| not_bound(what, address, &error, host_setting, port_setting))
+}
+
+/// Listens for streams.
+fn hear(transport: Transport, address: SocketAddr, setting: &'static str) -> Result<Listener, EngineError> {
+    let what = if transport == Transport::Tls { "SIP over TLS" } else { "SIP over TCP" };
+    listen(transport, address).map_err(|error| not_bound(what, address, &error, SIP_HOST, setting))
+}
+
+fn not_bound(
+    what: &str,
+    address: SocketAddr,
+    error: &io::Error,
+    host_setting: &'static str,
+    port_setting: &'static str,
+) -> EngineError {
+    let (code, setting, fix) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            Code::AddressInUse,
+            port_setting,
+            format!("another program has the port; stop it or set {port_setting} to a free one"),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            Code::AddressUnavailable,
+            host_setting,
+            format!("this machine has no such address; set {host_setting} to one it has, or to 0.0.0.0"),
+        ),
+        io::ErrorKind::PermissionDenied => {
+            (Code::Permission, port_setting, format!("not allowed; set {port_setting} to 1024 or above"))
+        }
+        _ => return EngineError::system(&format!("cannot listen for {what} on {address}"), error),
+    };
+    let message = format!("cannot listen for {what} on {address}: {fix}");
+    EngineError { setting: Some(setting), ..EngineError::new(code, message) }
 }
 
 /// An address literal, in brackets or not.
@@ -213,12 +282,16 @@ fn literal(text: &str) -> Option<IpAddr> {
 
 /// The address of a host in the settings; only the start may wait for the resolver like this.
 fn host_ip(setting: &'static str, text: &str) -> Result<IpAddr, EngineError> {
+    address_of(setting, text).map_err(|error| EngineError { setting: Some(setting), ..error })
+}
+
+fn address_of(what: &str, text: &str) -> Result<IpAddr, EngineError> {
     if let Some(ip) = literal(text) {
         return Ok(ip);
     }
     let fault = |why: String| {
-        let message = format!("{setting} {text:?}: {why}; use an IP address or a name that resolves to one");
-        EngineError::setting(setting, message)
+        let message = format!("{what} {text:?}: {why}; use an IP address or a name that resolves to one");
+        EngineError::new(Code::Invalid, message)
     };
     let mut found = (text, 0).to_socket_addrs().map_err(|error| fault(error.to_string()))?;
     found.next().map(|address| address.ip()).ok_or_else(|| fault("no address".into()))
@@ -257,11 +330,12 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_named_with_its_fix() {
-        let first = local().bind_sip().unwrap();
-        let config = EngineConfig { sip_port: first.local().port(), ..local() };
+        let (first, _listeners) = local().bind_sip().unwrap();
+        let taken = first[0].socket.local();
+        let config = EngineConfig { sip_port: taken.port(), ..local() };
         let error = config.bind_sip().err().unwrap();
         assert_eq!((error.code, error.setting), (Code::AddressInUse, Some(SIP_PORT)));
-        assert!(error.message.contains(&first.local().to_string()) && error.message.contains("set SIP_PORT"));
+        assert!(error.message.contains(&taken.to_string()) && error.message.contains("set SIP_PORT"));
     }
 
     #[test]

@@ -9,10 +9,12 @@ use crate::message::{ToSip, ToWorker};
 use crate::ports::PortPool;
 use crate::queue::Mailbox;
 use crate::refusals::Refusal;
-use crate::resolve::{Families, Resolver, parse_servers};
+use crate::resolve::{Resolver, parse_servers};
 use crate::sip_thread::{self, SipThread};
 use crate::socket::{Epoll, Socket};
 use crate::stats::{EngineStats, Gauge, SipStats, WorkerStats};
+use crate::transport::tls::Store;
+use crate::transport::{Address, Addresses, Listener, Streams};
 use crate::trunk::Trunks;
 use crate::worker::{self, Desk, Worker};
 use crate::{EngineError, LegStats};
@@ -21,13 +23,13 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telephony_media::SwitchConfig;
 use telephony_media::dtls::Certificate;
-use telephony_sip::{Endpoint, Stranger};
+use telephony_sip::{Endpoint, Stranger, Transport};
 
 /// Messages that may wait for one thread.
 const MAILBOX: usize = 8192;
@@ -35,6 +37,8 @@ const MAILBOX: usize = 8192;
 const WEBRTC_LEGS: usize = 10_000;
 /// How long the counters of one leg may be waited for.
 const STATS_WAIT: Duration = Duration::from_millis(250);
+/// How often to look whether certificate files have changed.
+const CERTIFICATES: Duration = Duration::from_secs(2);
 /// How often to look whether a thread that cannot be hurried has ended.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -47,6 +51,8 @@ pub struct Engine {
     allocator: Arc<Allocator>,
     correlations: AtomicU64,
     sip_address: SocketAddr,
+    listeners: Vec<(Transport, SocketAddr)>,
+    tls: Arc<Store>,
     webrtc_addresses: Vec<SocketAddr>,
     sip_stats: Arc<SipStats>,
     strangers: Stranger,
@@ -63,6 +69,7 @@ struct Threads {
     sip: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     resolver: Option<JoinHandle<()>>,
+    certificates: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
 /// What both kinds of thread are made from.
@@ -82,8 +89,11 @@ impl Engine {
     /// If a setting is unusable or an address cannot be bound; the error names the setting and the way out.
     pub fn start(config: &EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
-        let sip = config.bind_sip()?;
-        let webrtc = config.bind_webrtc(sip.local())?;
+        let (addresses, listeners) = config.bind_sip()?;
+        let tls = Arc::new(Store::new(config.sip_tls.as_ref())?);
+        let first = addresses.first().map(|address| address.socket.local());
+        let sip = first.ok_or_else(|| EngineError::new(crate::Code::Internal, "no SIP address"))?;
+        let webrtc = config.bind_webrtc(sip)?;
         let system = |error| EngineError::system("cannot start the engine", &error);
         let plan = Plan {
             config,
@@ -93,7 +103,7 @@ impl Engine {
             loads: webrtc.iter().map(|_| Arc::default()).collect(),
             stats: webrtc.iter().map(|_| Arc::default()).collect(),
         };
-        let (sip_address, webrtc_addresses) = (sip.local(), webrtc.iter().map(Socket::local).collect());
+        let (sip_address, webrtc_addresses) = (sip, webrtc.iter().map(Socket::local).collect());
         let (workers, epolls): (Vec<_>, Vec<_>) = plan.workers(webrtc)?.into_iter().unzip();
         let engine = Self {
             links: Mutex::new(Some(Arc::new(Links { sip: Arc::clone(&plan.sip), workers: workers.clone() }))),
@@ -102,13 +112,16 @@ impl Engine {
             allocator: Arc::new(Allocator::new(plan.loads.clone())),
             correlations: AtomicU64::new(1),
             sip_address,
+            listeners: heard(&addresses, &listeners),
+            tls: Arc::clone(&tls),
             webrtc_addresses,
             sip_stats: Arc::default(),
             strangers: config.strangers,
             worker_stats: plan.stats.clone(),
         };
         engine.start_workers(&workers, epolls)?;
-        engine.start_sip(&plan, sip, workers)?;
+        engine.start_sip(&plan, addresses, listeners, workers)?;
+        engine.watch_certificates(config.sip_tls.is_some())?;
         Ok(engine)
     }
 
@@ -120,10 +133,17 @@ impl Engine {
         Ok(())
     }
 
-    fn start_sip(&self, plan: &Plan<'_>, socket: Socket, workers: Vec<Arc<Desk>>) -> Result<(), EngineError> {
+    fn start_sip(
+        &self,
+        plan: &Plan<'_>,
+        addresses: Vec<Address>,
+        listeners: Vec<Listener>,
+        workers: Vec<Arc<Desk>>,
+    ) -> Result<(), EngineError> {
         let system = |error| EngineError::system("cannot start the SIP thread", &error);
         let mailbox = Arc::clone(&plan.sip);
-        let families = Families::of(socket.local());
+        let addresses = Addresses::new(addresses);
+        let families = addresses.families();
         let servers = parse_servers(&plan.config.dns_servers)?;
         let dice = u64::from_le_bytes(seed()?.first_chunk().copied().unwrap_or_default());
         let (resolver, resolving) =
@@ -135,9 +155,19 @@ impl Engine {
             user_agent: plan.config.user_agent.clone(),
             ..telephony_sip::Config::default()
         };
+        let epoll = sip_thread::Parts::epoll(&mailbox, &addresses).map_err(system)?;
         let parts = sip_thread::Parts {
-            epoll: sip_thread::Parts::epoll(&mailbox, &socket).map_err(system)?,
-            socket,
+            streams: Streams::new(
+                &epoll,
+                listeners,
+                plan.config.streams.clone(),
+                Arc::clone(&self.tls),
+                Arc::clone(&self.sip_stats.streams),
+            )
+            .map_err(system)?,
+            tls: Arc::clone(&self.tls),
+            epoll,
+            addresses,
             endpoint: Endpoint::new(endpoint_config, seed()?, Box::new(next_leg)),
             mailbox,
             workers,
@@ -151,7 +181,30 @@ impl Engine {
         Ok(())
     }
 
-    /// The bound address of the SIP socket.
+    /// Looks every few seconds whether certificate files changed, once there are any; not on a thread of messages.
+    fn watch_certificates(&self, any: bool) -> Result<(), EngineError> {
+        let mut threads = lock(&self.threads);
+        if !any || threads.certificates.is_some() {
+            return Ok(());
+        }
+        let (stop, stopped) = sync_channel::<()>(1);
+        let tls = Arc::clone(&self.tls);
+        let thread = spawn("certificates", move || {
+            while stopped.recv_timeout(CERTIFICATES) == Err(RecvTimeoutError::Timeout) {
+                tls.refresh();
+            }
+        })?;
+        threads.certificates = Some((stop, thread));
+        Ok(())
+    }
+
+    /// What is listened on for SIP: transport and bound address.
+    #[must_use]
+    pub fn listeners(&self) -> &[(Transport, SocketAddr)] {
+        &self.listeners
+    }
+
+    /// The bound address of the first SIP socket.
     #[must_use]
     pub fn sip_address(&self) -> SocketAddr {
         self.sip_address
@@ -213,6 +266,8 @@ impl Engine {
     /// If the document is none, the SIP thread is too far behind, or the engine is stopped.
     pub fn set_trunks(&self, document: &[u8]) -> Result<(), EngineError> {
         let trunks = Arc::new(Trunks::parse(document, self.strangers)?);
+        let files = trunks.load(&self.tls)?;
+        self.watch_certificates(files)?;
         self.links()?.sip.send(ToSip::Trunks(trunks)).map_err(|_| EngineError::queue_full())
     }
 
@@ -270,6 +325,7 @@ impl Engine {
             ..EngineStats::default()
         };
         stats.add_sip(&self.sip_stats);
+        stats.add_drops("tls.stale".into(), self.tls.stale.read());
         self.worker_stats.iter().for_each(|worker| stats.add_worker(worker));
         stats
     }
@@ -297,6 +353,10 @@ impl Engine {
         if let Some(resolver) = threads.resolver {
             join_until(resolver, deadline);
         }
+        if let Some((stop, certificates)) = threads.certificates {
+            drop(stop);
+            let _ = certificates.join();
+        }
     }
 
     fn links(&self) -> Result<Arc<Links>, EngineError> {
@@ -308,6 +368,12 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop(Duration::ZERO);
     }
+}
+
+/// What is listened on.
+fn heard(addresses: &[Address], listeners: &[Listener]) -> Vec<(Transport, SocketAddr)> {
+    let udp = addresses.iter().map(|address| (Transport::Udp, address.socket.local()));
+    udp.chain(listeners.iter().map(|listener| (listener.transport(), listener.local()))).collect()
 }
 
 impl Plan<'_> {

@@ -27,6 +27,7 @@ mod shield;
 mod sip_thread;
 mod socket;
 mod stats;
+mod transport;
 mod trunk;
 mod worker;
 
@@ -42,4 +43,6 @@ pub use stats::EngineStats;
 pub use telephony_media::codec::Codec;
 pub use telephony_media::ringback::Ringback;
 pub use telephony_media::stats::LegStats;
-pub use telephony_sip::Stranger;
+pub use telephony_sip::{Stranger, Transport};
+pub use transport::tls::ServerFiles;
+pub use transport::{Limits as StreamLimits, Pause};

@@ -1,4 +1,4 @@
-//! The SIP thread: moves datagrams between one UDP socket and the endpoint, and keeps the table of SIP legs.
+//! The SIP thread: moves messages between sockets and the endpoint, and keeps the table of SIP legs.
 //!
 //! Retransmissions, 100 Trying, OPTIONS and refusals need no one else; a leg's media is done at its worker's
 //! desk or asked for by mail, names of the resolver, decisions of Python through the event queue. Nothing here blocks but `epoll_wait`.
@@ -19,10 +19,12 @@ use crate::guard::guard;
 use crate::health::Health;
 use crate::message::{Purpose, ToSip};
 use crate::queue::{Mailbox, Outbox};
-use crate::resolve::{Families, Resolver};
+use crate::resolve::Resolver;
 use crate::shield::{Lateness, Shield, Verdict};
-use crate::socket::{Epoll, Outgoing, ReceiveBatch, SendBatch, Socket};
+use crate::socket::{Epoll, Outgoing, Ready, ReceiveBatch, SendBatch, Socket};
 use crate::stats::{Publisher, SipStats};
+use crate::transport::tls::Store;
+use crate::transport::{self, Addresses, Streams};
 use crate::trunk::Trunks;
 use crate::worker::{Colleague, Desk};
 use crate::{EngineError, LegId};
@@ -36,10 +38,12 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use telephony_sip::{Endpoint, Flow, Ground, Profile, Refused, Transmit};
+use telephony_sip::{Endpoint, Flow, Ground, Profile, Refused, Transmit, Transport};
 
 const MAIL: u64 = 0;
-const SOCKET: u64 = 1;
+const SOCKETS: u64 = 1;
+/// Descriptors looked at in one round.
+const ROUND: usize = 64;
 /// Datagrams per receive, and receives per look at the mail.
 const BATCH: usize = 32;
 const BATCHES: usize = 4;
@@ -59,7 +63,9 @@ const RETRY_DRAIN: RangeInclusive<u32> = 10..=60;
 
 /// What the SIP thread is made of; built outside it, so that faults show at the start.
 pub(crate) struct Parts {
-    pub(crate) socket: Socket,
+    pub(crate) addresses: Addresses,
+    pub(crate) streams: Streams,
+    pub(crate) tls: Arc<Store>,
     pub(crate) endpoint: Endpoint,
     pub(crate) mailbox: Arc<Mailbox<ToSip>>,
     pub(crate) workers: Vec<Arc<Desk>>,
@@ -73,10 +79,12 @@ pub(crate) struct Parts {
 
 impl Parts {
     /// The epoll set of the thread.
-    pub(crate) fn epoll(mailbox: &Mailbox<ToSip>, socket: &Socket) -> io::Result<Epoll> {
-        let epoll = Epoll::new(2)?;
+    pub(crate) fn epoll(mailbox: &Mailbox<ToSip>, addresses: &Addresses) -> io::Result<Epoll> {
+        let epoll = Epoll::new(ROUND)?;
         epoll.add(mailbox.fd(), MAIL)?;
-        epoll.add(socket.fd(), SOCKET)?;
+        for (token, socket) in (SOCKETS..).zip(addresses.sockets()) {
+            epoll.add(socket.fd(), token)?;
+        }
         Ok(epoll)
     }
 }
@@ -92,7 +100,9 @@ struct Refusal {
 pub(crate) struct SipThread {
     endpoint: Endpoint,
     legs: HashMap<LegId, Leg>,
-    socket: Socket,
+    addresses: Addresses,
+    streams: Streams,
+    tls: Arc<Store>,
     epoll: Epoll,
     mailbox: Arc<Mailbox<ToSip>>,
     workers: Vec<Colleague>,
@@ -108,7 +118,6 @@ pub(crate) struct SipThread {
     trunks: Arc<Trunks>,
     shield: Shield,
     lateness: Lateness,
-    families: Families,
     refusal: Refusal,
     stop_at: Option<Instant>,
     /// When a datagram was last sent or received.
@@ -126,8 +135,9 @@ impl SipThread {
         Self {
             endpoint: parts.endpoint,
             legs: HashMap::new(),
-            families: Families::of(parts.socket.local()),
-            socket: parts.socket,
+            addresses: parts.addresses,
+            streams: parts.streams,
+            tls: parts.tls,
             epoll: parts.epoll,
             mailbox: parts.mailbox,
             workers: parts.workers.into_iter().map(Colleague::new).collect(),
@@ -161,8 +171,9 @@ impl SipThread {
             self.watch_load();
             for index in 0..ready {
                 match self.epoll.ready(index) {
-                    Some(ready) if ready.token == SOCKET => self.receive(ready.error),
-                    Some(_) => self.read_mail(),
+                    Some(ready) if ready.token == MAIL => self.read_mail(),
+                    Some(ready) if transport::owns(ready.token) => self.receive_stream(ready),
+                    Some(ready) => self.receive(ready.token - SOCKETS, ready.error),
                     None => {}
                 }
             }
@@ -211,6 +222,7 @@ impl SipThread {
         let clogged = self.events.is_clogged() || self.workers.iter().any(Colleague::is_clogged);
         let times = [
             self.endpoint.poll_timeout(),
+            self.streams.poll_timeout(),
             self.lookups.front().map(|(until, _)| *until),
             self.prober.next(),
             self.publisher.next(),
@@ -241,16 +253,19 @@ impl SipThread {
         }
     }
 
-    fn receive(&mut self, errors: bool) {
+    fn receive(&mut self, index: u64, errors: bool) {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
         if errors {
-            self.receive_errors();
+            self.receive_errors(index);
         }
         for _ in 0..BATCHES {
-            let count = self.socket.receive(&mut self.receive, BATCH).unwrap_or_default();
+            let Some(socket) = self.addresses.socket(index) else { return };
+            let local = socket.local();
+            let count = socket.receive(&mut self.receive, BATCH).unwrap_or_default();
             if count > 0 {
                 self.last_datagram = Instant::now();
             }
-            (0..count).for_each(|index| self.receive_one(index));
+            (0..count).for_each(|index| self.receive_one(local, index));
             self.drain();
             self.watch_load();
             if count < BATCH {
@@ -259,8 +274,7 @@ impl SipThread {
         }
     }
 
-    fn receive_one(&mut self, index: usize) {
-        let mut local = self.socket.local();
+    fn receive_one(&mut self, mut local: SocketAddr, index: usize) {
         let Some(packet) = self.receive.packet(index) else { return };
         if packet.truncated {
             return self.stats.losses.truncated.add(1);
@@ -273,8 +287,12 @@ impl SipThread {
             Verdict::Drop { first } => return self.dropped(flow.remote, first),
         };
         let datagram = Bytes::copy_from_slice(packet.payload);
+        self.handle_message(now, flow, datagram, &profile);
+    }
+
+    fn handle_message(&mut self, now: Instant, flow: Flow, message: Bytes, profile: &Arc<Profile>) {
         let endpoint = &mut self.endpoint;
-        guard(&self.stats.losses, || endpoint.handle_message(now, datagram, flow, &profile));
+        guard(&self.stats.losses, || endpoint.handle_message(now, message, flow, profile));
     }
 
     /// A source that sends too fast: the first drop is kept, the others are counted.
@@ -287,9 +305,24 @@ impl SipThread {
         }
     }
 
+    /// A listener or stream is ready: whole messages go to the endpoint.
+    fn receive_stream(&mut self, ready: Ready) {
+        self.streams.ready(&self.epoll, Instant::now(), ready);
+        while let Some((flow, message)) = self.streams.poll_message() {
+            let now = Instant::now();
+            self.last_datagram = now;
+            match self.shield.admit(now, flow.remote.ip(), &self.trunks) {
+                Verdict::Take(profile) => self.handle_message(now, flow, message, &profile),
+                Verdict::Drop { first } => self.dropped(flow.remote, first),
+            }
+        }
+        self.drain();
+        self.watch_load();
+    }
+
     /// ICMP says that a peer cannot be reached (RFC 3261 18.4).
-    fn receive_errors(&mut self) {
-        while let Some((remote, unreachable)) = self.socket.next_error() {
+    fn receive_errors(&mut self, index: usize) {
+        while let Some((remote, unreachable)) = self.addresses.socket(index).and_then(Socket::next_error) {
             if unreachable {
                 self.transport_error(remote);
             }
@@ -297,7 +330,11 @@ impl SipThread {
     }
 
     fn transport_error(&mut self, remote: SocketAddr) {
-        let flow = Flow::udp(self.socket.local(), remote);
+        // The transactions to that peer are meant, whichever of our addresses they leave from.
+        self.flow_failed(Flow::udp(remote, remote));
+    }
+
+    fn flow_failed(&mut self, flow: Flow) {
         let endpoint = &mut self.endpoint;
         guard(&self.stats.losses, || endpoint.handle_transport_error(Instant::now(), flow));
     }
@@ -353,6 +390,9 @@ impl SipThread {
             let endpoint = &mut self.endpoint;
             guard(&self.stats.losses, || endpoint.handle_timeout(now));
         }
+        if self.streams.poll_timeout().is_some_and(|timer| timer <= now) {
+            self.streams.handle_timeout(&self.epoll, now);
+        }
         while self.lookups.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, leg)) = self.lookups.pop_front() else { return };
             self.on_located(now, leg, Err("its name was not resolved in time".into()));
@@ -400,28 +440,50 @@ impl SipThread {
     /// Sends what the endpoint wrote; whether it was anything.
     fn transmit(&mut self) -> bool {
         let mut outgoing = std::mem::take(&mut self.outgoing);
-        outgoing.extend(std::iter::from_fn(|| self.endpoint.poll_transmit()));
-        let items = outgoing.iter().map(|transmit| Outgoing {
-            to: transmit.flow.remote,
-            from: Some(transmit.flow.local.ip()),
-            payload: &transmit.payload,
-        });
-        let mut failed = Vec::new();
-        self.socket.send(&mut self.send, items, |to, error| {
-            // A full buffer is a lost datagram, which retransmission makes good; anything else will not get better.
-            if error.kind() != io::ErrorKind::WouldBlock {
-                failed.push(to);
+        let mut any = false;
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            any = true;
+            match transmit.flow.transport {
+                Transport::Udp => outgoing.push(transmit),
+                _ => self.streams.send(&self.epoll, Instant::now(), transmit.flow, transmit.payload),
             }
-        });
-        self.stats.losses.unsent.add(failed.len() as u64);
-        failed.into_iter().for_each(|remote| self.transport_error(remote));
-        let any = !outgoing.is_empty();
+        }
+        if !outgoing.is_empty() {
+            self.send_datagrams(&outgoing);
+        }
+        while let Some(flow) = self.streams.poll_failure() {
+            any = true;
+            self.flow_failed(flow);
+        }
         if any {
             self.last_datagram = Instant::now();
         }
         outgoing.clear();
         self.outgoing = outgoing;
         any
+    }
+
+    fn send_datagrams(&mut self, outgoing: &[Transmit]) {
+        let mut failed = Vec::new();
+        let several = self.addresses.sockets().nth(1).is_some();
+        for (index, socket) in self.addresses.sockets().enumerate() {
+            let own =
+                |transmit: &&Transmit| !several || self.addresses.index_of(transmit.flow.local) == index;
+            let items = outgoing.iter().filter(own).map(|transmit| Outgoing {
+                to: transmit.flow.remote,
+                from: Some(transmit.flow.local.ip()),
+                payload: &transmit.payload,
+            });
+            socket.send(&mut self.send, items, |to, error| {
+                // A full buffer is a lost datagram, which retransmission makes good; anything else will not get
+                // better.
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    failed.push(to);
+                }
+            });
+        }
+        self.stats.losses.unsent.add(failed.len() as u64);
+        failed.into_iter().for_each(|remote| self.transport_error(remote));
     }
 
     fn flush(&mut self) {

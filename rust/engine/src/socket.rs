@@ -212,16 +212,6 @@ pub(crate) struct ReceiveBatch {
     headers: Vec<libc::mmsghdr>,
 }
 
-/// One received datagram.
-pub(crate) struct Packet<'a> {
-    pub(crate) from: SocketAddr,
-    /// The local address it was sent to, where the socket is bound to the wildcard.
-    pub(crate) to: Option<IpAddr>,
-    pub(crate) payload: &'a mut [u8],
-    /// It was longer than the buffer.
-    pub(crate) truncated: bool,
-}
-
 impl ReceiveBatch {
     /// Room for `count` datagrams of `size` bytes.
     pub(crate) fn new(count: usize, size: usize) -> Self {
@@ -463,9 +453,13 @@ pub(crate) struct Watch(Arc<OwnedFd>);
 impl Watch {
     /// Watches `fd` for input. A closed descriptor leaves the set by itself.
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+        self.control(libc::EPOLL_CTL_ADD, fd, token, Watched::Input)
+    }
+
+    fn control(&self, action: libc::c_int, fd: RawFd, token: u64, what: Watched) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: what.bits(), u64: token };
         // SAFETY: `event` is live for the call.
-        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), action, fd, &raw mut event) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
@@ -475,14 +469,6 @@ pub(crate) struct Epoll {
     pub(crate) set: Watch,
     events: Vec<libc::epoll_event>,
     ready: usize,
-}
-
-/// One ready descriptor.
-#[derive(Clone, Copy)]
-pub(crate) struct Ready {
-    pub(crate) token: u64,
-    /// An error waits, for a UDP socket on its error queue.
-    pub(crate) error: bool,
 }
 
 impl Epoll {
@@ -497,6 +483,11 @@ impl Epoll {
     /// Watches `fd` for input.
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
         self.set.add(fd, token)
+    }
+
+    /// Watches `fd` for this, or changes what it is watched for.
+    pub(crate) fn watch(&self, fd: RawFd, token: u64, what: Watched, new: bool) -> io::Result<()> {
+        self.set.control(if new { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD }, fd, token, what)
     }
 
     /// Waits for input, at most `timeout` (rounded up to a millisecond), and says how many are ready.
@@ -520,7 +511,7 @@ impl Epoll {
     /// What the last `wait` found at `index`.
     pub(crate) fn ready(&self, index: usize) -> Option<Ready> {
         let event = self.events.get(..self.ready)?.get(index)?;
-        Some(Ready { token: event.u64, error: event.events & libc::EPOLLERR as u32 != 0 })
+        Some(Ready::new(event.u64, event.events))
     }
 }
 
@@ -596,5 +587,8 @@ fn read_interface(address: *const libc::sockaddr) -> Option<IpAddr> {
     read_address(&storage).map(|address| address.ip())
 }
 
+mod ready;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use ready::{Packet, Ready, Watched};

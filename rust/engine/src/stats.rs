@@ -2,9 +2,10 @@
 
 use crate::health::TargetReport;
 use crate::refusals::Refusals;
+use crate::transport::StreamStats;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use telephony_media::stats::SwitchStats;
 
@@ -81,6 +82,7 @@ pub(crate) struct SipStats {
     pub(crate) endpoint: Published<telephony_sip::Stats>,
     pub(crate) targets: Published<Vec<TargetReport>>,
     pub(crate) refusals: Refusals,
+    pub(crate) streams: Arc<StreamStats>,
     pub(crate) losses: Losses,
 }
 
@@ -130,6 +132,10 @@ pub struct EngineStats {
     pub sip_transactions: usize,
     /// Dialogs alive now.
     pub sip_dialogs: usize,
+    /// TCP and TLS connections alive now.
+    pub sip_connections: usize,
+    /// Those made, both ways.
+    pub sip_connections_opened: u64,
     /// RTP packets accepted.
     pub rtp_packets_received: u64,
     /// RTP packets sent.
@@ -174,6 +180,19 @@ impl EngineStats {
         ];
         for (reason, count) in reasons {
             self.add_drops(format!("sip.{reason}"), count);
+        }
+        let streams = &sip.streams;
+        self.sip_connections = streams.open.read();
+        self.sip_connections_opened = streams.accepted.read() + streams.connected.read();
+        let reasons = [
+            ("refused", &streams.refused),
+            ("failed", &streams.failed),
+            ("framing", &streams.framing),
+            ("tls", &streams.tls),
+            ("slow", &streams.slow),
+        ];
+        for (reason, counter) in reasons {
+            self.add_drops(format!("stream.{reason}"), counter.read());
         }
         self.add_losses("sip", &sip.losses);
     }

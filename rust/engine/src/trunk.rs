@@ -3,15 +3,17 @@
 //! Python reads and checks `gateway.toml`; here arrives a JSON document of what the engine has to know of it.
 
 use crate::EngineError;
+use crate::config::Public;
 use crate::error::Code;
 use crate::sip_thread::ProbedTrunk;
+use crate::transport::tls::{ClientFiles, Store};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use telephony_sip::{Admission, Pace, Profile, SessionTimer, Stranger, Support};
+use telephony_sip::{Admission, Pace, Profile, SessionTimer, Stranger, Support, Transport};
 
 /// Probes come no faster, whatever the document says.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -46,6 +48,10 @@ struct Trunk {
     session_expires: u32,
     #[serde(default = "min_se")]
     min_se: u32,
+    transport: Option<Spoken>,
+    local: Option<IpAddr>,
+    advertise: Option<String>,
+    tls: Option<ClientFiles>,
 }
 
 fn session_expires() -> u32 {
@@ -76,7 +82,52 @@ impl From<Extension> for Support {
     }
 }
 
+/// A transport as the document spells it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Spoken {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+impl From<Spoken> for Transport {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::Udp => Self::Udp,
+            Spoken::Tcp => Self::Tcp,
+            Spoken::Tls => Self::Tls,
+        }
+    }
+}
+
+/// Which way a trunk is spoken to; the default is any.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Path {
+    /// Where its URI leaves that open.
+    pub(crate) transport: Option<Transport>,
+    /// Which of our addresses it is spoken to from.
+    pub(crate) local: Option<IpAddr>,
+    /// What it is told instead of that.
+    pub(crate) advertise: Option<Public>,
+    /// How TLS proves things.
+    pub(crate) tls: ClientFiles,
+}
+
 impl Trunk {
+    fn path(&self) -> Result<Path, EngineError> {
+        let advertise = self
+            .advertise
+            .as_deref()
+            .map(|text| Public::of(&format!("trunk {:?}: advertise", self.name), text));
+        Ok(Path {
+            transport: self.transport.map(Into::into),
+            local: self.local,
+            advertise: advertise.transpose()?,
+            tls: self.tls.clone().unwrap_or_default(),
+        })
+    }
+
     fn profile(&self) -> Profile {
         let pace = self.max_cps.and_then(Pace::per_second);
         let admission = Admission { stranger: Stranger::Take, pace, max_calls: self.max_calls };
@@ -101,6 +152,8 @@ pub(crate) struct Trunks {
     by_name: HashMap<String, Arc<Profile>>,
     /// The narrowest network first, those of trunks that come last after all others.
     by_network: Vec<(bool, IpNet, Arc<Profile>)>,
+    paths: HashMap<Arc<str>, Path>,
+    anywhere: Path,
     /// Of peers that belong to no trunk.
     nobody: Arc<Profile>,
     probes: Vec<ProbedTrunk>,
@@ -121,6 +174,7 @@ impl Trunks {
         let mut this = Self::none(strangers);
         for trunk in trunks {
             let profile = Arc::new(trunk.profile());
+            this.paths.insert(Arc::clone(&profile.name), trunk.path()?);
             let networks = trunk.addresses.iter();
             this.by_network.extend(networks.map(|network| (trunk.last, *network, Arc::clone(&profile))));
             this.probes.extend(trunk.probed());
@@ -143,6 +197,22 @@ impl Trunks {
     /// How a trunk wants to be spoken to; one that is not there has no wishes.
     pub(crate) fn profile(&self, name: &str) -> Arc<Profile> {
         Arc::clone(self.by_name.get(name).unwrap_or(&self.nobody))
+    }
+
+    /// Which way a trunk is spoken to.
+    pub(crate) fn path(&self, name: &str) -> &Path {
+        self.paths.get(name).unwrap_or(&self.anywhere)
+    }
+
+    /// Reads the files that trunks name for TLS; whether there are any.
+    pub(crate) fn load(&self, tls: &Store) -> Result<bool, EngineError> {
+        let mut any = false;
+        for (name, path) in self.paths.iter().filter(|(_, path)| path.tls != ClientFiles::default()) {
+            let fault = |why| EngineError::new(Code::Invalid, format!("trunk {name:?}: tls: {why}"));
+            tls.client(&path.tls).map_err(fault)?;
+            any = true;
+        }
+        Ok(any)
     }
 
     /// The same by the address of a peer.

@@ -6,9 +6,12 @@ use crate::refusal::{Refusal, strangers};
 use crate::stats::{EngineStats, LegStats, TargetReport};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
-use telephony_engine::{Command, Dial, EngineConfig, Kind, LegId};
+use std::path::PathBuf;
+use telephony_engine::{Command, Dial, EngineConfig, Kind, LegId, ServerFiles, Transport};
 
 type Headers = Vec<(String, String)>;
+/// Certificate, key, and the authority of clients.
+type TlsFiles = (PathBuf, PathBuf, Option<PathBuf>);
 
 /// Owns the sockets and threads. Constructing it binds and starts; `stop` ends it.
 #[pyclass(frozen, module = "telephony_gateway._core")]
@@ -18,10 +21,10 @@ pub(crate) struct Engine(telephony_engine::Engine);
 impl Engine {
     #[new]
     #[pyo3(
-        signature = (*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), webrtc_host=None,
+        signature = (*, sip_host, sip_port, sip_tls_port=5061, sip_tls_files=None, sip_public_address=None, rtp_port_range=(20000, 29999), webrtc_host=None,
             webrtc_port=40000, media_workers=1, user_agent="telephony-gateway".to_owned(), media_timeout=60.0,
             event_capacity=8192, dns_servers=String::new(), unknown_sources="take"),
-        text_signature = "(*, sip_host, sip_port, sip_public_address=None, rtp_port_range=(20000, 29999), \
+        text_signature = "(*, sip_host, sip_port, sip_tls_port=5061, sip_tls_files=None, sip_public_address=None, rtp_port_range=(20000, 29999), \
             webrtc_host=None, webrtc_port=40000, media_workers=1, user_agent='telephony-gateway', \
             media_timeout=60.0, event_capacity=8192, dns_servers='', unknown_sources='take')"
     )]
@@ -30,6 +33,8 @@ impl Engine {
         py: Python<'_>,
         sip_host: String,
         sip_port: u16,
+        sip_tls_port: u16,
+        sip_tls_files: Option<TlsFiles>,
         sip_public_address: Option<String>,
         rtp_port_range: (u16, u16),
         webrtc_host: Option<String>,
@@ -44,6 +49,12 @@ impl Engine {
         let config = EngineConfig {
             sip_host,
             sip_port,
+            sip_tls_port,
+            sip_tls: sip_tls_files.map(|(certificate, key, client_authority)| ServerFiles {
+                certificate,
+                key,
+                client_authority,
+            }),
             sip_public_address,
             rtp_port_range: rtp_port_range.0..=rtp_port_range.1,
             webrtc_host,
@@ -54,6 +65,7 @@ impl Engine {
             event_capacity,
             dns_servers,
             strangers: strangers(unknown_sources)?,
+            ..EngineConfig::default()
         };
         Ok(Self(py.detach(|| telephony_engine::Engine::start(&config))?))
     }
@@ -61,6 +73,15 @@ impl Engine {
     #[getter]
     fn sip_address(&self) -> (String, u16) {
         pair(self.0.sip_address())
+    }
+
+    #[getter]
+    fn sip_listeners(&self) -> Vec<(&'static str, String, u16)> {
+        let named = |(transport, address): &(Transport, SocketAddr)| {
+            let (host, port) = pair(*address);
+            (transport.name(), host, port)
+        };
+        self.0.listeners().iter().map(named).collect()
     }
 
     #[getter]

@@ -185,10 +185,12 @@ impl Builder {
         self
     }
 
-    /// Adds the Via of a request of ours, which asks for `rport` (RFC 3261 8.1.1.7, RFC 3581 3).
+    /// Adds the Via of a request of ours, which asks for `rport` (RFC 3261 8.1.1.7, RFC 3581 3). Its sent-by is the
+    /// host and port of our Contact.
     #[must_use]
     pub(crate) fn via(self, transport: Transport, sent_by: &str, branch: &str) -> Self {
-        let mut builder = self.framed(Name::Via, transport.via_start(), sent_by, ";rport;branch=");
+        let mut builder =
+            self.framed(Name::Via, transport.via_start(), sent_by_of(sent_by), ";rport;branch=");
         builder.put(&[branch]);
         builder
     }
@@ -288,6 +290,12 @@ fn any(text: &str, hit: impl Fn(u8) -> bool + Copy) -> bool {
         (Some(first), Some(last)) => among(first) | among(last),
         _ => bytes.iter().any(|byte| hit(*byte)),
     }
+}
+
+/// `host:port` out of what a Contact says: without scheme and parameters.
+fn sent_by_of(contact: &str) -> &str {
+    let contact = contact.strip_prefix("sips:").unwrap_or(contact);
+    contact.split_once(';').map_or(contact, |(host_port, _)| host_port)
 }
 
 #[cfg(test)]

@@ -166,11 +166,10 @@ impl Dialog {
 
     /// The same from the INVITE as it was sent.
     pub(crate) fn draft_of(invite: &Message, flow: Flow) -> Option<Self> {
-        let via = invite.top_via().ok()?;
-        let port = via.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let contact = invite.contact_uri()?;
         Some(Self::draft(&Draft {
             flow,
-            contact: &format!("{}{port}", via.host),
+            contact: contact.strip_prefix("sip:").unwrap_or(contact),
             call_id: invite.call_id(),
             tag: invite.from_tag()?,
             from: invite.header(Name::From)?,

@@ -24,6 +24,39 @@ impl Transport {
         self != Self::Udp
     }
 
+    /// The transport that a `transport` parameter names, of those there are (RFC 3261 19.1.1).
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let known = [("udp", Self::Udp), ("tcp", Self::Tcp), ("tls", Self::Tls)];
+        known.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(name)).map(|(_, transport)| transport)
+    }
+
+    /// As a URI parameter spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// The port of a URI that names none (RFC 3261 19.1.2).
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        if self == Self::Tls { 5061 } else { 5060 }
+    }
+
+    /// What a Contact says behind `host:port` for requests to come back this way (RFC 3261 19.1.1).
+    #[must_use]
+    pub fn uri_parameter(self) -> &'static str {
+        match self {
+            Self::Udp => "",
+            Self::Tcp => ";transport=tcp",
+            Self::Tls => ";transport=tls",
+        }
+    }
+
     /// The sent-protocol of a Via and the space behind it (RFC 3261 20.42).
     pub(crate) fn via_start(self) -> &'static str {
         match self {
@@ -67,16 +100,44 @@ impl Flow {
     /// The flow for a request to `next_hop`, the first route or the remote target of a dialog that was set up over
     /// `self` (RFC 3261 12.2.1.1, 8.1.2). An IP address is followed; a name is not resolved here and stays on the
     /// flow that carried the dialog so far. So does a private address announced from a public one: it lies behind
-    /// a NAT, and only the flow's own binding leads there.
+    /// a NAT, and only the flow's own binding leads there. A stream to the same machine is kept while it lives,
+    /// whatever port its far end has; the address told is for when it is gone.
     pub(crate) fn towards(self, next_hop: &Uri<'_>) -> Self {
         let Some(ip) = next_hop.host().and_then(|host| host.ip()) else { return self };
         if !self.follows(ip) {
             return self;
         }
-        let remote = SocketAddr::new(ip, next_hop.port().unwrap_or(5060));
-        match remote == self.remote {
-            true => self,
-            false => Self { remote, connection: None, ..self },
+        let transport = self.transport_towards(next_hop, ip);
+        let remote = SocketAddr::new(ip, next_hop.port().unwrap_or(transport.default_port()));
+        if (remote, transport) == (self.remote, self.transport) {
+            return self;
+        }
+        let same = ip == self.remote.ip() && transport == self.transport;
+        Self { transport, remote, connection: self.connection.filter(|_| same), ..self }
+    }
+
+    /// As the URI says; else as the dialog came, from the same machine or under TLS, which is not given up in
+    /// silence; else UDP (RFC 3263 4.1). UDP and TCP share our port, TLS has its own: no way leads from one to the
+    /// other without another local address.
+    fn transport_towards(self, next_hop: &Uri<'_>, ip: IpAddr) -> Transport {
+        let named = next_hop.params().value("transport").and_then(Transport::parse);
+        match (self.transport, named) {
+            (Transport::Tls, _) => Transport::Tls,
+            (_, Some(named)) if named != Transport::Tls => named,
+            (own, _) if ip == self.remote.ip() => own,
+            _ => Transport::Udp,
+        }
+    }
+
+    /// Whether a failure on `broken` concerns what is sent this way: all that goes to the same peer if it cannot be
+    /// reached at all, and what went by that very stream if only that broke.
+    pub(crate) fn is_hit_by(self, broken: Self) -> bool {
+        let same_peer = self.remote == broken.remote
+            && self.transport == broken.transport
+            && self.identity == broken.identity;
+        match (self.connection, broken.connection) {
+            (Some(own), Some(broken)) => own == broken,
+            _ => same_peer,
         }
     }
 
@@ -86,13 +147,22 @@ impl Flow {
             && (is_global(ip) || !is_global(self.remote.ip()))
     }
 
-    /// The flow for requests to a name that leads to these places, best first: the peer itself if it is among them,
-    /// or else the first that an address written in its place would be followed to.
+    /// The flow for requests to a name that leads to these places, best first: the peer itself if it is among them
+    /// (over the stream there is, whatever port its far end has), or else the first that an address written in its
+    /// place would be followed to. TLS is not given up.
     pub(crate) fn among(self, places: &[Self]) -> Option<Self> {
-        if places.iter().any(|place| place.remote == self.remote && place.transport == self.transport) {
+        let is_peer = |place: &Self| match self.connection {
+            Some(_) => place.remote.ip() == self.remote.ip() && place.transport == self.transport,
+            None => place.remote == self.remote && place.transport == self.transport,
+        };
+        if places.iter().any(is_peer) {
             return Some(self);
         }
-        let followed = places.iter().find(|place| self.follows(place.remote.ip()))?;
+        let fits = |place: &&Self| {
+            let is_tls = |flow: Self| flow.transport == Transport::Tls;
+            self.follows(place.remote.ip()) && is_tls(**place) == is_tls(self)
+        };
+        let followed = places.iter().find(fits)?;
         Some(Self { local: self.local, ..*followed })
     }
 }

@@ -94,7 +94,7 @@ async def test_a_wrong_query_is_422_with_its_path(gateway: World, query: str, pa
         ({"to": "sip:a@127.0.0.1\n"}, "to"),
         ({"to": "+7 495 123"}, "to"),
         ({"to": "http://127.0.0.1"}, "to"),
-        ({"to": "sips:a@127.0.0.1"}, "to"),
+        ({"to": "sipx:a@127.0.0.1"}, "to"),
         ({"to": "9" * 65}, "to"),
         ({"to": "+74951234567"}, "trunk"),
         (NEW | {"from": "<script>"}, "from"),

@@ -27,7 +27,7 @@ def test_sip_uris(uri: str, user: str, host: str, port: int | None) -> None:
     [
         "",
         "alice",
-        "sips:a@b",
+        "sipx:a@b",
         "tel:+7",
         "sip:",
         "sip:@h",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use telephony_sip::{Host, Scheme, Transport, Uri};
 
 /// The transports that our sockets speak, best first.
-pub(crate) const SPOKEN: &[Transport] = &[Transport::Udp];
+pub(crate) const SPOKEN: &[Transport] = &[Transport::Udp, Transport::Tcp, Transport::Tls];
 
 /// A next hop as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,20 +34,25 @@ pub(crate) struct Question {
 impl Target {
     /// Reads a `sip:` or `sips:` URI, or `host[:port]`.
     pub(crate) fn parse(text: &str) -> Result<Self, EngineError> {
+        Self::parse_for(text, None)
+    }
+
+    /// The same, by a transport that is wished for where the text names none.
+    pub(crate) fn parse_for(text: &str, wish: Option<Transport>) -> Result<Self, EngineError> {
         let fault = |why: &str| EngineError::new(Code::Invalid, format!("cannot send to {text:?}: {why}"));
         if text.contains('@') || has_scheme(text, "sip:") || has_scheme(text, "sips:") {
-            return Self::of_uri(text).map_err(fault);
+            return Self::of_uri(text, wish).map_err(fault);
         }
-        Self::of_uri(&format!("sip:{text}")).map_err(|_| fault("neither a sip: URI nor host:port"))
+        Self::of_uri(&format!("sip:{text}"), wish).map_err(|_| fault("neither a sip: URI nor host:port"))
     }
 
     /// The host and port of a URI; `maddr` stands before the host (RFC 3261 19.1.1).
-    fn of_uri(text: &str) -> Result<Self, &'static str> {
+    fn of_uri(text: &str, wish: Option<Transport>) -> Result<Self, &'static str> {
         let uri = Uri::parse(text).map_err(|error| error.what())?;
-        Self::read(&uri)
+        Self::read(&uri, wish)
     }
 
-    fn read(uri: &Uri<'_>) -> Result<Self, &'static str> {
+    fn read(uri: &Uri<'_>, wish: Option<Transport>) -> Result<Self, &'static str> {
         let secure = match uri.scheme() {
             Scheme::Sip => false,
             Scheme::Sips => true,
@@ -55,7 +60,7 @@ impl Target {
         };
         let transport = match uri.params().value("transport") {
             Some(name) => Some(transport(name, secure)?),
-            None => None,
+            None => wish.filter(|wish| !secure || *wish == Transport::Tls),
         };
         let host = match uri.params().value("maddr") {
             Some(maddr) => Host::parse(maddr).map_err(|error| error.what())?,

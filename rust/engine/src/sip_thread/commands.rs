@@ -10,14 +10,15 @@ use crate::error::Code;
 use crate::event::{Cause, Done, Event, Outcome, Side};
 use crate::guard::guard;
 use crate::message::{MediaAddress, MediaJob, Purpose};
-use crate::resolve::{Candidate, Target, source_towards};
+use crate::resolve::{Candidate, Target};
+use crate::transport::domain;
+use crate::trunk::Path;
 use crate::{EngineError, LegId};
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
-use std::net::SocketAddr;
 use std::time::Instant;
 use telephony_media::codec::Codec;
-use telephony_sip::Flow;
+use telephony_sip::{Flow, Scheme, Transport, Uri};
 
 type Result<T = ()> = std::result::Result<T, EngineError>;
 
@@ -65,7 +66,8 @@ impl SipThread {
         if self.stop_at.is_some() {
             return Err(EngineError::stopped());
         }
-        let target = Target::parse(dial.next_hop.as_deref().unwrap_or(&dial.uri))?;
+        let (hop, path) = (dial.next_hop.as_deref().unwrap_or(&dial.uri), self.trunks.path(&dial.trunk));
+        let target = Target::parse_for(hop, path.transport)?;
         let codecs = dial.codecs.clone();
         self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
         match target {
@@ -77,11 +79,8 @@ impl SipThread {
 
     /// Where the next hop is is known, or why it is nowhere; asks the worker for our offer.
     pub(super) fn on_located(&mut self, now: Instant, leg: LegId, result: Located) {
-        let Some(entry) = self.legs.get_mut(&leg) else { return };
-        if !matches!(entry.state, State::Resolving(_)) {
-            return;
-        }
-        let (flows, address) = match result.and_then(|candidates| self.flows(now, candidates)) {
+        let Some(State::Resolving(dial)) = self.legs.get(&leg).map(|entry| &entry.state) else { return };
+        let (flows, address) = match result.and_then(|candidates| self.flows(now, dial, candidates)) {
             Ok(found) => found,
             Err(reason) => return self.end(Ended::new(leg, Side::System, Cause::Unreachable, reason)),
         };
@@ -99,33 +98,40 @@ impl SipThread {
     fn flows(
         &self,
         now: Instant,
+        dial: &Dial,
         mut candidates: SmallVec<[Candidate; 1]>,
     ) -> std::result::Result<(Flows, MediaAddress), String> {
         self.health.order(now, &mut candidates);
+        let (hop, path) = (dial.next_hop.as_deref().unwrap_or(&dial.uri), self.trunks.path(&dial.trunk));
         let mut why = String::new();
         let mut flows = Flows::new();
         for candidate in candidates {
-            match self.flow_to(candidate.address) {
+            match self.flow_to(hop, path, &candidate) {
                 Ok(flow) => flows.push(flow),
                 Err(reason) => why = reason,
             }
         }
-        let Some(address) = flows.first().map(|flow| self.media_address(*flow)) else { return Err(why) };
-        flows.retain(|flow| self.media_address(*flow) == address);
+        let Some(address) = flows.first().map(|flow| self.media_address(*flow, path)) else {
+            return Err(why);
+        };
+        flows.retain(|flow| self.media_address(*flow, path) == address);
         Ok((flows, address))
     }
 
-    /// The flow to a next hop: our side is the address that packets to it will leave from.
-    pub(super) fn flow_to(&self, remote: SocketAddr) -> std::result::Result<Flow, String> {
-        if !self.families.speak(remote.ip()) || remote.port() == 0 {
-            return Err(format!("{remote} cannot be reached from our SIP socket at {}", self.socket.local()));
+    /// The flow to a next hop as found: our side is the address that packets to it will leave from. Under TLS it must
+    /// prove the domain of the hop as written, not what the DNS made of it (RFC 5922 5).
+    pub(super) fn flow_to(
+        &self,
+        hop: &str,
+        path: &Path,
+        candidate: &Candidate,
+    ) -> std::result::Result<Flow, String> {
+        let mut flow = self.addresses.flow_to(candidate.transport, candidate.address, path.local)?;
+        if candidate.transport == Transport::Tls {
+            let domain = domain(hop).ok_or_else(|| format!("{hop} names no host"))?;
+            flow.identity = Some(self.tls.identity(&path.tls, &domain)?);
         }
-        let mut local = self.socket.local();
-        if local.ip().is_unspecified() {
-            let source = source_towards(remote).map_err(|error| format!("no route to {remote}: {error}"))?;
-            local.set_ip(source);
-        }
-        Ok(Flow::udp(local, remote))
+        Ok(flow)
     }
 
     /// The offer is there: the INVITE leaves.
@@ -136,10 +142,11 @@ impl SipThread {
         };
         entry.local_sdp = Some(offer.clone());
         let Some((first, others)) = flows.split_first() else { return };
+        let (path, secure) = (self.trunks.path(&dial.trunk), is_secure(&dial.uri));
         let invite = telephony_sip::Dial {
             flow: *first,
-            contact: self.contact(*first),
-            others: others.iter().map(|flow| self.target(*flow)).collect(),
+            contact: self.contact(*first, path, secure),
+            others: others.iter().map(|flow| self.target(*flow, path, secure)).collect(),
             to: format!("<{}>", dial.uri),
             from: name_addr(&dial.from_display, &dial.from_uri),
             request_uri: dial.uri,
@@ -155,8 +162,8 @@ impl SipThread {
     }
 
     /// A way as the endpoint wants it.
-    pub(super) fn target(&self, flow: Flow) -> telephony_sip::Target {
-        telephony_sip::Target { flow, contact: self.contact(flow) }
+    pub(super) fn target(&self, flow: Flow, path: &Path, secure: bool) -> telephony_sip::Target {
+        telephony_sip::Target { flow, contact: self.contact(flow, path, secure) }
     }
 
     fn ring(
@@ -304,20 +311,26 @@ impl SipThread {
         self.finished.extend(done.map(|result| (leg, purpose, result)));
     }
 
-    /// `host:port` for Contact and Via.
-    pub(super) fn contact(&self, flow: Flow) -> String {
-        let host =
-            self.public.as_ref().map_or_else(|| in_brackets(flow.local.ip()), |public| public.host.clone());
-        format!("{host}:{}", flow.local.port())
+    /// `host:port` for Contact and Via, with what brings requests back by the same transport. Whoever calls a `sips:`
+    /// URI is told one (RFC 3261 12.1.1).
+    pub(super) fn contact(&self, flow: Flow, path: &Path, secure: bool) -> String {
+        let public = path.advertise.as_ref().or(self.public.as_ref());
+        let host = public.map_or_else(|| in_brackets(flow.local.ip()), |public| public.host.clone());
+        let port = flow.local.port();
+        match secure && flow.transport == Transport::Tls {
+            true => format!("sips:{host}:{port}"),
+            false => format!("{host}:{port}{}", flow.transport.uri_parameter()),
+        }
     }
 
     /// Where the media of a leg with this flow lives. Without a public address what is bound is what is advertised,
     /// so that RTP leaves from the address that the peer was told.
-    pub(super) fn media_address(&self, flow: Flow) -> MediaAddress {
-        let (bound, local) = (self.socket.local().ip(), flow.local.ip());
-        match &self.public {
+    pub(super) fn media_address(&self, flow: Flow, path: &Path) -> MediaAddress {
+        let local = flow.local.ip();
+        let public = path.advertise.as_ref().or(self.public.as_ref());
+        match public {
             Some(public) if public.ip.is_ipv4() == local.is_ipv4() => {
-                MediaAddress { bind: bound, advertise: public.ip }
+                MediaAddress { bind: self.addresses.bound(local), advertise: public.ip }
             }
             _ => MediaAddress { bind: local, advertise: local },
         }
@@ -334,6 +347,11 @@ impl SipThread {
 
 fn refused(error: telephony_sip::Error) -> EngineError {
     EngineError::new(Code::WrongState, error.to_string())
+}
+
+/// Whether a URI wants TLS on every hop (RFC 3261 26.2.2).
+pub(super) fn is_secure(uri: &str) -> bool {
+    Uri::parse(uri).is_ok_and(|uri| uri.scheme() == Scheme::Sips)
 }
 
 /// A name-addr (RFC 3261 20.10); the display name is always quoted, so that nothing in it is syntax.

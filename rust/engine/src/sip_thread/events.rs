@@ -1,5 +1,6 @@
 //! Events of the endpoint.
 
+use super::commands::is_secure;
 use super::leg::{Leg, State};
 use super::offer::{self, Description, SDP};
 use super::{Ended, SipThread};
@@ -51,9 +52,11 @@ impl SipThread {
             Description::Other => return self.refuse_body(now, leg),
         };
         let mut entry = Leg::new(State::Incoming(offer), Vec::new());
-        entry.address = Some(self.media_address(flow));
+        let path = self.trunks.path(&self.trunks.profile_of(flow.remote.ip()).name);
+        entry.address = Some(self.media_address(flow, path));
+        let contact = self.contact(flow, path, invite.request_uri().is_some_and(is_secure));
         self.legs.insert(leg, entry);
-        self.endpoint.set_contact(leg.sip(), self.contact(flow));
+        self.endpoint.set_contact(leg.sip(), contact);
         let trunk =
             self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name)).unwrap_or_default();
         let incoming = Incoming { leg, source: flow.remote, local: flow.local, trunk, codecs, invite };

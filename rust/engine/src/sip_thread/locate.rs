@@ -49,8 +49,14 @@ impl SipThread {
         let Ok(mut candidates) = found else { return };
         self.health.order(now, &mut candidates);
         let flows: Vec<Flow> =
-            candidates.iter().filter_map(|candidate| self.flow_to(candidate.address).ok()).collect();
+            candidates.iter().filter_map(|candidate| self.flow_in_dialog(uri, candidate)).collect();
         self.endpoint.next_hop_found(dialog, uri, &flows);
+    }
+
+    /// The way to a next hop that a dialog names, as the trunk there wants it.
+    fn flow_in_dialog(&self, uri: &str, candidate: &Candidate) -> Option<Flow> {
+        let trunk = self.trunks.profile_of(candidate.address.ip());
+        self.flow_to(uri, self.trunks.path(&trunk.name), candidate).ok()
     }
 
     /// The peer of a call has said something good.

@@ -1,6 +1,7 @@
 //! Asking the targets of trunks whether they are alive, every so many seconds.
 
 use super::SipThread;
+use super::commands::is_secure;
 use crate::health::Place;
 use crate::resolve::{Asker, Candidate, Found, Target};
 use std::collections::HashMap;
@@ -88,7 +89,7 @@ impl SipThread {
     }
 
     fn probe_trunk(&mut self, now: Instant, trunk: &ProbedTrunk) {
-        match Target::parse(&trunk.uri) {
+        match Target::parse_for(&trunk.uri, self.trunks.path(&trunk.name).transport) {
             Ok(Target::Address(candidate)) => self.on_probe_located(now, &trunk.name, Ok(vec![candidate])),
             Ok(Target::Name(question)) => {
                 match self.resolver.ask(now, &question, Asker::Probe(Arc::clone(&trunk.name))) {
@@ -114,8 +115,9 @@ impl SipThread {
     }
 
     fn probe_target(&mut self, now: Instant, trunk: &ProbedTrunk, candidate: &Candidate) {
-        let Ok(flow) = self.flow_to(candidate.address) else { return };
-        let target = self.target(flow);
+        let path = self.trunks.path(&trunk.name);
+        let Ok(flow) = self.flow_to(&trunk.uri, path, candidate) else { return };
+        let target = self.target(flow, path, is_secure(&trunk.uri));
         self.prober.number += 1;
         let probe = Probe {
             number: self.prober.number,

@@ -11,3 +11,4 @@ mod media;
 mod renew;
 mod rig;
 mod start;
+mod streams;

@@ -67,7 +67,7 @@ pub(super) trait BuilderExt: Sized {
     fn maybe(self, name: Name, value: Option<&str>) -> Self;
     /// What an INVITE asks of the peer: Supported, and Require where there is no doing without (RFC 3261 20.32).
     fn extensions(self, profile: &Profile) -> Self;
-    /// `<sip:host:port>`, the Contact of a leg (8.1.1.8).
+    /// `<sip:host:port>`, the Contact of a leg (8.1.1.8). Parameters may follow, and `sips:` stand in front.
     fn contact(self, host_port: &str) -> Self;
 }
 
@@ -105,7 +105,8 @@ impl BuilderExt for Builder {
     }
 
     fn contact(self, host_port: &str) -> Self {
-        self.framed(Name::Contact, "<sip:", host_port, ">")
+        let start = if host_port.starts_with("sips:") { "<" } else { "<sip:" };
+        self.framed(Name::Contact, start, host_port, ">")
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub max_transactions: usize,
     /// How many dialogs there may be before new calls are refused.
     pub max_dialogs: usize,
+    /// The largest request that goes by UDP (RFC 3261 18.1.1); larger ones try TCP first.
+    pub max_datagram: usize,
 }
 
 impl Default for Config {
@@ -74,6 +76,7 @@ impl Default for Config {
             limits: Limits::default(),
             max_transactions: 262_144,
             max_dialogs: 65_536,
+            max_datagram: 1300,
         }
     }
 }
@@ -121,7 +124,7 @@ impl Endpoint {
             user_agent: config.user_agent,
             max_transactions: config.max_transactions,
             max_dialogs: config.max_dialogs,
-            io: Io::new(sane(config.timers), config.limits),
+            io: Io::new(sane(config.timers), config.limits, config.max_datagram),
             clients: Clients::new(prints.clone()),
             servers: Servers::new(prints.clone()),
             dialogs: Dialogs::new(prints.clone()),

@@ -10,11 +10,13 @@ use super::carry_out::Turn;
 use super::session::Input;
 use crate::admission::{Ground, Stranger};
 use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
-use crate::{Cause, Ended, Failure, Flow, Message, Method, Name, ParseError, Profile, Side};
+use crate::{Cause, Ended, Failure, Flow, Message, Method, Name, ParseError, Profile, Side, Transport};
 
 impl Endpoint {
     pub(super) fn receive(&mut self, now: Instant, datagram: Bytes, flow: Flow, profile: &Arc<Profile>) {
-        if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        // Beside line ends, STUN keeps flows alive (RFC 5626 3.5.2): its first two bits are zero, which no message's are.
+        let stun = datagram.first().is_some_and(|first| *first < 4) && flow.transport == Transport::Udp;
+        if stun || datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             self.io.stats.dropped.keep_alive += 1;
             return;
         }
@@ -23,7 +25,7 @@ impl Endpoint {
                 self.io.stats.messages_in += 1;
                 match message.is_request() {
                     true => self.request(now, &message, flow, profile),
-                    false => self.response(now, &message),
+                    false => self.response(now, &message, flow),
                 }
             }
             Err(error) => self.unreadable(&error, flow, profile),
@@ -76,13 +78,14 @@ impl Endpoint {
         }
     }
 
-    fn response(&mut self, now: Instant, response: &Message) {
+    fn response(&mut self, now: Instant, response: &Message, flow: Flow) {
         // 8.1.3.3: a response with a second Via is not for us.
         let ours = response.values(Name::Via).nth(1).is_none();
         let Some(key) = self.clients.matching(response).filter(|_| ours) else {
             self.io.stats.dropped.stray_response += 1;
             return;
         };
+        self.clients.heard_over(key, flow);
         if let Some(outcome) = self.clients.response(&mut self.io, now, key, response) {
             self.client_outcome(now, key, outcome, Some(response));
         }

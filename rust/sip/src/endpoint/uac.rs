@@ -250,6 +250,8 @@ impl Endpoint {
             }
         };
         let dialog = self.dialogs.get_mut(key)?;
+        dialog.flow.connection =
+            self.clients.connection(client, dialog.flow.transport).or(dialog.flow.connection);
         if response.status().is_some_and(|status| status.is_success()) && dialog.state == dialog::State::Early
         {
             dialog.state = dialog::State::Confirmed;

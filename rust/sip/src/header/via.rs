@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::params::{self, Wanted};
 use super::scan::{TOKEN, run, skip_space, trim};
 use super::{Malformed, Params};
-use crate::Host;
+use crate::{Flow, Host, Transport};
 
 /// One hop of a Via path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl<'a> Via<'a> {
     /// `maddr` is not followed: it would let a stranger point our responses at a third party.
     #[must_use]
     pub fn reply_address(&self, source: SocketAddr) -> SocketAddr {
-        reply_address(source, self.wants_rport(), self.port)
+        udp_reply_address(source, self.wants_rport(), self.port)
     }
 
     /// The value with the request's source noted as a server must: `received` when sent-by is not that address or
@@ -145,8 +145,16 @@ impl<'a> Via<'a> {
     }
 }
 
-/// See [`Via::reply_address`].
-pub(crate) fn reply_address(source: SocketAddr, rport: bool, port: Option<u16>) -> SocketAddr {
+/// Where a response goes: over UDP see [`Via::reply_address`]; over a stream this is for when that is gone, and then
+/// the client listens at the port of its sent-by (RFC 3261 18.2.2).
+pub(crate) fn reply_address(flow: Flow, rport: bool, port: Option<u16>) -> SocketAddr {
+    match flow.transport {
+        Transport::Udp => udp_reply_address(flow.remote, rport, port),
+        stream => SocketAddr::new(flow.remote.ip(), port.unwrap_or(stream.default_port())),
+    }
+}
+
+fn udp_reply_address(source: SocketAddr, rport: bool, port: Option<u16>) -> SocketAddr {
     SocketAddr::new(source.ip(), if rport { source.port() } else { port.unwrap_or(5060) })
 }
 

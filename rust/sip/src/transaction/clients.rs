@@ -7,11 +7,12 @@ use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
 
 use super::key::{Fingerprint, Fingerprints, Index};
+use super::mtu::Datagram;
 use super::{Action, Io, Owner, Running, client, client_invite};
 use crate::dialog::DialogKey;
 use crate::endpoint::{LegKey, RegistrationKey};
 use crate::timer::{TimerKind, TimerSet};
-use crate::{Builder, Flow, Message, Method, Name, Transmit};
+use crate::{Builder, Connection, Flow, Message, Method, Name, Transmit, Transport};
 
 new_key_type! {
     /// One client transaction.
@@ -81,6 +82,8 @@ struct Client {
     print: Fingerprint,
     request: Bytes,
     flow: Flow,
+    /// The request for UDP, if it was too large for that.
+    datagram: Option<Box<Datagram>>,
     user: User,
     timers: TimerSet,
     /// The ACK of a failure, kept for its retransmissions (17.1.1.3).
@@ -121,8 +124,10 @@ impl Clients {
             _ => (Machine::Other(client::State::Trying), client::OPENING),
         };
         let print = self.prints.client(&request.branch, request.method.as_str());
-        let Request { bytes, flow, user, .. } = request;
+        let Request { mut bytes, mut flow, user, .. } = request;
+        let datagram = io.switch.apply(now, &mut bytes, &mut flow);
         let client = Client {
+            datagram,
             machine,
             print,
             request: bytes,
@@ -173,14 +178,51 @@ impl Clients {
         now: Instant,
         key: ClientKey,
     ) -> Option<ClientOutcome> {
+        if self.fall_back(io, now, key) {
+            return None;
+        }
         self.step(io, now, key, Input::TransportError)
     }
 
-    /// The transactions whose requests go to a peer.
+    /// Sends a request over UDP that was too large for it, where the peer did not take TCP (18.1.1).
+    fn fall_back(&mut self, io: &mut Io, now: Instant, key: ClientKey) -> bool {
+        let Some(client) = self.all.get_mut(key).filter(|client| client.machine.is_unheard()) else {
+            return false;
+        };
+        let Some(datagram) = client.datagram.take() else { return false };
+        (client.request, client.flow) = (datagram.bytes, datagram.flow);
+        io.switch.deaf(now, client.flow.remote);
+        let opening = match client.machine {
+            Machine::Invite(_) => client_invite::OPENING,
+            Machine::Other(_) => client::OPENING,
+        };
+        self.carry_out(io, now, key, opening, None);
+        true
+    }
+
+    /// The transactions that a failure on a flow concerns. When only a stream broke, those that were heard of go on:
+    /// the rest of the answer comes by a new one (RFC 3261 18.2.2).
     pub(crate) fn towards(&self, flow: Flow) -> Vec<ClientKey> {
-        let bound =
-            |client: &Client| client.flow.remote == flow.remote && client.flow.transport == flow.transport;
-        self.all.iter().filter(|(_, client)| bound(client)).map(|(key, _)| key).collect()
+        let hit = |client: &Client| {
+            client.flow.is_hit_by(flow) && (flow.connection.is_none() || client.machine.is_unheard())
+        };
+        self.all.iter().filter(|(_, client)| hit(client)).map(|(key, _)| key).collect()
+    }
+
+    /// A response came over a stream: what follows in its dialog goes the same way while that lives.
+    pub(crate) fn heard_over(&mut self, key: ClientKey, flow: Flow) {
+        if flow.connection.is_some()
+            && let Some(client) = self.all.get_mut(key)
+            && client.flow.transport == flow.transport
+        {
+            client.flow.connection = flow.connection;
+        }
+    }
+
+    /// The stream that a transaction was heard over.
+    pub(crate) fn connection(&self, key: ClientKey, transport: Transport) -> Option<Connection> {
+        let flow = self.all.get(key)?.flow;
+        flow.connection.filter(|_| flow.transport == transport)
     }
 
     /// The request a transaction sent, for what is derived from it (CANCEL, ACK, the dialog), and its flow.
@@ -365,6 +407,11 @@ pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> B
 }
 
 impl Machine {
+    /// Nothing has been heard of the peer yet.
+    fn is_unheard(self) -> bool {
+        matches!(self, Self::Invite(client_invite::State::Calling) | Self::Other(client::State::Trying))
+    }
+
     /// One step by the machine's table; tells whether it was the last.
     fn advance(&mut self, input: Input<'_>) -> (bool, &'static [Action]) {
         match self {

@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod client_invite;
 mod clients;
 pub(crate) mod key;
+mod mtu;
 pub(crate) mod server;
 pub(crate) mod server_invite;
 mod servers;
@@ -19,6 +20,7 @@ pub(crate) use clients::{ClientKey, ClientOutcome, ClientSignal, Clients, Reques
 pub(crate) use servers::{Arrival, ServerKey, ServerSignal, Servers};
 
 use bytes::Bytes;
+use mtu::Switch;
 
 use crate::endpoint::LegKey;
 use crate::stats::Stats;
@@ -71,16 +73,18 @@ pub(crate) struct Io {
     pub(crate) stats: Stats,
     pub(crate) values: TimerValues,
     pub(crate) limits: Limits,
+    pub(crate) switch: Switch,
 }
 
 impl Io {
-    pub(crate) fn new(values: TimerValues, limits: Limits) -> Self {
+    pub(crate) fn new(values: TimerValues, limits: Limits, max_datagram: usize) -> Self {
         Self {
             timers: TimerQueue::new(&common_intervals(&values)),
             transmits: VecDeque::new(),
             stats: Stats::default(),
             values,
             limits,
+            switch: Switch::new(max_datagram),
         }
     }
 

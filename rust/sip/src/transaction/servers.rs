@@ -95,12 +95,12 @@ impl Servers {
         let (print, remote) = match request.sent_by() {
             Some((host, port, rport)) => (
                 self.prints.server(request, host, port, filed_under(request))?,
-                reply_address(flow.remote, rport, port),
+                reply_address(flow, rport, port),
             ),
             None => {
                 let via = request.top_via().ok()?;
                 let print = self.prints.server(request, via.host, via.port, filed_under(request))?;
-                (print, via.reply_address(flow.remote))
+                (print, reply_address(flow, via.wants_rport(), via.port))
             }
         };
         Some(Arrival { flow, back: Flow { remote, ..flow }, print, merged: None })
@@ -221,11 +221,11 @@ impl Servers {
         self.step(io, now, key, Input::TransportError)
     }
 
-    /// The transactions whose responses go to a peer.
+    /// The transactions that a failure on a flow concerns. When only a stream broke, none: their responses go by a
+    /// new one (RFC 3261 18.2.2).
     pub(crate) fn towards(&self, flow: Flow) -> Vec<ServerKey> {
-        let bound =
-            |server: &Server| server.flow.remote == flow.remote && server.flow.transport == flow.transport;
-        self.all.iter().filter(|(_, server)| bound(server)).map(|(key, _)| key).collect()
+        let hit = |server: &Server| flow.connection.is_none() && server.flow.is_hit_by(flow);
+        self.all.iter().filter(|(_, server)| hit(server)).map(|(key, _)| key).collect()
     }
 
     /// Forgets a request the user will never answer.

@@ -21,6 +21,7 @@ mod refusals;
 mod register;
 mod rel100;
 mod reoffer;
+mod streams;
 mod timers;
 mod uri;
 mod wire;

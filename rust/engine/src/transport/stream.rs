@@ -1,0 +1,272 @@
+//! One stream: bytes in and out of its socket, in the clear or under TLS, and how long it may take over each step.
+
+use super::tls::Session;
+use super::{Limits, Pause};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Instant;
+use telephony_sip::{Flow, Frame, Framer};
+
+/// RFC 5626 3.5.1: one CRLF answers the two of a ping.
+const PONG: &[u8] = b"\r\n";
+
+/// How far a stream has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The peer has not accepted yet.
+    Connecting,
+    /// The TLS handshake goes on.
+    Securing,
+    /// Messages flow.
+    Open,
+}
+
+/// Why a stream has to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// The peer closed it, or the network did.
+    Closed,
+    /// What came cannot be cut into messages (RFC 3261 18.3).
+    Framing,
+    /// The handshake failed.
+    Tls,
+    /// A step took too long, or the peer does not read.
+    Slow,
+}
+
+/// A TCP connection that carries SIP.
+pub(super) struct Stream {
+    socket: TcpStream,
+    tls: Option<Box<Session>>,
+    pub(super) flow: Flow,
+    pub(super) accepted: bool,
+    pub(super) stage: Stage,
+    framer: Framer,
+    /// Messages that the socket has not taken yet; of the first, `sent` bytes have left.
+    out: VecDeque<Bytes>,
+    sent: usize,
+    queued: usize,
+    /// A message of the peer has come.
+    heard: bool,
+    /// When this stage began.
+    since: Instant,
+    last: Instant,
+    /// When the message that is not whole yet began to arrive.
+    partial: Option<Instant>,
+    /// Since when the socket has taken nothing of what waits.
+    stuck: Option<Instant>,
+    /// When the stream is looked at next.
+    pub(super) scheduled: Option<Instant>,
+    /// Whether the socket is watched for room.
+    pub(super) watched: bool,
+}
+
+impl Stream {
+    pub(super) fn new(now: Instant, socket: TcpStream, tls: Option<Box<Session>>, flow: Flow) -> Self {
+        Self {
+            socket,
+            tls,
+            flow,
+            accepted: false,
+            stage: Stage::Connecting,
+            framer: Framer::new(telephony_sip::Limits::default()),
+            out: VecDeque::new(),
+            sent: 0,
+            queued: 0,
+            heard: false,
+            since: now,
+            last: now,
+            partial: None,
+            stuck: None,
+            scheduled: None,
+            watched: false,
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// The TCP connection stands: its TLS handshake begins, or messages may flow.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.since = now;
+        self.stage = if self.tls.is_some() { Stage::Securing } else { Stage::Open };
+    }
+
+    /// Whether connecting has come to an end, and how.
+    pub(super) fn finish_connect(&mut self, now: Instant) -> Result<(), Gone> {
+        match self.socket.take_error() {
+            Ok(None) => {}
+            _ => return Err(Gone::Closed),
+        }
+        if self.socket.peer_addr().is_ok() {
+            self.connected(now);
+        }
+        Ok(())
+    }
+
+    /// Something waits to be written.
+    pub(super) fn wants_room(&self) -> bool {
+        self.stage == Stage::Connecting
+            || (self.stage == Stage::Open && !self.out.is_empty())
+            || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Adds a message and sends what the socket takes of it. The peer has to read: nothing waits without bound.
+    pub(super) fn send(&mut self, now: Instant, payload: Bytes, limits: &Limits) -> Result<(), Gone> {
+        if self.queued.saturating_add(payload.len()) > limits.queue {
+            return Err(Gone::Slow);
+        }
+        self.queued += payload.len();
+        self.out.push_back(payload);
+        self.flush(now)
+    }
+
+    /// Writes until all is out or the socket is full.
+    pub(super) fn flush(&mut self, now: Instant) -> Result<(), Gone> {
+        if self.stage == Stage::Connecting {
+            return Ok(());
+        }
+        let before = (self.queued, self.stuck.is_some());
+        let result = match &mut self.tls {
+            None => self.flush_plain(),
+            Some(_) => self.flush_tls(),
+        };
+        match result {
+            Ok(()) => self.stuck = None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if self.queued < before.0 || !before.1 {
+                    self.stuck = Some(now);
+                }
+            }
+            Err(_) => return Err(Gone::Closed),
+        }
+        self.last = now;
+        Ok(())
+    }
+
+    fn flush_plain(&mut self) -> io::Result<()> {
+        while let Some(front) = self.out.front() {
+            let rest = front.get(self.sent..).unwrap_or_default();
+            match self.socket.write(rest) {
+                Ok(count) if count < rest.len() => self.sent += count,
+                Ok(_) => self.pop(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// A message is encrypted once all before it has left, so that what waits is counted in one place.
+    fn flush_tls(&mut self) -> io::Result<()> {
+        loop {
+            let Some(tls) = &mut self.tls else { return Ok(()) };
+            tls.flush(&mut self.socket)?;
+            let Some(front) = self.out.front().filter(|_| self.stage == Stage::Open) else { return Ok(()) };
+            tls.encrypt(front)?;
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        self.sent = 0;
+        if let Some(done) = self.out.pop_front() {
+            self.queued = self.queued.saturating_sub(done.len());
+        }
+    }
+
+    /// Reads what is there, at most a few buffers full so that others get their turn, and cuts it into messages.
+    pub(super) fn read(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        limits: &Limits,
+        messages: &mut VecDeque<(Flow, Bytes)>,
+    ) -> Result<(), Gone> {
+        const TURNS: usize = 4;
+        for _ in 0..TURNS {
+            let result = match &mut self.tls {
+                None => self.socket.read(buffer),
+                Some(tls) => tls.read(&mut self.socket, buffer),
+            };
+            if self.stage == Stage::Securing {
+                self.advance(now)?;
+            }
+            match result {
+                Ok(0) => return Err(Gone::Closed),
+                Ok(count) => {
+                    self.framer.push(buffer.get(..count).unwrap_or_default());
+                    self.frames(now, limits, messages)?;
+                    if self.tls.is_none() && count < buffer.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    // The alert that says why.
+                    let _ = self.flush(now);
+                    return Err(Gone::Tls);
+                }
+                Err(_) => return Err(Gone::Closed),
+            }
+        }
+        Ok(())
+    }
+
+    /// The handshake may be over: what waited for it leaves.
+    fn advance(&mut self, now: Instant) -> Result<(), Gone> {
+        if self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking()) {
+            self.since = now;
+            self.stage = Stage::Open;
+        }
+        self.flush(now)
+    }
+
+    fn frames(
+        &mut self,
+        now: Instant,
+        limits: &Limits,
+        messages: &mut VecDeque<(Flow, Bytes)>,
+    ) -> Result<(), Gone> {
+        self.last = now;
+        let mut whole = false;
+        loop {
+            match self.framer.next_frame() {
+                Ok(Some(Frame::Message(message))) => {
+                    (whole, self.heard) = (true, true);
+                    messages.push_back((self.flow, message));
+                }
+                Ok(Some(Frame::Ping)) => self.send(now, Bytes::from_static(PONG), limits)?,
+                Ok(Some(Frame::Pong)) => {}
+                Ok(None) => break,
+                Err(_) => return Err(Gone::Framing),
+            }
+        }
+        self.partial = match self.framer.pending() {
+            0 => None,
+            _ if whole => Some(now),
+            _ => self.partial.or(Some(now)),
+        };
+        Ok(())
+    }
+
+    /// When this stream has had its time.
+    pub(super) fn deadline(&self, pause: &Pause) -> Instant {
+        let open = match (self.accepted && !self.heard, self.partial) {
+            (true, _) => self.since + pause.first,
+            (false, Some(began)) => began + pause.message,
+            (false, None) => self.last + pause.idle,
+        };
+        let stage = match self.stage {
+            Stage::Connecting => self.since + pause.connect,
+            Stage::Securing => self.since + pause.handshake,
+            Stage::Open => open,
+        };
+        self.stuck.map_or(stage, |stuck| stage.min(stuck + pause.stuck))
+    }
+}

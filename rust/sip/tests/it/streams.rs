@@ -1,0 +1,111 @@
+//! What a stream changes: no repetitions, the way back, requests too large for UDP.
+
+use crate::wire::*;
+use std::time::Duration;
+use telephony_sip::{Body, Cause, Connection, Flow, Transport};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn solo(transport: Transport) -> Solo {
+    let mut solo = Solo::new();
+    solo.flow.transport = transport;
+    solo
+}
+
+fn options(number: u32) -> String {
+    format!(
+        "OPTIONS sip:a@192.0.2.1 SIP/2.0\nVia: SIP/2.0/TCP 192.0.2.9:5070;branch=z9hG4bKo{number}\nMax-Forwards: 70\n\
+         From: <sip:b@192.0.2.9>;tag=b\nTo: <sip:a@192.0.2.1>\nCall-ID: o\nCSeq: {number} OPTIONS\nContent-Length: 0\n\n"
+    )
+}
+
+/// RFC 3261 17.1.1.2: timer A rests, timer B runs.
+#[test]
+fn an_invite_over_a_stream_is_sent_once() {
+    let mut solo = solo(Transport::Tcp);
+    solo.dial(1);
+    assert!(solo.sent_one().header(telephony_sip::Name::Via).unwrap().starts_with("SIP/2.0/TCP "));
+    assert_eq!(solo.advance(MINUTE), []);
+    assert_eq!(solo.ended().cause, Cause::Unreachable);
+    assert_eq!(solo.alive(), (0, 0, 0, 0, 0));
+}
+
+/// RFC 3261 18.2.2: to the port of sent-by, should the connection be gone.
+#[test]
+fn responses_name_the_connection_and_where_to_go_without_it() {
+    let mut solo = solo(Transport::Tcp);
+    solo.flow.remote = address("192.0.2.9:40000");
+    solo.flow.connection = Some(Connection(7));
+    solo.receive(&options(1));
+    let flow = solo.endpoint.poll_transmit().unwrap().flow;
+    assert_eq!((flow.connection, flow.remote), (Some(Connection(7)), address("192.0.2.9:5070")));
+}
+
+/// Only what was not heard of fails with a connection; everything does with the peer.
+#[test]
+fn a_broken_connection_is_no_broken_peer() {
+    let mut solo = solo(Transport::Tls);
+    solo.dial(1);
+    let invite = solo.sent_one();
+    let stream = Flow { connection: Some(Connection(3)), ..solo.flow };
+    let via = invite.header(telephony_sip::Name::Via).unwrap().to_owned();
+    let own = |name| invite.header(name).unwrap().to_owned();
+    let ringing = format!(
+        "SIP/2.0 180 Ringing\nVia: {via}\nFrom: {}\nTo: {};tag=x\nCall-ID: {}\nCSeq: 1 INVITE\nContent-Length: 0\n\n",
+        own(telephony_sip::Name::From),
+        own(telephony_sip::Name::To),
+        own(telephony_sip::Name::CallId)
+    );
+    let before = std::mem::replace(&mut solo.flow, stream);
+    solo.receive(&ringing);
+    solo.events();
+    solo.endpoint.handle_transport_error(solo.now, Flow { connection: Some(Connection(4)), ..before });
+    solo.endpoint.handle_transport_error(solo.now, stream);
+    assert!(solo.events().is_empty(), "a call that rings waits for its answer on a new connection");
+    solo.endpoint.handle_transport_error(solo.now, before);
+    assert_eq!(solo.ended().cause, Cause::TransportError);
+}
+
+fn large() -> telephony_sip::Dial {
+    let flow = Solo::new().flow;
+    let body = Body { content_type: "application/sdp".into(), bytes: vec![b'x'; 1500].into() };
+    telephony_sip::Dial { body: Some(body), ..dial(flow) }
+}
+
+#[test]
+fn a_request_too_large_for_udp_goes_by_tcp() {
+    let mut solo = Solo::new();
+    solo.endpoint.dial(solo.now, telephony_sip::LegId(1), large()).unwrap();
+    let sent = solo.endpoint.poll_transmit().unwrap();
+    assert_eq!(sent.flow.transport, Transport::Tcp);
+    let text = String::from_utf8(sent.payload.to_vec()).unwrap();
+    assert!(text.contains("\r\nVia: SIP/2.0/TCP "), "{text}");
+}
+
+/// Nobody listens: the same request by UDP, with its repetitions, and no second try with TCP soon.
+#[test]
+fn a_peer_without_tcp_gets_it_by_udp_after_all() {
+    let mut solo = Solo::new();
+    solo.endpoint.dial(solo.now, telephony_sip::LegId(1), large()).unwrap();
+    let first = solo.endpoint.poll_transmit().unwrap();
+    solo.endpoint.handle_transport_error(solo.now, first.flow);
+    let second = solo.endpoint.poll_transmit().unwrap();
+    assert_eq!(second.flow.transport, Transport::Udp);
+    assert!(String::from_utf8_lossy(&second.payload).contains("\r\nVia: SIP/2.0/UDP "));
+    assert!(solo.events().is_empty());
+    assert!(!solo.advance(Duration::from_secs(2)).is_empty(), "it is not sent again");
+    solo.endpoint.dial(solo.now, telephony_sip::LegId(2), large()).unwrap();
+    assert_eq!(solo.endpoint.poll_transmit().unwrap().flow.transport, Transport::Udp);
+    solo.endpoint.handle_transport_error(solo.now, second.flow);
+    assert_eq!(solo.ended().cause, Cause::TransportError);
+}
+
+#[test]
+fn stun_and_line_ends_keep_udp_alive() {
+    let mut solo = Solo::new();
+    let stun = bytes::Bytes::from_static(b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl");
+    solo.endpoint.handle_message(solo.now, stun, solo.flow, &solo.profile);
+    solo.receive("\r\n\r\n");
+    let dropped = solo.endpoint.stats().dropped;
+    assert_eq!((dropped.keep_alive, dropped.malformed), (2, 0));
+}
