@@ -32,7 +32,8 @@ class Incoming:
     to_uri: str
     source: tuple[str, int]
     local: tuple[str, int]
-    trunk: str  # "" when it came by none
+    trunk: str  # by its address or by our registration; empty for none
+    user: str | None  # of ours, whose phone it came from, proved by his password
     codecs: list[str]  # codecs the SDP offer names, in its order; empty for a late offer
     def header(self, name: str) -> str | None: ...
     def headers(self) -> list[tuple[str, str]]: ...
@@ -108,6 +109,37 @@ class Ended:
     stats: LegStats | None
 
 @final
+class Registration:
+    """What became of a trunk's registration at its carrier."""
+
+    trunk: str
+    state: Literal["registered", "failed", "gone"]
+    expires: float | None  # as granted
+    registrar: tuple[str, int] | None
+    status: int | None  # what the registrar answered, if it failed and did
+    reason: str
+    retry: float | None  # until the next try
+
+@final
+class Binding:
+    """One phone of a user, as it can be called now: its `next_hop` is `flow:` and the token."""
+
+    token: int
+    uri: str  # its Contact: the Request-URI of calls to it
+    q: float  # its preference
+    expires: float
+    source: tuple[str, int]
+    transport: Literal["udp", "tcp", "tls"]
+    user_agent: str
+
+@final
+class Bindings:
+    """The phones of a user that are registered here, the preferred ones first."""
+
+    user: str
+    bindings: list[Binding]
+
+@final
 class Done:
     """The answer to one command."""
 
@@ -117,7 +149,19 @@ class Done:
     sdp: str | None  # accept_offer, create_offer
     codec: str | None
 
-Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Held | Ended | Done
+Event = (
+    Incoming
+    | Ringing
+    | Answered
+    | Confirmed
+    | Connected
+    | Digit
+    | Held
+    | Ended
+    | Registration
+    | Bindings
+    | Done
+)
 
 @final
 class LegStats:
@@ -251,8 +295,15 @@ class Engine:
     def set_trunks(self, document: bytes) -> None:
         """Replace the trunks by a JSON list of objects; legs keep the profile they began with.
 
-        Keys: name; addresses (networks), which count last if `last`; max_cps, max_calls; probe (seconds) of
-        uri; transport, local, advertise, tls. An unknown key is refused.
+        Keys: name; addresses (networks), which count last if `last`; max_cps, max_calls; uri; probe
+        (seconds); credentials (username, password, realm); register (registrar, aor, contact_user, expires,
+        rewrite); guard (as credentials: what its calls must prove); phones (whether users' phones may sit at
+        its addresses); transport, local, advertise, tls. An unknown key is refused.
+        """
+    def set_users(self, document: bytes) -> None:
+        """Replace the users whose phones may register, by a JSON object.
+
+        Keys: realm; users (name, password or ha1, max_contacts). An unknown key is refused.
         """
     def refusals(self, limit: int = 1000) -> list[Refusal]:
         """What was refused or dropped at the door, the newest first."""

@@ -32,6 +32,7 @@ from telephony_gateway.calls.manager import Manager
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Cache, Store
 from telephony_gateway.calls.provisioning import Provisioning
+from telephony_gateway.calls.registrations import Registrations
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.config import Settings, load_settings, load_tables
 from telephony_gateway.engine import EngineClient
@@ -39,7 +40,12 @@ from telephony_gateway.errors import ConfigError
 from telephony_gateway.identity import node_name
 from telephony_gateway.signals import StopSignals
 from telephony_gateway.store import EmbeddedPostgres, PostgresStore
-from telephony_gateway.telemetry.collectors import register_engine, register_targets, register_writer
+from telephony_gateway.telemetry.collectors import (
+    register_engine,
+    register_registrations,
+    register_targets,
+    register_writer,
+)
 from telephony_gateway.telemetry.logging import setup_logging
 from telephony_gateway.telemetry.metrics import Metrics
 from telephony_gateway.telemetry.tracing import Tracer, open_tracer
@@ -121,15 +127,20 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
         policy=_policy(settings),
         observers=[metrics, tracer] if tracer else [metrics],
     )
+    registrations = Registrations(SystemClock())
+    engine.on_registration = registrations.told
+    routing.contacts = registrations.bindings
     await engine.start(manager.handle)
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
     stack.push_async_callback(manager.close)
+    engine.set_users(routing.users_document)
     provisioning = await _start_provisioning(stack, store, engine, routing)
     register_engine(metrics.registry, engine.stats)
     register_targets(metrics.registry, engine.targets)
+    register_registrations(metrics.registry, registrations)
     register_writer(metrics.registry, store.writer)
     health = Health(_checks(engine, store, cache))
-    url = await _start_http(stack, Context(manager, settings, metrics, health, provisioning))
+    url = await _start_http(stack, Context(manager, settings, metrics, health, provisioning, registrations))
     _spare_the_collector()
     health.ready = True
     _warn(settings, routing)

@@ -78,6 +78,7 @@ class EngineClient:
         )
         self._engine: _core.Engine | None = None
         self._on_event: Callable[[events.Event], None] = _ignore
+        self.on_registration: Callable[[events.Registration | events.Bindings], None] = _ignore
         # In the order of their deadlines, since all wait equally long: one timer does for all of them.
         self._waiting: dict[int, Waiting] = {}
         self._overdue: asyncio.TimerHandle | None = None
@@ -253,6 +254,10 @@ class EngineClient:
             for refusal in self._running.refusals()
         ]
 
+    def set_users(self, document: bytes) -> None:
+        """Replace the users whose phones may register: the JSON that `calls.routing` makes of them."""
+        self._call(lambda engine: engine.set_users(document))
+
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""
         self._call(lambda engine: engine.refuse_new(refuse))
@@ -304,10 +309,13 @@ class EngineClient:
             try:
                 self._deliver(event)
             except Exception:
-                log.exception("event handler failed", event_type=type(event).__name__, leg=event.leg)
+                log.exception("event handler failed", event_type=type(event).__name__)
         return bool(batch)
 
     def _deliver(self, event: _core.Event) -> None:
+        if isinstance(event, _core.Registration | _core.Bindings):
+            self.on_registration(_registration(event))
+            return
         if not isinstance(event, _core.Done):
             self._on_event(_neutral(event))
             return
@@ -325,8 +333,34 @@ class EngineClient:
             )
 
 
-def _ignore(event: events.Event) -> None:
+def _ignore(event: object) -> None:
     """Nobody listens yet."""
+
+
+def _registration(event: _core.Registration | _core.Bindings) -> events.Registration | events.Bindings:
+    if isinstance(event, _core.Bindings):
+        return events.Bindings(user=event.user, bindings=[_binding(one) for one in event.bindings])
+    return events.Registration(
+        trunk=event.trunk,
+        state=event.state,
+        expires=event.expires,
+        registrar=event.registrar,
+        status=event.status,
+        reason=event.reason,
+        retry=event.retry,
+    )
+
+
+def _binding(binding: _core.Binding) -> events.Binding:
+    return events.Binding(
+        token=binding.token,
+        uri=binding.uri,
+        q=binding.q,
+        expires=binding.expires,
+        source=binding.source,
+        transport=binding.transport,
+        user_agent=binding.user_agent,
+    )
 
 
 def _neutral(event: _core.Event) -> events.Event:
@@ -343,6 +377,7 @@ def _neutral(event: _core.Event) -> events.Event:
                 source=event.source,
                 local=event.local,
                 trunk=event.trunk,
+                user=event.user,
                 codecs=event.codecs,
                 message=event,
             )
@@ -369,8 +404,8 @@ def _neutral(event: _core.Event) -> events.Event:
                 contacts=event.contacts,
                 stats=_leg_stats(event.stats),
             )
-        case _core.Done():
-            raise AssertionError("the answer to a command is no event of a call")
+        case _core.Done() | _core.Registration() | _core.Bindings():
+            raise AssertionError("no event of a call")
 
 
 def _target(report: _core.TargetReport) -> Target:

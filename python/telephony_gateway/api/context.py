@@ -11,6 +11,7 @@ from aiohttp import web
 
 from telephony_gateway.calls.manager import Manager
 from telephony_gateway.calls.provisioning import Provisioning
+from telephony_gateway.calls.registrations import Registrations
 from telephony_gateway.config import Settings
 from telephony_gateway.errors import GatewayError
 
@@ -94,6 +95,7 @@ class Context:
     telemetry: Telemetry
     health: Health
     provisioning: Provisioning
+    registrations: Registrations
 
 
 CONTEXT = web.AppKey("context", Context)

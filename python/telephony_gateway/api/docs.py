@@ -69,13 +69,40 @@ FIELDS: dict[str, dict[str, str]] = {
         "items": "The calls of this page, newest first.",
         "next_cursor": "Give it as `cursor` for the next page; null on the last one.",
     },
+    "Registration": {
+        "trunk": "The trunk that registers.",
+        "state": "`registered`: calls can come by it; `failed`: they cannot, and it is tried again.",
+        "registrar": "The address that granted it.",
+        "expires": "Seconds it was granted for (RFC 3261, 10.2.4); it is renewed in time.",
+        "status": "What the registrar answered, if it failed and there was an answer.",
+        "reason": "Why it failed.",
+        "retry": "Seconds from then to the next try (RFC 5626, 4.5).",
+        "changed_at": "Since when it is so.",
+    },
+    "RegistrationList": {"items": "One for each trunk with `register` that has been answered, by name."},
+    "Phone": {
+        "uri": "Its Contact (RFC 3261, 20.10).",
+        "q": "Its preference, from 0 to 1; equal ones ring at once.",
+        "source": "Where it registered from; calls to it take the same way.",
+        "transport": "How.",
+        "user_agent": "What it calls itself.",
+        "expires_at": "Until when, unless it registers again.",
+    },
+    "UserPhones": {
+        "name": "The user's name: the user part of his address, and of his digest.",
+        "display": "His name for people.",
+        "max_contacts": "How many phones may be registered at once.",
+        "bindings": "Those that are.",
+    },
     "IncomingCall": {"call": "The call that rings; the first browser to join answers it."},
     "CallState": {"call": "The call as it is now."},
     "CallEnded": {"call": "The call as it ended; it names its cause."},
     **PLAN_FIELDS,
 }
 
-UNITS = {"timeout": "s", "ring_timeout": "s", "probe": "s", "duration": "s", "jitter": "s", "round_trip": "s"}
+UNITS = dict.fromkeys(
+    ("timeout", "ring_timeout", "probe", "duration", "jitter", "round_trip", "expires", "retry"), "s"
+)
 
 
 def document(components: Json) -> Json:

@@ -16,6 +16,7 @@ TRUNK = {
     "registrar": "Where to register; null: at its URI.",
     "register_expires": "Seconds that a registration is asked to last.",
     "contact_user": "The user part of our Contact and address of record; null: `username`.",
+    "rewrite_contact": "Register the address that the registrar sees, where a NAT is in between (RFC 3581).",
     "inbound_auth": "Whether its calls in must prove that they know the password.",
     "100rel": "Reliable provisional responses (RFC 3262).",
     "ringback": "The tone a caller hears while the called side rings without sound of its own (ITU-T E.180).",
@@ -69,6 +70,7 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "Match": {
         "trunk": "Only calls of this trunk.",
+        "user": "The user whose phone calls.",
         "to": "A regular expression, searched in the callee's user part.",
         "from": "The same for the caller's.",
     },
@@ -107,7 +109,8 @@ FIELDS: dict[str, dict[str, str]] = {
     "Refusal": {
         "at": "When.",
         "rule": "The rule tested: unknown_source, source_rate, trunk_rate, trunk_calls, overload, malformed, "
-        "no_dialog, loop, unsupported; after the door no_trunk, draining, full, store, no_route, route.",
+        "no_dialog, loop, credentials, unsupported; after the door no_trunk, draining, full, store, "
+        "no_route, route.",
         "status": "The SIP status sent (RFC 3261, 21); null when it was dropped without an answer.",
         "source": "The address it came from.",
         "port": "The port it came from.",

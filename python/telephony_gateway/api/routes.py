@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp.typedefs import Handler
 
-from telephony_gateway.api import calls, schemas
+from telephony_gateway.api import calls, registrations, schemas
 from telephony_gateway.api.health import HealthPages
 from telephony_gateway.api.middleware.authenticate import OPEN
 from telephony_gateway.api.middleware.rate import UNLIMITED
@@ -17,6 +17,7 @@ from telephony_gateway.api.problems import problem
 from telephony_gateway.api.websocket import Sockets
 from telephony_gateway.calls.model import Call
 from telephony_gateway.calls.ports import CallPage
+from telephony_gateway.calls.registrations import RegistrationList, UserPhones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ def api_routes(openapi: Handler) -> list[Route]:
             body_optional=True,
             answers={201: schemas.SessionTicket},
         ),
+        *_registration_routes(),
         Route(
             method="GET",
             path="/api/v1/openapi.json",
@@ -123,6 +125,28 @@ def api_routes(openapi: Handler) -> list[Route]:
             summary="This document",
             tag="about",
             answers={200: "application/json"},
+        ),
+    ]
+
+
+def _registration_routes() -> list[Route]:
+    """Who is registered where: trunks at their carriers, phones here."""
+    return [
+        Route(
+            method="GET",
+            path="/api/v1/registrations",
+            handler=registrations.list_registrations,
+            summary="List the registrations of trunks at their carriers",
+            tag="trunks",
+            answers={200: RegistrationList},
+        ),
+        Route(
+            method="GET",
+            path="/api/v1/users/{name}",
+            handler=registrations.find_user,
+            summary="Show a user and the phones that are registered now",
+            tag="users",
+            answers={200: UserPhones},
         ),
     ]
 

@@ -58,6 +58,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     message: Message
     trunk: str = ""
     """The trunk that its source, or its registration, belongs to; empty without one."""
+    user: str | None = None
 
 
 class Ringing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -117,6 +118,37 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     contacts: Sequence[str] = ()
     """Where a 3xx says that the callee is, the likeliest first."""
     stats: LegStats | None = None
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What became of a trunk's registration at its carrier; belongs to no leg."""
+
+    trunk: str
+    state: Literal["registered", "failed", "gone"]
+    expires: float | None = None
+    registrar: tuple[str, int] | None = None
+    status: int | None = None
+    reason: str = ""
+    retry: float | None = None
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One phone of a user, as it can be called now."""
+
+    token: int
+    uri: str
+    q: float
+    expires: float
+    source: tuple[str, int]
+    transport: Literal["udp", "tcp", "tls"]
+    user_agent: str
+
+
+class Bindings(msgspec.Struct, frozen=True, kw_only=True):
+    """The phones of a user that are registered here, the preferred ones first; belongs to no leg."""
+
+    user: str
+    bindings: Sequence[Binding]
 
 
 Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Held | Ended

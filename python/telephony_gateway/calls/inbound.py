@@ -16,6 +16,7 @@ from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall, LiveCalls
 from telephony_gateway.calls.model import Call, Ending
+from telephony_gateway.calls.plan import PHONES
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine
 from telephony_gateway.calls.refusals import Refusal, Refusals
@@ -83,15 +84,14 @@ class Inbound:
             return
         to = trunk.received(user_of(event.request_uri) or user_of(event.to_uri))
         from_ = user_of(event.from_uri)
-        route = self._routing.route(trunk=trunk.name, to=to, from_=from_)
+        route = self._routing.route(trunk=trunk.name, to=to, from_=from_, user=event.user)
         live = self._begin(event, self._call(event, trunk, route, to, from_), trunk, route)
         if live is not None:
             self._follow(live, event, route)
             self._journal.phase(live.call, "decision", live.call.created_at)
 
     def _admit(self, event: Incoming, draining: bool) -> Trunk | None:
-        """The engine has found the trunk; it may have been deleted since."""
-        trunk = self._routing.trunks.get(event.trunk)
+        trunk = self._trunk(event)
         if trunk is None:
             self._refuse(event, 403, "no_trunk", f"no trunk allows {event.source[0]}")
         elif draining:
@@ -101,6 +101,10 @@ class Inbound:
             self._refuse(event, 503, "full", f"there are {self._policy.max_calls} calls: MAX_CALLS")
             return None
         return trunk
+
+    def _trunk(self, event: Incoming) -> Trunk | None:
+        """Who let the call in: a user's password, or the trunk that the engine found, if it still is one."""
+        return PHONES if event.user is not None else self._routing.trunks.get(event.trunk)
 
     def _refuse(self, event: Incoming, status: int, rule: str, reason: str) -> None:
         log.info("call refused", rule=rule, reason=reason, source=event.source[0])

@@ -44,6 +44,7 @@ class Match(Table, frozen=True, kw_only=True):
     """Which calls a route takes; what is omitted matches any. `to` and `from` search the user part."""
 
     trunk: Name | None = None
+    user: Name | None = None
     to: Pattern | None = None
     from_: Pattern | None = msgspec.field(name="from", default=None)
 
@@ -112,6 +113,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEVELOPMENT_TRUNK: Final = Trunk(name="development", addresses=PRIVATE)
+PHONES: Final = Trunk(name="phones")
+"""What calls of users' phones come by: no trunk of a carrier."""
 DEVELOPMENT_ROUTE: Final = Route(name="development", target=Target(browser=EVERY_BROWSER))
 
 
@@ -218,7 +221,7 @@ class _Names:
 
     def __init__(self, plan: Plan, known: Iterable[str | None]) -> None:
         self._known = set(known)
-        self._trunks = {trunk.name: trunk for trunk in (DEVELOPMENT_TRUNK, *plan.trunks)}
+        self._trunks = {trunk.name: trunk for trunk in (DEVELOPMENT_TRUNK, PHONES, *plan.trunks)}
         self._users = {user.name for user in plan.users}
 
     def route_faults(self, route: Route) -> Found:
@@ -226,6 +229,8 @@ class _Names:
         yield from name_faults(route.name)
         if match.trunk is not None and match.trunk not in self._trunks.keys() | self._known:
             yield "match.trunk", f"names {match.trunk!r}, which is no trunk"
+        if match.user is not None and match.user not in self._users | self._known:
+            yield "match.user", f"names {match.user!r}, which is no user"
         yield from _pattern_faults("match.to", match.to)
         yield from _pattern_faults("match.from", match.from_)
         yield from _one_of("target", target)

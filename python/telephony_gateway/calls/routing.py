@@ -5,12 +5,14 @@
 
 import functools
 import ipaddress
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from telephony_gateway.calls.events import Binding
 from telephony_gateway.calls.plan import (
     DEVELOPMENT_ROUTE,
     DEVELOPMENT_TRUNK,
@@ -40,6 +42,8 @@ __all__ = [
     "Trunk",
 ]
 
+REALM: Final = "telephony-gateway"
+"""Of the passwords of users: part of an HA1."""
 REMEMBERED: Final = 1024
 """Source addresses whose trunk is remembered."""
 
@@ -60,6 +64,7 @@ class Routing:
     def __init__(self, plan: Plan, *, development: bool, environ: Mapping[str, str] | None = None) -> None:
         self._development = development
         self._environ = environ or {}
+        self.contacts: Callable[[str], Sequence[Binding]] = lambda _user: ()
         self.adopt(plan)
 
     def adopt(self, plan: Plan) -> None:
@@ -107,8 +112,15 @@ class Routing:
         trunks = self._with_built_in(plan).values()
         rows = [engine_row(trunk, self._environ) for trunk in trunks]
         for trunk, row in zip(trunks, rows, strict=True):
-            row["last"] = trunk is DEVELOPMENT_TRUNK
+            # The built-in trunk has every private address: phones sit there, too.
+            row["last"] = row["phones"] = trunk is DEVELOPMENT_TRUNK
         return msgspec.json.encode(rows)
+
+    @property
+    def users_document(self) -> bytes:
+        """What the engine has to know of the users whose phones register here, as JSON."""
+        rows = [user_row(user, self._environ) for user in self.users.values()]
+        return msgspec.json.encode({"realm": REALM, "users": rows})
 
     def _with_built_in(self, plan: Plan) -> dict[str, Trunk]:
         trunks = {trunk.name: trunk for trunk in plan.trunks}
@@ -141,9 +153,9 @@ class Routing:
             address = address.ipv4_mapped
         return next((trunk for network, trunk in self._sources if address in network), None)
 
-    def route(self, *, trunk: str, to: str, from_: str) -> Route | None:
+    def route(self, *, trunk: str, to: str, from_: str, user: str | None = None) -> Route | None:
         """The first route that takes a call of this trunk to and from these user parts."""
-        return next((r.route for r in self._routes if r.takes(trunk, to, from_)), None)
+        return next((r.route for r in self._routes if r.takes(trunk, to, from_, user)), None)
 
     def destination(self, to: str, trunk_name: str | None = None) -> Destination:
         """Where a call to a number (by a trunk) or to a `sip:` URI is sent."""
@@ -160,7 +172,12 @@ class Routing:
             return [(_by_trunk(user, self.trunk(goal.trunk)),)]
         if goal.uri is not None:
             return [(self._towards(goal.uri, _parsed(goal.uri), None),)]
-        return []
+        return self._phones(goal.user) if goal.user is not None else []
+
+    def _phones(self, user: str) -> list[tuple[Destination, ...]]:
+        """A user's phones, the preferred ones first; equally preferred ones ring at once (RFC 3261 16.6)."""
+        groups = itertools.groupby(self.contacts(user), key=lambda binding: binding.q)
+        return [tuple(_by_flow(binding) for binding in group) for _, group in groups]
 
     def route_named(self, name: str) -> Route | None:
         """A route by its name."""
@@ -205,12 +222,30 @@ class _Compiled:
         self._to = _pattern(route.match.to)
         self._from = _pattern(route.match.from_)
 
-    def takes(self, trunk: str, to: str, from_: str) -> bool:
+    def takes(self, trunk: str, to: str, from_: str, user: str | None) -> bool:
         return (
             self.route.match.trunk in (None, trunk)
+            and self.route.match.user in (None, user)
             and (self._to is None or self._to.search(to) is not None)
             and (self._from is None or self._from.search(from_) is not None)
         )
+
+
+def user_row(user: User, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the engine has to know of a user; its secret comes from the environment here, and only here."""
+    kind, variable = ("password", user.password_env) if user.password_env else ("ha1", user.ha1_env)
+    return {"name": user.name, kind: environ.get(variable or "", ""), "max_contacts": user.max_contacts}
+
+
+def _by_flow(binding: Binding) -> Destination:
+    parsed = parse_sip(binding.uri)
+    return Destination(
+        uri=binding.uri,
+        host=parsed.host if parsed else binding.source[0],
+        trunk=None,
+        next_hop=f"flow:{binding.token}",
+        codecs=ALL_CODECS,
+    )
 
 
 def _by_trunk(number: str, trunk: Trunk) -> Destination:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from telephony_gateway.calls.tables import Table
-from telephony_gateway.calls.uris import is_diallable, parse_sip
+from telephony_gateway.calls.uris import escape_user, is_diallable, parse_sip
 
 CodecName = Literal["PCMU", "PCMA", "opus"]
 Transport = Literal["udp", "tcp", "tls"]
@@ -103,6 +103,7 @@ class Trunk(Table, frozen=True, kw_only=True):
     registrar: str | None = None
     register_expires: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 3600
     contact_user: Word | None = None
+    rewrite_contact: bool = False
     inbound_auth: bool = False
     reliable: Support = msgspec.field(name="100rel", default="supported")
     session_timer: Support = "supported"
@@ -150,6 +151,7 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": trunk.name,
         "addresses": [str(network) for network in trunk.networks],
+        "uri": trunk.uri,
         "max_cps": trunk.max_cps,
         "max_calls": trunk.max_calls,
         "100rel": trunk.reliable,
@@ -159,7 +161,17 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
         **_way(trunk),
     }
     if trunk.probe is not None:
-        row |= {"uri": trunk.uri, "probe": trunk.probe}
+        row["probe"] = trunk.probe
+    if trunk.username is not None and trunk.password_env is not None:
+        row["credentials"] = {
+            "username": trunk.username,
+            "password": environ.get(trunk.password_env, ""),
+            "realm": trunk.realm or _host(trunk.uri or trunk.registrar),
+        }
+    if trunk.inbound_auth:
+        row["guard"] = row["credentials"]
+    if trunk.register:
+        row["register"] = _registration(trunk)
     return row
 
 
@@ -172,6 +184,26 @@ def _way(trunk: Trunk) -> dict[str, Any]:
         "tls": msgspec.to_builtins(trunk.tls) if trunk.tls else None,
     }
     return {key: value for key, value in named.items() if value is not None}
+
+
+def _registration(trunk: Trunk) -> dict[str, Any]:
+    """What is registered, and where (RFC 3261 10.2): the address of record is the account's."""
+    registrar = (trunk.registrar or trunk.uri or "")[len("sip:") :].rpartition("@")[2]
+    domain = _host(trunk.uri or trunk.registrar)
+    user = trunk.username or trunk.contact_user or ""
+    return {
+        "registrar": f"sip:{registrar}",
+        "aor": f"sip:{escape_user(user)}@{domain}",
+        "contact_user": escape_user(trunk.contact_user or user),
+        "expires": trunk.register_expires,
+        "rewrite": trunk.rewrite_contact,
+    }
+
+
+def _host(uri: str | None) -> str:
+    """The host of a URI: the realm and domain of a carrier that names no other."""
+    parsed = parse_sip(uri or "")
+    return "" if parsed is None else parsed.host
 
 
 def faults_of(trunk: Trunk, environ: Mapping[str, str] | None) -> Found:

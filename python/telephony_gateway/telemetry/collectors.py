@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from telephony_gateway.calls.ports import EngineStats, Target
+from telephony_gateway.calls.registrations import Registrations
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,20 @@ def register_targets(registry: CollectorRegistry, targets: Callable[[], Sequence
 def register_writer(registry: CollectorRegistry, writer: Writer) -> None:
     """Show the store's write queue as `store_*`."""
     registry.register(_OnScrape(lambda: _writer_metrics(writer)))
+
+
+def register_registrations(registry: CollectorRegistry, registrations: Registrations) -> None:
+    """Show which trunks are registered at their carriers."""
+    registry.register(_OnScrape(lambda: [_registration_metric(registrations)]))
+
+
+def _registration_metric(registrations: Registrations) -> Metric:
+    up = GaugeMetricFamily(
+        "registration_up", "1 while a trunk is registered at its carrier", labels=["trunk"]
+    )
+    for registration in registrations.own.values():
+        up.add_metric([registration.trunk], int(registration.state == "registered"))
+    return up
 
 
 def _engine_metrics(stats: EngineStats) -> Iterator[Metric]:

@@ -122,7 +122,7 @@ pub struct Dial {
     pub from_uri: String,
     /// The display name of From; may be empty.
     pub from_display: String,
-    /// A SIP URI or `host:port` to send to, in place of the Request-URI's host.
+    /// A SIP URI, `host:port` or `flow:` and the token of a phone's binding to send to, in place of the Request-URI's host.
     pub next_hop: Option<String>,
     /// The trunk it is sent by, as [`crate::Engine::set_trunks`] named it; empty for none.
     pub trunk: String,
@@ -200,13 +200,21 @@ impl Command {
 }
 
 impl Dial {
+    /// The token of the phone that is called, if it is one that registered here.
+    pub(crate) fn phone(&self) -> Option<u64> {
+        self.next_hop.as_deref()?.strip_prefix("flow:")?.parse().ok()
+    }
+
     fn check(&self) -> Result<(), EngineError> {
         check_codecs(&self.codecs)?;
         for (what, uri) in [("uri", &self.uri), ("from_uri", &self.from_uri)] {
             let fault = |why: &str| EngineError::new(Code::Invalid, format!("{what} {uri:?}: {why}"));
             Uri::parse(uri).map_err(|error| fault(error.what()))?;
         }
-        crate::resolve::Target::parse(self.next_hop.as_deref().unwrap_or(&self.uri)).map(drop)
+        match self.phone() {
+            Some(_) => Ok(()),
+            None => crate::resolve::Target::parse(self.next_hop.as_deref().unwrap_or(&self.uri)).map(drop),
+        }
     }
 }
 

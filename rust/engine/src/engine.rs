@@ -277,6 +277,15 @@ impl Engine {
         self.sip_stats.refusals.latest(limit)
     }
 
+    /// Replaces the users whose phones may register: a JSON object with their realm and a list of them.
+    ///
+    /// # Errors
+    /// If the document is none, the SIP thread is too far behind, or the engine is stopped.
+    pub fn set_users(&self, document: &[u8]) -> Result<(), EngineError> {
+        let users = crate::users::parse(document)?;
+        self.links()?.sip.send(ToSip::Users(users)).map_err(|_| EngineError::queue_full())
+    }
+
     /// Whether new INVITEs are refused with 503 and Retry-After.
     ///
     /// # Errors

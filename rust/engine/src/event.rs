@@ -60,8 +60,53 @@ pub enum Event {
     },
     /// The leg is gone; exactly once per leg, nothing follows it.
     Ended(Box<Ended>),
+    /// What became of a trunk's registration.
+    Registration(Box<Registration>),
+    /// What a user's phones are now.
+    Bindings(Box<Bindings>),
     /// The answer to one command.
     Done(Box<Done>),
+}
+
+/// The phones of a user that are registered here.
+#[derive(Debug, Clone)]
+pub struct Bindings {
+    /// Whose.
+    pub user: Arc<str>,
+    /// The preferred ones first.
+    pub bindings: Vec<telephony_sip::users::Binding>,
+}
+
+/// What became of a trunk's registration at its carrier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Whose.
+    pub trunk: Arc<str>,
+    /// What.
+    pub state: RegistrationState,
+}
+
+/// Whether calls can come by a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistrationState {
+    /// They can.
+    Registered {
+        /// As granted; it is renewed in time.
+        expires: Duration,
+        /// Who granted it.
+        registrar: SocketAddr,
+    },
+    /// They cannot; it is tried again.
+    Failed {
+        /// What the registrar answered, if it did.
+        status: Option<u16>,
+        /// Plain words.
+        reason: String,
+        /// Until the next try.
+        retry: Duration,
+    },
+    /// It was taken back.
+    Gone,
 }
 
 /// A new INVITE.
@@ -73,8 +118,10 @@ pub struct Incoming {
     pub source: SocketAddr,
     /// The address of ours that it came to.
     pub local: SocketAddr,
-    /// The trunk that it came by; empty when it came by none.
+    /// The trunk it came by, by its address or by our registration; empty for none.
     pub trunk: Arc<str>,
+    /// The user of ours whose phone it came from, proved by his password.
+    pub user: Option<Arc<str>>,
     /// Encoding names of the offer, in its order; empty for a late offer.
     pub codecs: Vec<String>,
     pub(crate) invite: Message,

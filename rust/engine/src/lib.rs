@@ -29,13 +29,16 @@ mod socket;
 mod stats;
 mod transport;
 mod trunk;
+mod users;
 mod worker;
 
 pub use command::{Command, Dial};
 pub use config::EngineConfig;
 pub use engine::Engine;
 pub use error::{Code, EngineError};
-pub use event::{Cause, Done, Ended, Event, Incoming, Outcome, Side};
+pub use event::{
+    Bindings, Cause, Done, Ended, Event, Incoming, Outcome, Registration, RegistrationState, Side,
+};
 pub use health::{TargetReport, TargetState};
 pub use leg::{Kind, LegId};
 pub use refusals::Refusal;
@@ -43,6 +46,7 @@ pub use stats::EngineStats;
 pub use telephony_media::codec::Codec;
 pub use telephony_media::ringback::Ringback;
 pub use telephony_media::stats::LegStats;
+pub use telephony_sip::users::Binding;
 pub use telephony_sip::{Stranger, Transport};
 pub use transport::tls::ServerFiles;
 pub use transport::{Limits as StreamLimits, Pause};

@@ -12,6 +12,7 @@ use std::time::Instant;
 use telephony_media::Renewal;
 use telephony_media::codec::Codec;
 use telephony_media::stats::LegStats;
+use telephony_sip::users::Users;
 
 /// Mail for the SIP thread.
 pub(crate) enum ToSip {
@@ -25,6 +26,8 @@ pub(crate) enum ToSip {
     Resolved { question: Question, result: Result<Answer, String> },
     /// The trunks from now on; legs keep the profile they began with.
     Trunks(Arc<Trunks>),
+    /// Whose phones may register from now on.
+    Users(Option<Users>),
     /// Whether to refuse new calls because the user says so.
     RefuseNew(bool),
     /// Hang up all legs; end once they are gone, at this time at the latest.

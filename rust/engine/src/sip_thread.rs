@@ -11,6 +11,7 @@ mod media;
 mod offer;
 mod probing;
 mod refusal;
+mod registrations;
 mod renew;
 
 use crate::config::Public;
@@ -199,7 +200,7 @@ impl SipThread {
     /// Every leg has ended, and no CANCEL or BYE can be under way.
     fn is_quiet(&self) -> bool {
         let alive = self.endpoint.stats();
-        self.legs.is_empty() && alive.legs == 0 && alive.dialogs == 0
+        self.legs.is_empty() && alive.legs == 0 && alive.dialogs == 0 && !self.endpoint.has_registrations()
     }
 
     fn leave(mut self) {
@@ -336,7 +337,12 @@ impl SipThread {
 
     fn flow_failed(&mut self, flow: Flow) {
         let endpoint = &mut self.endpoint;
-        guard(&self.stats.losses, || endpoint.handle_transport_error(Instant::now(), flow));
+        guard(&self.stats.losses, || {
+            endpoint.handle_transport_error(Instant::now(), flow);
+            if let Some(connection) = flow.connection {
+                endpoint.handle_closed(Instant::now(), connection);
+            }
+        });
     }
 
     fn read_mail(&mut self) {
@@ -367,9 +373,10 @@ impl SipThread {
             ToSip::Resolved { question, result } => self.on_resolved(now, &question, result),
             ToSip::Trunks(trunks) => {
                 self.prober.set(now, trunks.probes());
-                self.trunks = trunks;
+                self.set_trunks(now, trunks);
                 self.shield.forget();
             }
+            ToSip::Users(users) => self.endpoint.set_users(users),
             ToSip::RefuseNew(draining) => self.refuse(Refusal { draining, ..self.refusal }),
             ToSip::Stop(deadline) => self.stop(now, deadline),
         }
@@ -378,6 +385,7 @@ impl SipThread {
     fn stop(&mut self, now: Instant, deadline: Instant) {
         self.refuse(Refusal { draining: true, ..self.refusal });
         self.stop_at = Some(deadline);
+        self.unregister(now);
         let legs: Vec<LegId> = self.legs.keys().copied().collect();
         for leg in legs {
             self.end_by(now, leg, Side::System, Cause::Bye, "the gateway stops");
@@ -411,6 +419,9 @@ impl SipThread {
             }
             while let Some(refused) = self.endpoint.poll_refused() {
                 self.stats.refusals.note(refused);
+            }
+            while let Some(notice) = self.endpoint.poll_notice() {
+                self.on_notice(Instant::now(), notice);
             }
             let noticed = self.take_notice();
             if !self.transmit() && !noticed {

@@ -10,9 +10,12 @@ use crate::transport::tls::{ClientFiles, Store};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use telephony_sip::digest::{Credentials, Secret};
+use telephony_sip::users::Guard;
 use telephony_sip::{Admission, Pace, Profile, SessionTimer, Stranger, Support, Transport};
 
 /// Probes come no faster, whatever the document says.
@@ -25,8 +28,7 @@ struct Trunk {
     name: String,
     #[serde(default)]
     addresses: Vec<IpNet>,
-    /// Where it is, for probes.
-    #[serde(default)]
+    /// Where its calls are sent, and its probes.
     uri: Option<String>,
     /// Seconds between two probes; absent for none.
     #[serde(default)]
@@ -52,6 +54,13 @@ struct Trunk {
     local: Option<IpAddr>,
     advertise: Option<String>,
     tls: Option<ClientFiles>,
+    credentials: Option<CredentialsRow>,
+    register: Option<RegisterRow>,
+    /// What its calls have to prove.
+    guard: Option<CredentialsRow>,
+    /// Users' phones may sit at its addresses.
+    #[serde(default)]
+    phones: bool,
 }
 
 fn session_expires() -> u32 {
@@ -114,6 +123,57 @@ pub(crate) struct Path {
     pub(crate) tls: ClientFiles,
 }
 
+/// Who we are to a trunk.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialsRow {
+    username: String,
+    password: String,
+    realm: String,
+}
+
+impl fmt::Debug for CredentialsRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialsRow").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// What is to be registered with a trunk.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegisterRow {
+    registrar: String,
+    aor: String,
+    contact_user: String,
+    expires: u32,
+    #[serde(default)]
+    rewrite: bool,
+}
+
+/// Where a trunk wants us registered.
+#[derive(Debug)]
+pub(crate) struct Registrar {
+    pub(crate) uri: String,
+    pub(crate) aor: String,
+    pub(crate) contact_user: String,
+    pub(crate) expires: u32,
+    pub(crate) rewrite: bool,
+    pub(crate) profile: Arc<Profile>,
+}
+
+impl RegisterRow {
+    fn registrar(self, profile: &Arc<Profile>) -> Registrar {
+        Registrar {
+            uri: self.registrar,
+            aor: self.aor,
+            contact_user: self.contact_user,
+            expires: self.expires,
+            rewrite: self.rewrite,
+            profile: Arc::clone(profile),
+        }
+    }
+}
+
 impl Trunk {
     fn path(&self) -> Result<Path, EngineError> {
         let advertise = self
@@ -137,7 +197,28 @@ impl Trunk {
             min: self.min_se,
         };
         let reliable = self.reliable.into();
-        Profile { name: self.name.as_str().into(), admission, reliable, session, ..Profile::default() }
+        let networks = self.addresses.iter().map(|network| (network.addr(), network.prefix_len())).collect();
+        let credentials = self.credentials.as_ref().map(|row| Credentials {
+            username: row.username.as_str().into(),
+            secret: Secret::Password(row.password.as_str().into()),
+            realm: row.realm.as_str().into(),
+            networks,
+        });
+        let guard = self.guard.as_ref().map(|row| Guard {
+            realm: row.realm.as_str().into(),
+            username: row.username.as_str().into(),
+            secret: Secret::Password(row.password.as_str().into()),
+        });
+        Profile {
+            name: self.name.as_str().into(),
+            credentials: credentials.map(Arc::new),
+            guard: guard.map(Arc::new),
+            admission,
+            reliable,
+            session,
+            phones: self.phones,
+            ..Profile::default()
+        }
     }
 
     fn probed(&self) -> Option<ProbedTrunk> {
@@ -146,10 +227,20 @@ impl Trunk {
     }
 }
 
+/// A trunk as calls to it need it.
+#[derive(Debug)]
+struct Dialled {
+    uri: Option<String>,
+    profile: Arc<Profile>,
+    /// The same without credentials, for calls by this trunk that go elsewhere than to its own address.
+    bare: Arc<Profile>,
+}
+
 /// All trunks, ready to be asked.
 #[derive(Debug, Default)]
 pub(crate) struct Trunks {
-    by_name: HashMap<String, Arc<Profile>>,
+    by_name: HashMap<String, Dialled>,
+    registrars: HashMap<Arc<str>, Registrar>,
     /// The narrowest network first, those of trunks that come last after all others.
     by_network: Vec<(bool, IpNet, Arc<Profile>)>,
     paths: HashMap<Arc<str>, Path>,
@@ -178,7 +269,14 @@ impl Trunks {
             let networks = trunk.addresses.iter();
             this.by_network.extend(networks.map(|network| (trunk.last, *network, Arc::clone(&profile))));
             this.probes.extend(trunk.probed());
-            this.by_name.insert(trunk.name, profile);
+            if let Some(row) = trunk.register {
+                this.registrars.insert(Arc::clone(&profile.name), row.registrar(&profile));
+            }
+            let bare = match &profile.credentials {
+                Some(_) => Arc::new(Profile { credentials: None, ..Profile::clone(&profile) }),
+                None => Arc::clone(&profile),
+            };
+            this.by_name.insert(trunk.name, Dialled { uri: trunk.uri, profile, bare });
         }
         this.by_network.sort_by_key(|(last, network, _)| (*last, std::cmp::Reverse(network.prefix_len())));
         Ok(this)
@@ -194,9 +292,27 @@ impl Trunks {
         self.by_name.contains_key(name)
     }
 
-    /// How a trunk wants to be spoken to; one that is not there has no wishes.
-    pub(crate) fn profile(&self, name: &str) -> Arc<Profile> {
-        Arc::clone(self.by_name.get(name).unwrap_or(&self.nobody))
+    /// How a trunk wants to be spoken to in a call that is sent to `next_hop`; one that is not there has no wishes. Our
+    /// credentials are for the trunk's own address only.
+    pub(crate) fn profile(&self, name: &str, next_hop: Option<&str>) -> Arc<Profile> {
+        let Some(trunk) = self.by_name.get(name) else { return Arc::clone(&self.nobody) };
+        let own = next_hop.is_some() && next_hop == trunk.uri.as_deref();
+        Arc::clone(if own { &trunk.profile } else { &trunk.bare })
+    }
+
+    /// How phones are spoken to.
+    pub(crate) fn phone() -> Arc<Profile> {
+        Arc::new(Profile { keeps_flow: true, ..Profile::default() })
+    }
+
+    /// The trunks that want us registered.
+    pub(crate) fn registrars(&self) -> impl Iterator<Item = (&Arc<str>, &Registrar)> {
+        self.registrars.iter()
+    }
+
+    /// Where one of them wants that.
+    pub(crate) fn registrar(&self, name: &str) -> Option<&Registrar> {
+        self.registrars.get(name)
     }
 
     /// Which way a trunk is spoken to.
@@ -242,14 +358,26 @@ mod tests {
         ] {
             assert_eq!(&*trunks.profile_of(peer.parse().unwrap()).name, name, "{peer}");
         }
-        assert_eq!((&*trunks.profile("wide").name, &*trunks.profile("other").name), ("wide", ""));
+        assert_eq!((&*trunks.profile("wide", None).name, &*trunks.profile("other", None).name), ("wide", ""));
+    }
+
+    #[test]
+    fn credentials_are_for_the_trunk_itself_and_never_shown() {
+        let document = br#"[{"name": "a", "uri": "sip:a.example",
+            "credentials": {"username": "u", "password": "wonderland", "realm": "r"},
+            "register": {"registrar": "sip:a.example", "aor": "sip:u@a.example", "contact_user": "u", "expires": 60}}]"#;
+        let trunks = Trunks::parse(document, Stranger::Take).unwrap();
+        let known = |next_hop| trunks.profile("a", next_hop).credentials.is_some();
+        assert!(known(Some("sip:a.example")) && !known(Some("sip:elsewhere.example")) && !known(None));
+        assert_eq!(trunks.registrar("a").unwrap().aor, "sip:u@a.example");
+        assert!(!format!("{trunks:?}").contains("wonderland"));
     }
 
     #[test]
     fn limits_are_the_trunks_own_and_strangers_are_what_they_are_told_to_be() {
         let document = br#"[{"name": "a", "max_cps": 10, "max_calls": 5}]"#;
         let trunks = Trunks::parse(document, Stranger::Refuse).unwrap();
-        let admission = trunks.profile("a").admission.clone();
+        let admission = trunks.profile("a", None).admission.clone();
         assert_eq!((admission.pace.map(Pace::rate), admission.max_calls), (Some(10.0), Some(5)));
         assert_eq!(admission.stranger, Stranger::Take);
         assert_eq!(trunks.profile_of([192, 0, 2, 1].into()).admission.stranger, Stranger::Refuse);
@@ -263,12 +391,12 @@ mod tests {
         for (name, reliable) in
             [("plain", Support::Supported), ("off", Support::Off), ("all", Support::Required)]
         {
-            assert_eq!(trunks.profile(name).reliable, reliable, "{name}");
+            assert_eq!(trunks.profile(name, None).reliable, reliable, "{name}");
         }
-        assert_eq!(trunks.profile("nobody").reliable, Support::Off);
+        assert_eq!(trunks.profile("nobody", None).reliable, Support::Off);
         let session = |support, expires, min| SessionTimer { support, expires, min };
-        assert_eq!(trunks.profile("plain").session, session(Support::Supported, 1800, 90));
-        assert_eq!(trunks.profile("all").session, session(Support::Off, 600, 300));
+        assert_eq!(trunks.profile("plain", None).session, session(Support::Supported, 1800, 90));
+        assert_eq!(trunks.profile("all", None).session, session(Support::Off, 600, 300));
     }
 
     #[test]

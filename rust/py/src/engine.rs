@@ -225,6 +225,11 @@ impl Engine {
         Ok(self.0.set_trunks(document)?)
     }
 
+    /// Replace the users whose phones may register: a JSON object.
+    fn set_users(&self, document: &[u8]) -> Result<(), Error> {
+        Ok(self.0.set_users(document)?)
+    }
+
     /// New INVITEs get 503 with Retry-After (draining).
     fn refuse_new(&self, refuse: bool) -> Result<(), Error> {
         Ok(self.0.refuse_new(refuse)?)

@@ -3,7 +3,7 @@
 use crate::error;
 use crate::stats::LegStats;
 use pyo3::prelude::*;
-use telephony_engine::Event;
+use telephony_engine::{Event, RegistrationState};
 
 /// A new INVITE; 100 Trying has left already.
 #[pyclass(frozen, module = "telephony_gateway._core")]
@@ -54,6 +54,11 @@ impl Incoming {
     #[getter]
     fn trunk(&self) -> &str {
         &self.0.trunk
+    }
+
+    #[getter]
+    fn user(&self) -> Option<&str> {
+        self.0.user.as_deref()
     }
 
     #[getter]
@@ -133,6 +138,70 @@ pub(crate) struct Ended {
     reasons: String,
     contacts: Vec<String>,
     stats: Option<Py<LegStats>>,
+}
+
+/// The phones of a user that are registered here.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Bindings {
+    user: String,
+    bindings: Vec<Py<Binding>>,
+}
+
+/// One phone of a user.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Binding {
+    token: u64,
+    uri: String,
+    q: f64,
+    expires: f64,
+    source: (String, u16),
+    transport: &'static str,
+    user_agent: String,
+}
+
+impl Bindings {
+    fn new(py: Python<'_>, told: telephony_engine::Bindings) -> PyResult<Self> {
+        let binding = |one: telephony_engine::Binding| {
+            let binding = Binding {
+                token: one.token,
+                uri: one.uri.into(),
+                q: f64::from(one.q) / 1000.0,
+                expires: one.expires.as_secs_f64(),
+                source: (one.source.ip().to_string(), one.source.port()),
+                transport: one.transport.name(),
+                user_agent: one.user_agent.into(),
+            };
+            Py::new(py, binding)
+        };
+        let bindings = told.bindings.into_iter().map(binding).collect::<PyResult<_>>()?;
+        Ok(Self { user: told.user.to_string(), bindings })
+    }
+}
+
+#[pymethods]
+impl Bindings {
+    fn __repr__(&self) -> String {
+        format!("Bindings(user={:?}, {} phones)", self.user, self.bindings.len())
+    }
+}
+
+#[pymethods]
+impl Binding {
+    fn __repr__(&self) -> String {
+        format!("Binding(token={}, uri={:?})", self.token, self.uri)
+    }
+}
+
+/// What became of a trunk's registration at its carrier.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Registration {
+    trunk: String,
+    state: &'static str,
+    expires: Option<f64>,
+    registrar: Option<(String, u16)>,
+    status: Option<u16>,
+    reason: String,
+    retry: Option<f64>,
 }
 
 /// The answer to one command.
@@ -222,6 +291,8 @@ pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
             Py::new(py, Digit { leg: leg.raw(), digit, duration: duration.as_secs_f64() })?.into_any()
         }
         Event::Ended(ended) => Py::new(py, Ended::new(py, *ended)?)?.into_any(),
+        Event::Registration(told) => Py::new(py, Registration::new(*told))?.into_any(),
+        Event::Bindings(told) => Py::new(py, Bindings::new(py, *told)?)?.into_any(),
         Event::Done(done) => Py::new(py, Done::new(py, *done))?.into_any(),
     })
 }
@@ -239,6 +310,40 @@ impl Ended {
             contacts: said.contacts,
             stats: ended.stats.map(|stats| Py::new(py, LegStats::from(stats))).transpose()?,
         })
+    }
+}
+
+impl Registration {
+    fn new(told: telephony_engine::Registration) -> Self {
+        let trunk = told.trunk.to_string();
+        let gone = Self {
+            trunk,
+            state: "gone",
+            expires: None,
+            registrar: None,
+            status: None,
+            reason: String::new(),
+            retry: None,
+        };
+        match told.state {
+            RegistrationState::Registered { expires, registrar } => Self {
+                state: "registered",
+                expires: Some(expires.as_secs_f64()),
+                registrar: Some((registrar.ip().to_string(), registrar.port())),
+                ..gone
+            },
+            RegistrationState::Failed { status, reason, retry } => {
+                Self { state: "failed", status, reason, retry: Some(retry.as_secs_f64()), ..gone }
+            }
+            RegistrationState::Gone => gone,
+        }
+    }
+}
+
+#[pymethods]
+impl Registration {
+    fn __repr__(&self) -> String {
+        format!("Registration(trunk={:?}, state={:?}, reason={:?})", self.trunk, self.state, self.reason)
     }
 }
 
@@ -270,8 +375,11 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py.get_type::<Digit>(),
         py.get_type::<Held>(),
         py.get_type::<Ended>(),
+        py.get_type::<Registration>(),
+        py.get_type::<Bindings>(),
         py.get_type::<Done>(),
     ];
+    module.add_class::<Binding>()?;
     let mut union: Option<Bound<'_, PyAny>> = None;
     for class in classes {
         module.add(class.name()?, &class)?;

@@ -112,6 +112,8 @@ pub enum Ground {
     NoDialog,
     /// It has come round, or through too many hops.
     Loop,
+    /// Who sends it is not proved.
+    Credentials,
     /// It asks for what is not done here: a method, an extension, a body.
     Unsupported,
 }
@@ -129,6 +131,7 @@ impl Ground {
             Self::Malformed => "malformed",
             Self::NoDialog => "no_dialog",
             Self::Loop => "loop",
+            Self::Credentials => "credentials",
             Self::Unsupported => "unsupported",
         }
     }
@@ -137,6 +140,7 @@ impl Ground {
     pub(crate) const fn of(status: u16) -> Self {
         match status {
             400 => Self::Malformed,
+            401 | 403 => Self::Credentials,
             481 => Self::NoDialog,
             482 | 483 => Self::Loop,
             _ => Self::Unsupported,
@@ -159,6 +163,7 @@ impl Ground {
             Self::Malformed => "no request as RFC 3261 has it".to_owned(),
             Self::NoDialog => "no call here that it belongs to".to_owned(),
             Self::Loop => "it has come round, or through too many hops".to_owned(),
+            Self::Credentials => "who sends it is not proved: wrong user name or password".to_owned(),
             Self::Unsupported => "nothing that is done here".to_owned(),
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Dialog {
     pub(crate) contact: Arc<str>,
     /// Answers challenges, and signs unasked once there was one (22.3).
     pub(crate) auth: Option<Box<Auth>>,
+    /// Our requests take its flow, whatever the target or route (RFC 5626 5.3).
+    pub(crate) keeps_flow: bool,
     identity: Identity,
     target: Box<str>,
     /// Route values in the order our requests carry them.
@@ -131,6 +133,7 @@ impl Dialog {
             flow,
             contact,
             auth: None,
+            keeps_flow: false,
             identity,
             target: target.into(),
             routes: Vec::new(),
@@ -287,6 +290,7 @@ impl Dialog {
     fn numbered(&self, method: Method, number: u32, branch: &str) -> (Builder, Flow) {
         let road = self.road();
         let flow = match &self.hop {
+            _ if self.keeps_flow => self.flow,
             Hop::Found(flow) => **flow,
             _ => road.next_hop.map_or(self.flow, |hop| self.flow.towards(&hop)),
         };

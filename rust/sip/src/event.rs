@@ -23,6 +23,8 @@ pub enum Event {
         invite: Message,
         /// Where it came from and arrived at.
         flow: Flow,
+        /// The user of ours that it has proved to come from; `None` for a trunk's.
+        user: Option<Arc<str>>,
     },
     /// A provisional response to our INVITE, any but 100. A reliable one has its PRACK, unless we offered nothing and
     /// it does: then the PRACK waits for `acknowledge`.

@@ -51,6 +51,13 @@ impl Ident {
         key
     }
 
+    /// A longer one.
+    pub(crate) fn long_key(&mut self) -> [u8; 32] {
+        let mut key = [0; 32];
+        self.0.fill_bytes(&mut key);
+        key
+    }
+
     fn long(&mut self, text: String) -> String {
         let text = letters(text, self.0.next_u64(), 12);
         letters(text, self.0.next_u64(), 12)

@@ -25,6 +25,7 @@ pub mod target;
 pub mod timer;
 mod transaction;
 pub mod uri;
+pub mod users;
 mod write;
 
 pub use admission::{Admission, Bucket, Ground, Pace, Refused, Stranger};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::admission::Admission;
 use crate::digest::Credentials;
 use crate::target::Failover;
+use crate::users::Guard;
 
 /// The dialect of one peer. Each leg keeps the one it began with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,12 @@ pub struct Profile {
     pub reliable: Support,
     /// Session timers (RFC 4028).
     pub session: SessionTimer,
+    /// What its calls have to prove; `None` lets them in by their address.
+    pub guard: Option<Arc<Guard>>,
+    /// Users' phones may sit at its addresses, and are asked who they are.
+    pub phones: bool,
+    /// Requests in a dialog take the flow of the first one, whatever Contact says: a phone behind a NAT (RFC 5626 5.3).
+    pub keeps_flow: bool,
 }
 
 impl Default for Profile {
@@ -32,6 +39,9 @@ impl Default for Profile {
             failover: Failover::default(),
             reliable: Support::default(),
             session: SessionTimer::default(),
+            guard: None,
+            phones: true,
+            keeps_flow: false,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::users::Binding;
 use crate::{Flow, Profile};
 
 /// What to register, and where.
@@ -52,6 +53,13 @@ pub enum Notice {
         reason: String,
         /// When the next try is.
         retry: Duration,
+    },
+    /// What a user's phones are now, the preferred ones first; told whenever that changes or is renewed.
+    Bindings {
+        /// Whose.
+        user: Arc<str>,
+        /// None is left when it is empty.
+        bindings: Vec<Binding>,
     },
     /// It is no more, as asked.
     Unregistered {

@@ -25,6 +25,8 @@ pub struct Stats {
     pub refused: u64,
     /// Challenges to our requests that were answered.
     pub challenged: u64,
+    /// Wrong credentials received.
+    pub wrong_credentials: u64,
     /// New requests answered 503: overload, draining or full tables.
     pub overloaded: u64,
     /// What was dropped without an answer.

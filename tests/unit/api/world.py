@@ -23,6 +23,7 @@ from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import CallPage, CallQuery, Target
 from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.refusals import Refusal
+from telephony_gateway.calls.registrations import Registrations
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.config import Settings
 from telephony_gateway.errors import Invalid, NotAcceptable
@@ -366,7 +367,8 @@ async def world(tables: Mapping[str, Any] | None = None, **settings: Any) -> Asy
     )
     engine.manager = manager
     health = Health(components={"engine": up, "database": up, "cache": up}, ready=True)
-    runner = HttpRunner(build_app(Context(manager, configured, counts, health, provisioning)))
+    context = Context(manager, configured, counts, health, provisioning, Registrations(SystemClock()))
+    runner = HttpRunner(build_app(context))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

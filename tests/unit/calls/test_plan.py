@@ -46,6 +46,7 @@ ring_timeout = 25
 max_cps = 10
 max_calls = 100
 probe = 30
+rewrite_contact = true
 
 [trunks.stir]
 sign = true

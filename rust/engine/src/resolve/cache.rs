@@ -40,6 +40,8 @@ pub(crate) enum Asker {
     Probe(Arc<str>),
     /// A dialog that names its next hop by this URI.
     Dialog(u64, Arc<str>),
+    /// The registration of a trunk.
+    Registrar(Arc<str>),
 }
 
 /// What can be said at once.

@@ -12,7 +12,7 @@ use crate::guard::guard;
 use crate::message::{MediaAddress, MediaJob, Purpose};
 use crate::resolve::{Candidate, Target};
 use crate::transport::domain;
-use crate::trunk::Path;
+use crate::trunk::{Path, Trunks};
 use crate::{EngineError, LegId};
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
@@ -66,6 +66,9 @@ impl SipThread {
         if self.stop_at.is_some() {
             return Err(EngineError::stopped());
         }
+        if let Some(token) = dial.phone() {
+            return self.dial_phone(now, dial, token);
+        }
         let (hop, path) = (dial.next_hop.as_deref().unwrap_or(&dial.uri), self.trunks.path(&dial.trunk));
         let target = Target::parse_for(hop, path.transport)?;
         let codecs = dial.codecs.clone();
@@ -77,13 +80,29 @@ impl SipThread {
         Ok(Outcome::default())
     }
 
-    /// Where the next hop is is known, or why it is nowhere; asks the worker for our offer.
+    /// Calls a phone that registered here: by the flow it keeps open, along the Path it gave (RFC 3327 5.3).
+    fn dial_phone(&mut self, now: Instant, mut dial: Box<Dial>, token: u64) -> Result<Outcome> {
+        let gone = || EngineError::wrong_state("the phone is registered no more");
+        let way = self.endpoint.way(token).ok_or_else(gone)?;
+        dial.headers.extend(way.path.iter().map(|route| ("Route".to_owned(), route.to_string())));
+        let (leg, codecs) = (dial.leg, dial.codecs.clone());
+        self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
+        let address = self.media_address(way.flow, self.trunks.path(""));
+        self.offer_by(now, leg, smallvec![way.flow], address);
+        Ok(Outcome::default())
+    }
+
+    /// Where the next hop is is known, or why it is nowhere.
     pub(super) fn on_located(&mut self, now: Instant, leg: LegId, result: Located) {
         let Some(State::Resolving(dial)) = self.legs.get(&leg).map(|entry| &entry.state) else { return };
-        let (flows, address) = match result.and_then(|candidates| self.flows(now, dial, candidates)) {
-            Ok(found) => found,
-            Err(reason) => return self.end(Ended::new(leg, Side::System, Cause::Unreachable, reason)),
-        };
+        match result.and_then(|candidates| self.flows(now, dial, candidates)) {
+            Ok((flows, address)) => self.offer_by(now, leg, flows, address),
+            Err(reason) => self.end(Ended::new(leg, Side::System, Cause::Unreachable, reason)),
+        }
+    }
+
+    /// The ways of a call out are known; asks the worker for our offer.
+    fn offer_by(&mut self, now: Instant, leg: LegId, flows: Flows, address: MediaAddress) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         if let State::Resolving(dial) = std::mem::replace(&mut entry.state, State::Calling) {
             entry.state = State::Offering(dial, flows);
@@ -143,6 +162,10 @@ impl SipThread {
         entry.local_sdp = Some(offer.clone());
         let Some((first, others)) = flows.split_first() else { return };
         let (path, secure) = (self.trunks.path(&dial.trunk), is_secure(&dial.uri));
+        let dialled = match dial.phone() {
+            Some(_) => Trunks::phone(),
+            None => self.trunks.profile(&dial.trunk, dial.next_hop.as_deref()),
+        };
         let invite = telephony_sip::Dial {
             flow: *first,
             contact: self.contact(*first, path, secure),
@@ -153,7 +176,7 @@ impl SipThread {
             headers: dial.headers,
             body: Some(offer::body(offer)),
             timeout: dial.timeout,
-            profile: self.trunks.profile(&dial.trunk),
+            profile: dialled,
         };
         flows.iter().for_each(|flow| self.shield.expect(flow.remote.ip(), &self.trunks));
         if let Err(error) = self.endpoint.dial(now, leg.sip(), invite) {

@@ -15,7 +15,9 @@ use telephony_sip::{Event as SipEvent, Flow, Message, Params};
 impl SipThread {
     pub(super) fn on_sip_event(&mut self, now: Instant, event: SipEvent) {
         match event {
-            SipEvent::Incoming { leg, invite, flow } => self.on_incoming(now, leg.into(), invite, flow),
+            SipEvent::Incoming { leg, invite, flow, user } => {
+                self.on_incoming(now, leg.into(), invite, flow, user);
+            }
             SipEvent::Progress { leg, response } => self.on_progress(now, leg.into(), &response),
             SipEvent::Answered { leg, response } => self.on_answered(now, leg.into(), &response),
             SipEvent::Confirmed { leg, ack } => self.on_confirmed(now, leg.into(), &ack),
@@ -42,7 +44,7 @@ impl SipThread {
         }
     }
 
-    fn on_incoming(&mut self, now: Instant, leg: LegId, invite: Message, flow: Flow) {
+    fn on_incoming(&mut self, now: Instant, leg: LegId, invite: Message, flow: Flow, user: Option<Arc<str>>) {
         let (offer, codecs) = match Description::of(&invite) {
             Description::None => (None, Vec::new()),
             Description::Sdp(offer) => {
@@ -57,9 +59,9 @@ impl SipThread {
         let contact = self.contact(flow, path, invite.request_uri().is_some_and(is_secure));
         self.legs.insert(leg, entry);
         self.endpoint.set_contact(leg.sip(), contact);
-        let trunk =
-            self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name)).unwrap_or_default();
-        let incoming = Incoming { leg, source: flow.remote, local: flow.local, trunk, codecs, invite };
+        let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
+        let trunk = trunk.unwrap_or_default();
+        let incoming = Incoming { leg, source: flow.remote, local: flow.local, trunk, codecs, user, invite };
         self.events.send(Event::Incoming(Box::new(incoming)));
     }
 

@@ -32,6 +32,7 @@ impl SipThread {
                 Asker::Leg(leg) => self.on_located(now, leg, found.map(SmallVec::from_vec)),
                 Asker::Dialog(dialog, uri) => self.on_next_hop(now, dialog, &uri, found),
                 Asker::Probe(trunk) => self.on_probe_located(now, &trunk, found),
+                Asker::Registrar(trunk) => self.on_registrar(now, &trunk, &found.unwrap_or_default()),
             }
         }
     }

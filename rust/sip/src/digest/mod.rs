@@ -5,10 +5,12 @@
 
 mod challenge;
 mod fields;
+mod nonce;
 mod session;
 
 pub use challenge::Challenge;
 pub use fields::Fields;
+pub(crate) use nonce::{Nonces, Verdict, equal};
 pub(crate) use session::Session;
 
 use std::fmt;
@@ -180,6 +182,14 @@ impl Secret {
         match self {
             Self::Password(password) => Some(hash.of(&[user, realm, password])),
             Self::Ha1(known, ha1) => (*known == hash).then(|| ha1.to_string()),
+        }
+    }
+
+    /// Whether a challenge for this algorithm can be judged.
+    pub(crate) fn serves(&self, hash: Hash) -> bool {
+        match self {
+            Self::Password(_) => true,
+            Self::Ha1(known, _) => *known == hash,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! `reoffer` and `rel100`; what a leg does when is the table in `session`, carried out by `carry_out`.
 
 mod admit;
+mod authenticate;
 mod carry_out;
 mod challenged;
 mod failover;
@@ -19,6 +20,7 @@ mod receive;
 mod refresh;
 mod refuse;
 mod register;
+mod registrar;
 mod rel100;
 mod reoffer;
 mod said;
@@ -42,6 +44,7 @@ use crate::timer::{TimerKind, TimerValues};
 use crate::transaction::key::Fingerprints;
 use crate::transaction::{Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
 use crate::{Cause, Ended, Event, Flow, LegId, Limits, Notice, Profile, Side, Transmit};
+use authenticate::Doorman;
 use carry_out::Turn;
 pub(crate) use challenged::Auth;
 pub(crate) use legs::LegKey;
@@ -49,6 +52,8 @@ use legs::Legs;
 pub use probe::{Probe, Probed};
 pub(crate) use register::RegistrationKey;
 use register::Registrations;
+use registrar::Registrar;
+pub use registrar::Way;
 use session::Input;
 
 /// What an endpoint is made with.
@@ -98,6 +103,8 @@ pub struct Endpoint {
     notices: VecDeque<Notice>,
     registrations: Registrations,
     probed: VecDeque<Probed>,
+    registrar: Registrar,
+    doorman: Doorman,
     gate: Gate,
     refusing: Option<RangeInclusive<u32>>,
 }
@@ -120,6 +127,7 @@ impl Endpoint {
     pub fn new(config: Config, seed: [u8; 32], next_leg: Box<dyn FnMut() -> LegId + Send>) -> Self {
         let mut ident = Ident::new(seed);
         let prints = Fingerprints::new(ident.key());
+        let doorman = Doorman::new(ident.long_key());
         Self {
             user_agent: config.user_agent,
             max_transactions: config.max_transactions,
@@ -136,6 +144,8 @@ impl Endpoint {
             notices: VecDeque::new(),
             registrations: Registrations::default(),
             probed: VecDeque::new(),
+            registrar: Registrar::default(),
+            doorman,
             gate: Gate::default(),
             refusing: None,
         }
@@ -166,6 +176,7 @@ impl Endpoint {
     /// Time has passed: fires what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.registrations_due(now);
+        self.registrar_due(now);
         while let Some(Timer { owner, kind }) = self.io.timers.pop_expired(now) {
             match owner {
                 Owner::Client(key) => {
@@ -182,10 +193,8 @@ impl Endpoint {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match (self.io.timers.next_deadline(), self.registrations.next_deadline()) {
-            (Some(timer), Some(registration)) => Some(timer.min(registration)),
-            (timer, registration) => timer.or(registration),
-        }
+        let own = [self.registrations.next_deadline(), self.registrar.next_deadline()];
+        self.io.timers.next_deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     /// The next message to send.

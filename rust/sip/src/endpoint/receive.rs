@@ -56,7 +56,10 @@ impl Endpoint {
         if let Some(key) = self.servers.matching(arrival) {
             return self.known_request(now, request, key);
         }
-        if profile.admission.stranger != Stranger::Take && self.begins_something(request, flow) {
+        if profile.admission.stranger != Stranger::Take
+            && self.begins_something(request, flow)
+            && !self.may_introduce(request, profile)
+        {
             return self.turn_away(request, arrival, profile);
         }
         match request.method() {

@@ -43,9 +43,19 @@ impl Endpoint {
             return self.refuse(request, arrival, &refusal, profile);
         }
         match request.method() {
-            Some(Method::Invite) => self.new_call(now, request, arrival, profile),
+            Some(Method::Invite) => self.invited(now, request, arrival, profile),
+            Some(Method::Register) => self.on_register(now, request, arrival, profile),
             Some(Method::Options) => self.options(request, arrival, profile),
             _ => self.refuse(request, arrival, &Refusal::plain(481, ""), profile),
+        }
+    }
+
+    /// An INVITE: it may have to say who sends it. One that came by our registration is the registrar's.
+    fn invited(&mut self, now: Instant, invite: &Message, arrival: Arrival, profile: &Arc<Profile>) {
+        let registered = self.registered_as(invite, arrival.flow);
+        let profile = registered.as_ref().unwrap_or(profile);
+        if let Ok(user) = self.admitted(now, invite, arrival, profile) {
+            self.new_call(now, invite, arrival, profile, user);
         }
     }
 
@@ -95,6 +105,10 @@ impl Endpoint {
 
     /// The inspections in the order of 8.2.
     fn check(&self, request: &Message, arrival: &mut Arrival, profile: &Profile) -> Result<(), Refusal> {
+        let registers = request.method() == Some(Method::Register) && self.doorman.users.is_some();
+        if registers {
+            return check_register(request);
+        }
         check_method(request)?;
         check_scheme(request)?;
         check_hops(request)?;
@@ -113,6 +127,15 @@ pub(super) fn check_method(request: &Message) -> Result<(), Refusal> {
     match request.method() {
         Some(Invite | Ack | Cancel | Bye | Options | Info | Prack | Update) => Ok(()),
         _ => Err(Refusal::with(405, Name::Allow, ALLOW)),
+    }
+}
+
+/// What REGISTER may require: Path (RFC 3327) and flows (RFC 5626).
+fn check_register(request: &Message) -> Result<(), Refusal> {
+    let unknown = |tag: &&str| !matches!(*tag, "path" | "outbound");
+    match request.require().filter(unknown).collect::<Vec<_>>().join(", ") {
+        unknown if unknown.is_empty() => Ok(()),
+        unknown => Err(Refusal::with(420, Name::Unsupported, unknown)),
     }
 }
 

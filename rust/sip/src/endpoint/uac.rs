@@ -245,7 +245,10 @@ impl Endpoint {
             }
             None => {
                 let mut dialog = self.draft(leg, client)?.met(response)?;
-                dialog.auth = self.legs.get(leg).and_then(|leg| leg.auth.clone());
+                if let Some(leg) = self.legs.get(leg) {
+                    dialog.auth = leg.auth.clone();
+                    dialog.keeps_flow = leg.profile.keeps_flow;
+                }
                 self.dialogs.insert(leg, dialog)
             }
         };

@@ -25,13 +25,12 @@ impl Endpoint {
         invite: &Message,
         arrival: Arrival,
         profile: &Arc<Profile>,
+        user: Option<Arc<str>>,
     ) {
         if self.refusing.is_some() || self.is_full() {
             return self.overloaded(invite, arrival, profile);
         }
         let (tag, flow) = (self.ident.tag(), arrival.flow);
-        let registered = self.registered_as(invite, flow);
-        let profile = registered.as_ref().unwrap_or(profile);
         if let Some(ground) = self.limited(now, profile) {
             return self.hold_back(invite, arrival, ground, profile);
         }
@@ -52,6 +51,7 @@ impl Endpoint {
         let key = self.legs.insert(Leg::new(id, State::Incoming, Invite::Received(server), profile));
         self.servers.set_user(server, key);
         dialog.auth = Auth::of(profile, flow.remote.ip());
+        dialog.keeps_flow = profile.keeps_flow || user.is_some();
         let dialog = self.dialogs.insert(key, dialog);
         if let Some(leg) = self.legs.get_mut(key) {
             leg.dialogs.push(dialog);
@@ -64,7 +64,7 @@ impl Endpoint {
             let after = Duration::from_secs(seconds.into());
             self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::Expires, after));
         }
-        self.events.push_back(Event::Incoming { leg: id, invite: invite.clone(), flow });
+        self.events.push_back(Event::Incoming { leg: id, invite: invite.clone(), flow, user });
         self.ask_next_hop(dialog);
     }
 

@@ -19,6 +19,7 @@ mod property_machines;
 mod refresh;
 mod refusals;
 mod register;
+mod registrar;
 mod rel100;
 mod reoffer;
 mod streams;

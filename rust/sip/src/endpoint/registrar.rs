@@ -1,0 +1,335 @@
+//! The registrar of our own phones (RFC 3261 10.3; RFC 3327, RFC 3608, RFC 5626).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Endpoint;
+use super::refuse::Refusal;
+use crate::header::NameAddr;
+use crate::transaction::Arrival;
+use crate::users::{Account, Binding};
+use crate::write::host_port;
+use crate::{Builder, Connection, Flow, Message, Name, Notice, Profile, Scheme, Uri};
+
+/// Seconds: the shortest that is granted, what is granted unasked, the longest (10.3 step 7).
+const MIN_EXPIRES: u32 = 60;
+const DEFAULT_EXPIRES: u32 = 3600;
+const MAX_EXPIRES: u32 = 7200;
+/// Hops of a Path that are kept (RFC 3327).
+const MAX_PATH: usize = 8;
+/// Contacts of one REGISTER that are looked at.
+const MAX_CONTACTS: usize = 50;
+/// The longest Contact URI that is kept.
+const MAX_URI: usize = 512;
+/// How often a phone is to ping its stream (RFC 5626 4.4.1).
+const FLOW_TIMER: &str = "120";
+
+/// One Contact of an address of record.
+#[derive(Debug, Clone)]
+struct Bound {
+    token: u64,
+    uri: Box<str>,
+    /// `+sip.instance` and `reg-id` (RFC 5626 6).
+    instance: Option<(Box<str>, u32)>,
+    q: u16,
+    until: Instant,
+    call_id: Box<str>,
+    cseq: u32,
+    flow: Flow,
+    path: Vec<Box<str>>,
+    user_agent: Box<str>,
+}
+
+impl Bound {
+    /// 19.1.4, unless the phone says which of its flows this is (RFC 5626 6).
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.instance, &other.instance) {
+            (Some(one), Some(other)) => one == other,
+            _ => match (Uri::parse(&self.uri), Uri::parse(&other.uri)) {
+                (Ok(one), Ok(other)) => one == other,
+                _ => self.uri == other.uri,
+            },
+        }
+    }
+}
+
+/// All bindings.
+#[derive(Debug, Default)]
+pub(crate) struct Registrar {
+    bound: HashMap<Arc<str>, Vec<Bound>>,
+    tokens: u64,
+    next: Option<Instant>,
+}
+
+impl Registrar {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn plan(&mut self) {
+        self.next = self.bound.values().flatten().map(|bound| bound.until).min();
+    }
+}
+
+/// A way to a phone: the flow it registered by, and the route in between.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// Its Contact.
+    pub uri: Box<str>,
+    /// The flow its REGISTER came by: behind a NAT nothing else leads there.
+    pub flow: Flow,
+    /// Its Path, for Route (RFC 3327 5.3).
+    pub path: Vec<Box<str>>,
+}
+
+impl Endpoint {
+    /// The way to a phone by the token of its binding.
+    #[must_use]
+    pub fn way(&self, token: u64) -> Option<Way> {
+        let bound = self.registrar.bound.values().flatten().find(|bound| bound.token == token)?;
+        Some(Way { uri: bound.uri.clone(), flow: bound.flow, path: bound.path.clone() })
+    }
+
+    /// A stream is gone, and with it the way to the phones behind it (RFC 5626 5.3).
+    pub fn handle_closed(&mut self, now: Instant, connection: Connection) {
+        let gone = |bound: &Bound| bound.flow.connection == Some(connection);
+        self.drop_bindings(now, gone);
+    }
+
+    /// Bindings that nobody renewed.
+    pub(super) fn registrar_due(&mut self, now: Instant) {
+        if self.registrar.next.is_some_and(|next| next <= now) {
+            self.drop_bindings(now, |bound| bound.until <= now);
+        }
+    }
+
+    fn drop_bindings(&mut self, now: Instant, gone: impl Fn(&Bound) -> bool) {
+        let hit = |(user, all): (&Arc<str>, &Vec<Bound>)| all.iter().any(&gone).then(|| Arc::clone(user));
+        let users: Vec<_> = self.registrar.bound.iter().filter_map(hit).collect();
+        for user in users {
+            if let Some(all) = self.registrar.bound.get_mut(&user) {
+                all.retain(|bound| !gone(bound));
+            }
+            self.tell_bindings(now, &user);
+        }
+        self.registrar.plan();
+    }
+
+    /// A REGISTER: the steps of 10.3. Where there are no phones it is a method like any other that is not known.
+    pub(super) fn on_register(
+        &mut self,
+        now: Instant,
+        request: &Message,
+        arrival: Arrival,
+        profile: &Profile,
+    ) {
+        let Some(users) = self.doorman.users.clone() else {
+            return self.refuse(
+                request,
+                arrival,
+                &Refusal::with(405, Name::Allow, super::headers::ALLOW),
+                profile,
+            );
+        };
+        let Ok(user) = self.registering(now, request, arrival, profile, &users) else { return };
+        let of = request.to().ok().and_then(|to| Some(to.uri.user_unescaped()?.into_owned()));
+        let Some(account) = users.accounts.get(&user).filter(|_| of.as_deref() == Some(&*user)) else {
+            return self.refuse(request, arrival, &Refusal::plain(403, "To is somebody else"), profile);
+        };
+        match self.rebound(now, request, arrival, &user, account) {
+            Ok(Some(bound)) => {
+                self.registrar.bound.insert(Arc::clone(&user), bound);
+                self.registrar.plan();
+                self.tell_bindings(now, &user);
+            }
+            Ok(None) => {}
+            Err(refusal) => return self.refuse(request, arrival, &refusal, profile),
+        }
+        self.answer_register(now, request, arrival, &user);
+    }
+
+    /// The bindings as a REGISTER wants them, all or nothing; `None` only asks.
+    fn rebound(
+        &mut self,
+        now: Instant,
+        request: &Message,
+        arrival: Arrival,
+        user: &Arc<str>,
+        account: &Account,
+    ) -> Result<Option<Vec<Bound>>, Refusal> {
+        let mut bound = self.registrar.bound.get(user).cloned().unwrap_or_default();
+        bound.retain(|one| one.until > now);
+        let wanted: Vec<&str> = request.values(Name::Contact).take(MAX_CONTACTS).collect();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        if wanted.contains(&"*") {
+            check_star(request, &wanted)?;
+            bound.iter().try_for_each(|one| check_order(request, one))?;
+            return Ok(Some(Vec::new()));
+        }
+        for value in wanted {
+            let (expires, mut new) = self.contact(now, request, arrival, value)?;
+            let known = bound.iter().position(|one| one.is_same(&new));
+            if let Some(known) = known {
+                let former = bound.remove(known);
+                check_order(request, &former)?;
+                // The flow keeps its token while it is the same one.
+                if former.flow == new.flow {
+                    new.token = former.token;
+                }
+            }
+            if expires > 0 {
+                bound.push(new);
+            }
+        }
+        if bound.len() > account.max_contacts {
+            return Err(Refusal::plain(403, "Too many contacts"));
+        }
+        bound.sort_by_key(|one| std::cmp::Reverse(one.q));
+        Ok(Some(bound))
+    }
+
+    /// One Contact, and for how many seconds.
+    fn contact(
+        &mut self,
+        now: Instant,
+        request: &Message,
+        arrival: Arrival,
+        value: &str,
+    ) -> Result<(u32, Bound), Refusal> {
+        let fault = || Refusal::plain(400, "Malformed Contact header field");
+        let contact = NameAddr::parse(value).map_err(|_| fault())?;
+        let sip = matches!(contact.uri.scheme(), Scheme::Sip | Scheme::Sips);
+        if !sip || contact.uri.as_str().len() > MAX_URI {
+            return Err(fault());
+        }
+        let asked = match contact.params.value("expires") {
+            // 10.2.1.1: a malformed one is the default.
+            Some(text) => text.parse().unwrap_or(DEFAULT_EXPIRES),
+            None => request.expires().unwrap_or(DEFAULT_EXPIRES),
+        };
+        if (1..MIN_EXPIRES).contains(&asked) {
+            return Err(Refusal::with(423, Name::MinExpires, MIN_EXPIRES.to_string()));
+        }
+        let expires = asked.min(MAX_EXPIRES);
+        self.registrar.tokens += 1;
+        let bound = Bound {
+            token: self.registrar.tokens,
+            uri: contact.uri.as_str().split('?').next().unwrap_or_default().into(),
+            instance: instance(&contact),
+            q: contact.params.value("q").and_then(thousandths).unwrap_or(1000),
+            until: now + Duration::from_secs(expires.into()),
+            call_id: request.call_id().into(),
+            cseq: request.cseq_number(),
+            flow: arrival.flow,
+            path: request.values(Name::Path).take(MAX_PATH).map(Into::into).collect(),
+            user_agent: request.header(Name::UserAgent).unwrap_or_default().chars().take(128).collect(),
+        };
+        Ok((expires, bound))
+    }
+
+    /// 200 with all that is bound (10.3 step 8).
+    fn answer_register(&mut self, now: Instant, request: &Message, arrival: Arrival, user: &Arc<str>) {
+        let bound = self.registrar.bound.get(user).cloned().unwrap_or_default();
+        let outbound = bound.iter().any(|one| one.instance.is_some());
+        // RFC 3608 6.3: what the phone sends later shall come here, too.
+        let service = format!("<sip:{};lr>", host_port(arrival.flow.local));
+        self.respond_stateless(request, arrival, 200, "", |builder| {
+            let builder = bound.iter().fold(builder, |builder, one| written(builder, one, now));
+            let builder = builder.copy(Name::Path, request).header(Name::ServiceRoute, service);
+            let builder = builder.header(Name::Supported, "path, outbound");
+            match outbound {
+                // RFC 5626 6: the phone knows then that its flow is kept.
+                true => builder.header(Name::Require, "outbound").header_named("Flow-Timer", FLOW_TIMER),
+                false => builder,
+            }
+        });
+    }
+
+    fn tell_bindings(&mut self, now: Instant, user: &Arc<str>) {
+        let bound = self.registrar.bound.get(user).map(Vec::as_slice).unwrap_or_default();
+        let bindings = bound.iter().map(|one| one.told(now)).collect();
+        if bound.is_empty() {
+            self.registrar.bound.remove(user);
+        }
+        self.notices.push_back(Notice::Bindings { user: Arc::clone(user), bindings });
+    }
+}
+
+impl Bound {
+    fn told(&self, now: Instant) -> Binding {
+        Binding {
+            token: self.token,
+            uri: self.uri.clone(),
+            q: self.q,
+            expires: self.until.saturating_duration_since(now),
+            source: self.flow.remote,
+            transport: self.flow.transport,
+            user_agent: self.user_agent.clone(),
+        }
+    }
+}
+
+fn written(builder: Builder, bound: &Bound, now: Instant) -> Builder {
+    let expires = bound.until.saturating_duration_since(now).as_secs();
+    let mut value = format!("<{}>;expires={expires};q={}.{:03}", bound.uri, bound.q / 1000, bound.q % 1000);
+    if let Some((instance, number)) = &bound.instance {
+        value.push_str(&format!(";+sip.instance=\"{instance}\";reg-id={number}"));
+    }
+    builder.header(Name::Contact, value)
+}
+
+/// 10.3 step 6: all at once, and nothing else.
+fn check_star(request: &Message, wanted: &[&str]) -> Result<(), Refusal> {
+    match wanted.len() == 1 && request.expires() == Some(0) {
+        true => Ok(()),
+        false => Err(Refusal::plain(400, "Contact * needs Expires 0")),
+    }
+}
+
+/// 10.3 step 7: an old REGISTER that comes late changes nothing.
+fn check_order(request: &Message, bound: &Bound) -> Result<(), Refusal> {
+    match *bound.call_id == *request.call_id() && request.cseq_number() <= bound.cseq {
+        true => Err(Refusal::plain(500, "CSeq out of order")),
+        false => Ok(()),
+    }
+}
+
+fn instance(contact: &NameAddr<'_>) -> Option<(Box<str>, u32)> {
+    let id = contact.params.value("+sip.instance").filter(|id| id.len() <= 256)?;
+    let number = contact.params.value("reg-id")?.parse().ok()?;
+    Some((id.into(), number))
+}
+
+/// A qvalue in thousandths (25.1): `0`, `0.5`, `1.000`.
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let part = format!("{part:0<3}");
+    let part: u16 = part.get(..3).filter(|_| part.len() == 3)?.parse().ok()?;
+    match whole {
+        "0" => Some(part),
+        "1" if part == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousandths;
+
+    #[test]
+    fn preferences_are_read() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("0.5", Some(500)),
+            ("1.000", Some(1000)),
+            ("1.1", None),
+            ("0.1234", None),
+            ("x", None),
+        ] {
+            assert_eq!(thousandths(text), value, "{text}");
+        }
+    }
+}
