@@ -39,6 +39,7 @@ from telephony_gateway.engine import EngineClient
 from telephony_gateway.errors import ConfigError
 from telephony_gateway.identity import node_name
 from telephony_gateway.signals import StopSignals
+from telephony_gateway.stir import Stir
 from telephony_gateway.store import EmbeddedPostgres, PostgresStore
 from telephony_gateway.telemetry.collectors import (
     register_engine,
@@ -117,7 +118,8 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     store = await _start_store(stack, settings, tracer)
     await store.close_orphans(owner)
     cache = await _start_cache(stack, settings)
-    engine = _engine(settings)
+    engine, voucher = _engine(settings), Stir()
+    stack.push_async_callback(voucher.close)
     manager = Manager(
         engine=engine,
         store=store,
@@ -126,6 +128,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
         ids=IdSource(owner, SystemClock()),
         policy=_policy(settings),
         observers=[metrics, tracer] if tracer else [metrics],
+        voucher=voucher,
     )
     registrations = Registrations(SystemClock())
     engine.on_registration = registrations.told
@@ -134,7 +137,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
     stack.push_async_callback(manager.close)
     engine.set_users(routing.users_document)
-    provisioning = await _start_provisioning(stack, store, engine, routing)
+    provisioning = await _start_provisioning(stack, store, engine, routing, voucher)
     register_engine(metrics.registry, engine.stats)
     register_targets(metrics.registry, engine.targets)
     register_registrations(metrics.registry, registrations)
@@ -177,9 +180,9 @@ async def _start_store(stack: AsyncExitStack, settings: Settings, tracer: Tracer
 
 
 async def _start_provisioning(
-    stack: AsyncExitStack, store: PostgresStore, engine: EngineClient, routing: Routing
+    stack: AsyncExitStack, store: PostgresStore, engine: EngineClient, routing: Routing, voucher: Stir
 ) -> Provisioning:
-    provisioning = Provisioning(store=store.plan, engine=engine, routing=routing)
+    provisioning = Provisioning(store=store.plan, engine=engine, routing=routing, voucher=voucher)
     await provisioning.start()
     watch = asyncio.create_task(provisioning.watch(), name="plan")
     stack.callback(watch.cancel)

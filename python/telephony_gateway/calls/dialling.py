@@ -8,7 +8,7 @@ from telephony_gateway.calls.carried import carried, settable
 from telephony_gateway.calls.events import Incoming, LegId
 from telephony_gateway.calls.live import LiveCall, Order
 from telephony_gateway.calls.policy import Policy
-from telephony_gateway.calls.ports import Engine
+from telephony_gateway.calls.ports import Engine, Voucher
 from telephony_gateway.calls.routing import Destination, Routing, Trunk
 from telephony_gateway.calls.uris import escape_user, parse_sip, user_of
 from telephony_gateway.errors import Invalid
@@ -20,10 +20,11 @@ API_CALLER = "gateway"
 class Dialler:
     """Dials legs of calls that came in (`live.request` is the INVITE) and of those that were ordered."""
 
-    def __init__(self, *, engine: Engine, routing: Routing, policy: Policy) -> None:
+    def __init__(self, *, engine: Engine, routing: Routing, policy: Policy, voucher: Voucher) -> None:
         self._engine = engine
         self._routing = routing
         self._policy = policy
+        self._voucher = voucher
 
     def dial(self, live: LiveCall, leg: LegId, destination: Destination, timeout: float) -> None:
         """Send the INVITE; events of the leg follow."""
@@ -38,6 +39,10 @@ class Dialler:
             ordered = list(codecs)
         if target is not None and target.ring_timeout is not None:
             timeout = min(timeout, target.ring_timeout)
+        if target is not None and target.stir.sign:
+            callee = user_of(destination.uri)
+            if identity := self._voucher.sign(target.name, user_of(said.uri), callee):
+                headers = [*headers, ("Identity", identity)]
         self._engine.dial(
             leg,
             uri=destination.uri,

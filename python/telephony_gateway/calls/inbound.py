@@ -23,6 +23,7 @@ from telephony_gateway.calls.refusals import Refusal, Refusals
 from telephony_gateway.calls.routing import Route, Routing, Trunk
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.uris import user_of
+from telephony_gateway.calls.vouching import Vouching
 from telephony_gateway.errors import NotAcceptable, StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ class Inbound:
         ids: IdSource,
         policy: Policy,
         refusals: Refusals,
+        vouching: Vouching,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -76,6 +78,7 @@ class Inbound:
         self._ids = ids
         self._policy = policy
         self._refusals = refusals
+        self._vouching = vouching
 
     def incoming(self, event: Incoming, *, draining: bool) -> None:
         """Decide where a call goes; the one Python decision of an inbound call."""
@@ -87,7 +90,7 @@ class Inbound:
         route = self._routing.route(trunk=trunk.name, to=to, from_=from_, user=event.user)
         live = self._begin(event, self._call(event, trunk, route, to, from_), trunk, route)
         if live is not None:
-            self._follow(live, event, route)
+            self._vouching.judge(live, event, trunk, lambda: self._follow(live, event, route))
             self._journal.phase(live.call, "decision", live.call.created_at)
 
     def _admit(self, event: Incoming, draining: bool) -> Trunk | None:

@@ -32,12 +32,23 @@ from telephony_gateway.calls.model import Call, CallEvent, HangupSource, Session
 from telephony_gateway.calls.outbound import NewCall, Outbound
 from telephony_gateway.calls.participants import Joined, Participants
 from telephony_gateway.calls.policy import Policy
-from telephony_gateway.calls.ports import Browser, Cache, CallPage, CallQuery, Clock, Engine, Observer, Store
+from telephony_gateway.calls.ports import (
+    Browser,
+    Cache,
+    CallPage,
+    CallQuery,
+    Clock,
+    Engine,
+    Observer,
+    Store,
+    Voucher,
+)
 from telephony_gateway.calls.progress import Progress
 from telephony_gateway.calls.refusals import Refusals
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.tickets import Tickets
+from telephony_gateway.calls.vouching import NobodyVouches, Vouching
 from telephony_gateway.errors import EngineFailure, GatewayError, Overloaded
 
 __all__ = ["Joined", "Manager", "NewCall"]
@@ -62,7 +73,9 @@ class Manager:
         policy: Policy,
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
+        voucher: Voucher | None = None,
     ) -> None:
+        voucher = voucher or NobodyVouches()
         self._engine = engine
         self._draining = False
         self.refusals = Refusals(engine.refusals)
@@ -77,7 +90,7 @@ class Manager:
         bridging = Bridging(engine=engine, journal=journal, legs=legs, closing=closing)
         self._tickets = tickets = Tickets(cache=cache, journal=journal, ids=ids, policy=policy)
         self._browsers = browsers = Browsers(journal=journal, calls=calls)
-        dialler = Dialler(engine=engine, routing=routing, policy=policy)
+        dialler = Dialler(engine=engine, routing=routing, policy=policy, voucher=voucher)
         hunting = Hunting(
             journal=journal, legs=legs, closing=closing, tasks=tasks, browsers=browsers, dialler=dialler,
             routing=routing,
@@ -99,6 +112,7 @@ class Manager:
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
             browsers=browsers, forwarding=forwarding, bridging=bridging, routing=routing, ids=ids,
             policy=policy, refusals=self.refusals,
+            vouching=Vouching(voucher=voucher, journal=journal, closing=closing, tasks=tasks),
         )  # fmt: skip
         self._progress = Progress(
             journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,

@@ -42,6 +42,7 @@ EventType = Literal[
     "call.held",
     "call.resumed",
     "call.attempt",
+    "call.verified",
     "session.joined",
     "session.left",
     "call.completed",
@@ -53,6 +54,7 @@ EventType = Literal[
 Trigger = Literal[
     "ring",
     "attempt",
+    "verify",
     "answer",
     "bridge",
     "digit",
@@ -76,6 +78,7 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
     "queued": {
         "ring": "ringing",
         "attempt": "queued",
+        "verify": "queued",
         "answer": "in-progress",
         "join": "queued",
         "leave": "queued",
@@ -87,6 +90,7 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
     "ringing": {
         "ring": "ringing",
         "attempt": "ringing",
+        "verify": "ringing",
         "answer": "in-progress",
         "bridge": "ringing",
         "digit": "ringing",
@@ -99,6 +103,7 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
     },
     "in-progress": {
         "attempt": "in-progress",
+        "verify": "in-progress",
         "bridge": "in-progress",
         "digit": "in-progress",
         "hold": "in-progress",
@@ -118,6 +123,7 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Trigger, Status]]] = {
 EVENT_OF: Final[Mapping[Trigger, EventType]] = {
     "ring": "call.ringing",
     "attempt": "call.attempt",
+    "verify": "call.verified",
     "answer": "call.answered",
     "bridge": "call.bridged",
     "digit": "call.dtmf",
@@ -192,6 +198,18 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: dict[str, Any] = {}
 
 
+class Verification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Whether somebody vouches for the caller's number (RFC 8224), in the words of 3GPP TS 24.229 7.2A.20."""
+
+    verstat: Literal["TN-Validation-Passed", "TN-Validation-Failed", "No-TN-Validation"]
+    attestation: Literal["A", "B", "C"] | None = None
+    """How sure the one who vouches is (RFC 8588 4)."""
+    origid: str | None = None
+    status: int | None = None
+    """The refusal that would fit: 403, 428, 436, 437 or 438; null when it passed."""
+    reason: str | None = None
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a call ended."""
 
@@ -233,6 +251,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str | None = None
     headers: dict[str, str] = {}
     """Headers of the caller's INVITE that its trunk lets through, or those that the call was made with."""
+    verification: Verification | None = None
+    """Of a call that came in by a trunk that verifies; null until it is known."""
     sequence: int = 0
     legs: tuple[Leg, ...] = ()
 

@@ -12,8 +12,18 @@ import msgspec
 
 from telephony_gateway.calls.events import LegId
 from telephony_gateway.calls.frames import ServerFrame
-from telephony_gateway.calls.model import Call, CallEvent, Direction, Leg, LegStats, Session, Status
+from telephony_gateway.calls.model import (
+    Call,
+    CallEvent,
+    Direction,
+    Leg,
+    LegStats,
+    Session,
+    Status,
+    Verification,
+)
 from telephony_gateway.calls.refusals import Refusal
+from telephony_gateway.calls.trunks import Stir
 
 Phase = Literal["invite", "decision", "database", "media"]
 """The parts of a call that a trace shows."""
@@ -265,6 +275,24 @@ class Cache(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class Voucher(Protocol):
+    """Vouches for callers by STIR/SHAKEN, and judges those who are vouched for (RFC 8224)."""
+
+    def configure(self, trunks: Mapping[str, Stir]) -> None:
+        """Take the trunks' settings; `ConfigError` names a file at fault, and nothing has changed."""
+        ...
+
+    def sign(self, trunk: str, caller: str, callee: str) -> str | None:
+        """The Identity header of a call out, if this trunk signs and both are telephone numbers."""
+        ...
+
+    async def verify(
+        self, trunk: str, identities: Sequence[str], caller: str, callees: Sequence[str]
+    ) -> Verification | None:
+        """The verdict on a call in, within seconds; None if its trunk does not verify. Never raises."""
         ...
 
 

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from telephony_gateway.calls.plan import Plan, Route, User, read_plan, trunks_of
-from telephony_gateway.calls.ports import Target
+from telephony_gateway.calls.ports import Target, Voucher
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.stored import (
     Composed,
@@ -27,7 +27,8 @@ from telephony_gateway.calls.stored import (
 )
 from telephony_gateway.calls.tables import Fault
 from telephony_gateway.calls.trunks import Trunk
-from telephony_gateway.errors import GatewayError, Invalid, NotFound, VersionMismatch, WrongState
+from telephony_gateway.calls.vouching import NobodyVouches
+from telephony_gateway.errors import ConfigError, GatewayError, Invalid, NotFound, VersionMismatch, WrongState
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +85,12 @@ Make = Callable[[Composed, Sequence[StoredRow]], PlanChange]
 class Provisioning:
     """Owns the plan of a node: `gateway.toml`, which does not change, and the rows of the store."""
 
-    def __init__(self, *, store: PlanStore, engine: Trunks, routing: Routing) -> None:
+    def __init__(
+        self, *, store: PlanStore, engine: Trunks, routing: Routing, voucher: Voucher | None = None
+    ) -> None:
         self._store = store
         self._engine = engine
+        self._voucher = voucher or NobodyVouches()
         self._routing = routing
         self._file = routing.plan
         self._stored = StoredPlan()
@@ -214,7 +218,10 @@ class Provisioning:
 
     async def _save(self, change: PlanChange, composed: Composed) -> bool:
         """Engine first: it may know a reason against the change, and a write that fails is undone there."""
-        self._tell(composed.plan)
+        try:
+            self._tell(composed.plan)
+        except ConfigError as error:
+            raise Invalid(error.fix) from None
         try:
             revision = await self._store.save_plan(self._stored.revision, change)
         except BaseException:
@@ -274,6 +281,7 @@ class Provisioning:
 
     def _tell(self, plan: Plan) -> None:
         document = self._routing.document_of(plan)
+        self._voucher.configure({trunk.name: trunk.stir for trunk in plan.trunks})
         if document != self._told:
             self._engine.set_trunks(document)
             self._told = document

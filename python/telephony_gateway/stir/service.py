@@ -4,27 +4,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from telephony_gateway.calls.model import Verification
 from telephony_gateway.calls.trunks import Stir as Table
 
 if TYPE_CHECKING:
     from telephony_gateway.stir.fetch import HttpsFetch
     from telephony_gateway.stir.signer import Signer
-    from telephony_gateway.stir.verifier import Verdict, Verifier
+    from telephony_gateway.stir.verifier import Verifier
 
 
 class Stir:
     """Signs and verifies for every trunk that asks for it; `configure` may be called again, live."""
 
     def __init__(self) -> None:
+        self._tables: Mapping[str, Table] = {}
         self._signers: dict[str, Signer] = {}
         self._verifiers: dict[str, Verifier] = {}
         self._fetch: HttpsFetch | None = None
 
     def configure(self, trunks: Mapping[str, Table]) -> None:
         """Load keys and authorities; `ConfigError` names the file at fault, and nothing has changed."""
-        signers = {name: _signer(name, stir) for name, stir in trunks.items() if stir.sign}
-        verifiers = {name: self._verifier(stir) for name, stir in trunks.items() if stir.verify != "off"}
-        self._signers, self._verifiers = signers, verifiers
+        kept = {name for name, stir in trunks.items() if self._tables.get(name) == stir}
+        signers = {
+            name: self._signers[name] if name in kept else _signer(name, stir)
+            for name, stir in trunks.items()
+            if stir.sign
+        }
+        verifiers = {
+            name: self._verifiers[name] if name in kept else self._verifier(stir)
+            for name, stir in trunks.items()
+            if stir.verify != "off"
+        }
+        self._tables, self._signers, self._verifiers = dict(trunks), signers, verifiers
 
     def sign(self, trunk: str, caller: str, callee: str) -> str | None:
         """The Identity header of a call out by this trunk, if it signs and both are numbers."""
@@ -33,7 +44,7 @@ class Stir:
 
     async def verify(
         self, trunk: str, identities: Sequence[str], caller: str, callees: Sequence[str]
-    ) -> "Verdict | None":
+    ) -> Verification | None:
         """The verdict on a call in by this trunk; None if it does not verify. Takes 3 s at most."""
         verifier = self._verifiers.get(trunk)
         return await verifier.verify(identities, caller, callees) if verifier is not None else None

@@ -2,58 +2,48 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import jwt
-import msgspec
 
+from telephony_gateway.calls.model import Verification
 from telephony_gateway.stir.certificates import Certificates
-from telephony_gateway.stir.passport import Attestation, Refused, check_claims, read_claims, read_identity
+from telephony_gateway.stir.passport import Refused, check_claims, read_claims, read_identity
 
 FRESHNESS: Final = 60.0
 """Seconds that a PASSporT may be old (RFC 8224 6.2.2)."""
 MAX_IDENTITIES: Final = 4
 
-Verstat = Literal["TN-Validation-Passed", "TN-Validation-Failed", "No-TN-Validation"]
-"""The words of 3GPP TS 24.229 7.2A.20."""
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. `status` is the refusal that fits (428, 436, 437, 438 or 403), None when it passed."""
-
-    verstat: Verstat
-    attestation: Attestation | None = None
-    origid: str | None = None
-    status: int | None = None
-    reason: str | None = None
-
-
-UNSIGNED: Final = Verdict(verstat="No-TN-Validation", status=428, reason="the call has no Identity header")
+UNSIGNED: Final = Verification(
+    verstat="No-TN-Validation", status=428, reason="the call has no Identity header"
+)
 
 
 class Verifier:
-    """Verifies with one trunk's authorities. Never raises: what goes wrong is a verdict."""
+    """Verifies with one trunk's authorities. Never raises: what goes wrong is part of the verdict."""
 
     def __init__(self, certificates: Certificates, *, clock: Callable[[], float] = time.time) -> None:
         self._certificates = certificates
         self._clock = clock
 
-    async def verify(self, identities: Sequence[str], caller: str, callees: Sequence[str]) -> Verdict:
+    async def verify(self, identities: Sequence[str], caller: str, callees: Sequence[str]) -> Verification:
         """The verdict on a call; of several Identity headers one that holds is enough (RFC 8224 6.2)."""
         verdict = UNSIGNED
         for value in identities[:MAX_IDENTITIES]:
             try:
                 return await self._verify(value, caller, callees)
             except Refused as fault:
-                verdict = Verdict(verstat="TN-Validation-Failed", status=fault.status, reason=fault.reason)
+                verdict = Verification(
+                    verstat="TN-Validation-Failed", status=fault.status, reason=fault.reason
+                )
         return verdict
 
-    async def _verify(self, value: str, caller: str, callees: Sequence[str]) -> Verdict:
+    async def _verify(self, value: str, caller: str, callees: Sequence[str]) -> Verification:
         identity = read_identity(value)
         key = await self._certificates.key(identity.info)
         claims = read_claims(_payload(identity.token, key))
         check_claims(claims, caller, callees, self._clock(), FRESHNESS)
-        return Verdict(verstat="TN-Validation-Passed", attestation=claims.attest, origid=claims.origid)
+        return Verification(verstat="TN-Validation-Passed", attestation=claims.attest, origid=claims.origid)
 
 
 def _payload(token: str, key: Any) -> Any:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from telephony_gateway.calls.model import Call, CallEvent, Leg, Session
+from telephony_gateway.calls.model import Call, CallEvent, Leg, Session, Verification
 from telephony_gateway.calls.ports import CallQuery
 from telephony_gateway.errors import Invalid
 
@@ -41,6 +41,7 @@ _TYPES = {
     "q850_cause": "integer",
     "reason": "text",
     "headers": "jsonb",
+    "verification": "jsonb",
     "sequence": "integer",
     "legs": "jsonb",
 }
@@ -88,6 +89,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encoder = msgspec.json.Encoder()
 _legs = msgspec.json.Decoder(tuple[Leg, ...])
 _headers = msgspec.json.Decoder(dict[str, str])
+_verification = msgspec.json.Decoder(Verification)
 _data = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -111,7 +113,12 @@ def without_token(session: Session) -> Session:
 
 def call_of(row: Any) -> Call:
     """A row of FIND_CALL, FIND_OPEN or a page."""
-    decoded = {"legs": _legs.decode(row["legs"]), "headers": _headers.decode(row["headers"])}
+    verdict = row["verification"]
+    decoded = {
+        "legs": _legs.decode(row["legs"]),
+        "headers": _headers.decode(row["headers"]),
+        "verification": _verification.decode(verdict) if verdict is not None else None,
+    }
     return msgspec.convert({**row, **decoded}, Call)
 
 

@@ -320,7 +320,14 @@ class Watcher:
 class World:
     """Everything a call needs, and the peers' part played by the test."""
 
-    def __init__(self, tables: dict[str, Any] = TABLES, *, development: bool = False, **policy: Any) -> None:
+    def __init__(
+        self,
+        tables: dict[str, Any] = TABLES,
+        *,
+        development: bool = False,
+        voucher: Any = None,
+        **policy: Any,
+    ) -> None:
         self.engine, self.store, self.cache = FakeEngine(), FakeStore(), FakeCache()
         self.watcher = Watcher()
         clock = LoopClock()
@@ -335,6 +342,7 @@ class World:
             policy=self.policy,
             observers=[self.watcher],
             clock=clock,
+            voucher=voucher,
         )
         self.engine.manager = self.manager
 

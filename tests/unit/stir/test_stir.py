@@ -9,11 +9,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from telephony_gateway.calls.model import Verification
 from telephony_gateway.errors import ConfigError
 from telephony_gateway.stir.certificates import Certificates
 from telephony_gateway.stir.passport import Refused, number_of, read_identity, write_identity
 from telephony_gateway.stir.signer import Signer
-from telephony_gateway.stir.verifier import Verdict, Verifier
+from telephony_gateway.stir.verifier import Verifier
 from tests.unit.stir.authority import Authority, Holder
 
 URL = "https://certs.example.com/709J.pem"
@@ -51,7 +52,7 @@ class World:
 
     async def verify(
         self, *identities: str, caller: str = CALLER, callees: tuple[str, ...] = (CALLEE,)
-    ) -> Verdict:
+    ) -> Verification:
         return await Verifier(self.certificates, clock=lambda: self.now).verify(identities, caller, callees)
 
 
@@ -65,7 +66,7 @@ async def test_what_is_signed_verifies(world: World) -> None:
     assert identity is not None
     assert identity.endswith(f";info=<{URL}>;alg=ES256;ppt=shaken")
     verdict = await world.verify(identity, caller="+1 (215) 555-1212")
-    assert verdict == Verdict(verstat="TN-Validation-Passed", attestation="B", origid="a-b-c")
+    assert verdict == Verification(verstat="TN-Validation-Passed", attestation="B", origid="a-b-c")
 
 
 async def test_no_identity_is_428(world: World) -> None:
