@@ -35,8 +35,17 @@ FIELDS: dict[str, dict[str, str]] = {
         "reason": "Why it ended, in plain words.",
         "headers": "Headers of the caller's INVITE that its trunk's `headers` name, or those that the call "
         "was made with.",
+        "verification": "Whether somebody vouches for the caller's number (RFC 8224); null unless "
+        "its trunk's `stir.verify` asks.",
         "sequence": "The number of the call's latest event; they count from 1 without a gap.",
         "legs": "The sides of the call: carriers, browsers, streams.",
+    },
+    "Verification": {
+        "verstat": "The verdict, in the words of 3GPP TS 24.229, 7.2A.20.",
+        "attestation": "How sure the one who vouches is: A, B or C (RFC 8588, 4).",
+        "origid": "Where the call began, for who vouches to trace it (RFC 8588, 5).",
+        "status": "The refusal that would fit: 403, 428, 436, 437 or 438 (RFC 8224, 6.2.2).",
+        "reason": "What is wrong, in plain words.",
     },
     "Leg": {
         "id": "The leg's id (UUIDv7, RFC 9562).",

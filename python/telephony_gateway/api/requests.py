@@ -95,6 +95,9 @@ def read_query(request: web.Request, kind: type[T], *, lists: frozenset[str] = f
             values[name] = [word for value in given for word in value.split(",")]
         elif len(given) > 1:
             raise Invalid("the query does not fit", [(name, "given more than once")])
+        elif given[0].lower() == "null":
+            # The lax conversion below, which numbers need, takes the word for an omitted parameter.
+            raise Invalid("the query does not fit", [(name, "null is no value: leave the parameter out")])
         else:
             values[name] = given[0]
     try:

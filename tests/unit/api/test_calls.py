@@ -65,6 +65,8 @@ async def test_filters_reach_the_store_in_utc(gateway: World) -> None:
     [
         ("status=asleep", "status[0]"),
         ("direction=up", "direction"),
+        ("direction=null", "direction"),
+        ("created_after=NULL", "created_after"),
         ("limit=0", "limit"),
         ("limit=201", "limit"),
         ("limit=many", "limit"),
