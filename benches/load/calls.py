@@ -13,7 +13,7 @@ from typing import Any
 from benches.load.probe import Probe
 from benches.load.process import cpu_of, resident_mib
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import free_port
+from tests.interop.peers import filled, free_port
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "tests/interop/scenarios"
 THROUGH = """
@@ -42,9 +42,7 @@ async def start_sipp(
     """A SIPp of many calls; its statistics land in stat.csv."""
     folder.mkdir()
     text = (SCENARIOS / f"{scenario}.xml").read_text()
-    for name, value in {"ring": 0, "hold": 0, "audio_port": 6000, **keys}.items():
-        text = text.replace(f"[{name}]", str(value))
-    (folder / "scenario.xml").write_text(text)
+    (folder / "scenario.xml").write_text(filled(text, **{"ring": 0, "hold": 0, **keys}))
     common = ["-sf", "scenario.xml", "-i", "127.0.0.1", "-p", str(port), "-nostdin", "-buff_size", "4194304"]
     traces = ["-trace_stat", "-stf", "stat.csv", "-fd", "1", "-trace_err", "-error_file", "errors.log"]
     return await asyncio.create_subprocess_exec(

@@ -64,6 +64,14 @@ class Sipp:
             raise SippFailed(f"SIPp ended with {code}\n{logs}")
 
 
+def filled(text: str, *, headers: str = "", reason: str = "", **keys: int) -> str:
+    """A scenario with its own words filled in; SIPp fills the rest."""
+    text = text.replace("[headers]\n", headers).replace("[reason]\n", reason)
+    for name, value in {"ring": 100, "hold": 500, "audio_port": 6000, **keys}.items():
+        text = text.replace(f"[{name}]", str(value))
+    return text
+
+
 @contextlib.asynccontextmanager
 async def sipp(
     scenario: str | Script,
@@ -87,10 +95,7 @@ async def sipp(
     folder = folder / f"sipp-{port}-{len(list(folder.iterdir()))}"
     folder.mkdir()
     text = scenario.text if isinstance(scenario, Script) else (SCENARIOS / f"{scenario}.xml").read_text()
-    text = text.replace("STATUS", str(status))
-    text = text.replace("[headers]\n", headers).replace("[reason]\n", reason)
-    for name, value in {"ring": 100, "hold": 500, "audio_port": 6000, **keys}.items():
-        text = text.replace(f"[{name}]", str(value))
+    text = filled(text.replace("STATUS", str(status)), headers=headers, reason=reason, **keys)
     (folder / "scenario.xml").write_text(text)
     arguments = ["-sf", "scenario.xml", "-i", host, "-p", str(port), "-m", str(calls), "-nostdin"]
     arguments += ["-trace_err", "-error_file", "errors.log", "-trace_msg", "-message_file", "messages.log"]
