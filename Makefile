@@ -18,7 +18,8 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 PACKAGES_BUILD := cmake=cmake c++=g++ make=make ensurepip=python3-venv
 PACKAGES_TEST  := sipp=sip-tester chromium=chromium redis-server=redis-server valgrind=valgrind ip=iproute2 \
                   baresip=baresip-core node=nodejs npm=npm kamailio=kamailio \
-                  /usr/lib/x86_64-linux-gnu/kamailio/modules/tls.so=kamailio-tls-modules
+                  sipsak=sipsak \
+                  $(or $(wildcard /usr/lib/*/kamailio/modules/tls.so),/usr/lib/kamailio/modules/tls.so)=kamailio-tls-modules
 
 RUST_SOURCES   := $(shell find rust benches -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 PURE           := -p telephony-sip -p telephony-media

@@ -1,6 +1,6 @@
 """The REST resources `trunks`, `routes`, `users`, `refusals`, and `plan`, which takes a file at once."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +24,7 @@ PLACE: Final = ("position", "before", "after")
 KINDS: Final[Mapping[str, type[Table]]] = {"trunk": Trunk, "route": Route}
 
 Row = dict[str, Any]
+Handler = Callable[[web.Request, RowKind], Awaitable[web.StreamResponse]]
 
 
 def _provisioning(request: web.Request) -> Provisioning:
@@ -43,11 +44,11 @@ def _shown(request: web.Request, entry: Entry, status: int = 200, **headers: str
     return answer(_view(request, entry), status, **headers)
 
 
-def _list(request: web.Request, kind: RowKind) -> web.Response:
+async def _list(request: web.Request, kind: RowKind) -> web.Response:
     return answer({"items": [_view(request, entry) for entry in _provisioning(request).entries(kind)]})
 
 
-def _find(request: web.Request, kind: RowKind) -> web.Response:
+async def _find(request: web.Request, kind: RowKind) -> web.Response:
     return _shown(request, _provisioning(request).entry(kind, _name(request, kind)))
 
 
@@ -155,66 +156,6 @@ def _merged(row: Any, changes: Mapping[str, Any]) -> Any:
     return merged
 
 
-async def list_trunks(request: web.Request) -> web.Response:
-    """`GET /api/v1/trunks`."""
-    return _list(request, "trunk")
-
-
-async def create_trunk(request: web.Request) -> web.Response:
-    """`POST /api/v1/trunks`."""
-    return await _create(request, "trunk")
-
-
-async def find_trunk(request: web.Request) -> web.Response:
-    """`GET /api/v1/trunks/{name}`."""
-    return _find(request, "trunk")
-
-
-async def replace_trunk(request: web.Request) -> web.Response:
-    """`PUT /api/v1/trunks/{name}`."""
-    return await _replace(request, "trunk")
-
-
-async def change_trunk(request: web.Request) -> web.Response:
-    """`PATCH /api/v1/trunks/{name}`."""
-    return await _patch(request, "trunk")
-
-
-async def delete_trunk(request: web.Request) -> web.Response:
-    """`DELETE /api/v1/trunks/{name}`."""
-    return await _delete(request, "trunk")
-
-
-async def list_routes(request: web.Request) -> web.Response:
-    """`GET /api/v1/routes`."""
-    return _list(request, "route")
-
-
-async def create_route(request: web.Request) -> web.Response:
-    """`POST /api/v1/routes`."""
-    return await _create(request, "route")
-
-
-async def find_route(request: web.Request) -> web.Response:
-    """`GET /api/v1/routes/{name}`."""
-    return _find(request, "route")
-
-
-async def replace_route(request: web.Request) -> web.Response:
-    """`PUT /api/v1/routes/{name}`."""
-    return await _replace(request, "route")
-
-
-async def change_route(request: web.Request) -> web.Response:
-    """`PATCH /api/v1/routes/{name}`."""
-    return await _patch(request, "route")
-
-
-async def delete_route(request: web.Request) -> web.Response:
-    """`DELETE /api/v1/routes/{name}`."""
-    return await _delete(request, "route")
-
-
 async def list_users(request: web.Request) -> web.Response:
     """`GET /api/v1/users`."""
     return answer({"items": [schemas.user_view(user) for user in _provisioning(request).users]})
@@ -237,10 +178,8 @@ async def apply_plan(request: web.Request) -> web.Response:
 def plan_routes() -> list[Address]:
     """The addresses of these resources."""
     return [
-        *_resource("trunk", _TRUNKS, Trunk, schemas.TrunkView, schemas.TrunkList, schemas.TrunkPatch),
-        *_resource(
-            "route", _ROUTES, schemas.NewRoute, schemas.RouteView, schemas.RouteList, schemas.RoutePatch
-        ),
+        *_resource("trunk", Trunk, schemas.TrunkView, schemas.TrunkList, schemas.TrunkPatch),
+        *_resource("route", schemas.NewRoute, schemas.RouteView, schemas.RouteList, schemas.RoutePatch),
         Address(
             method="GET",
             path="/api/v1/users",
@@ -271,25 +210,23 @@ def plan_routes() -> list[Address]:
     ]
 
 
-_TRUNKS = (list_trunks, create_trunk, find_trunk, replace_trunk, change_trunk, delete_trunk)
-_ROUTES = (list_routes, create_route, find_route, replace_route, change_route, delete_route)
-
-
-def _resource(
-    word: RowKind, handlers: tuple[Any, ...], body: type, view: type, many: type, patch: type
-) -> list[Address]:
-    listed, create, find, replace, change, delete = handlers
+def _resource(word: RowKind, body: type, view: type, many: type, patch: type) -> list[Address]:
     path, one = f"/api/v1/{word}s", f"/api/v1/{word}s/{{name}}"
 
-    def address(method: str, at: str, handler: Any, summary: str, **more: Any) -> Address:
-        return Address(method=method, path=at, handler=handler, summary=summary, tag="plan", **more)
+    def address(method: str, at: str, handler: Handler, summary: str, **more: Any) -> Address:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await handler(request, word)
+
+        # Clients know an operation by this name: `list_trunks`, `change_route`.
+        handle.__name__ = summary.lower().replace(" a ", "_").replace(" ", "_")
+        return Address(method=method, path=at, handler=handle, summary=summary, tag="plan", **more)
 
     both = {200: view, 201: view}
     return [
-        address("GET", path, listed, f"List {word}s", answers={200: many}),
-        address("POST", path, create, f"Make a {word}", body=body, answers={201: view}),
-        address("GET", one, find, f"Show a {word}", answers={200: view}),
-        address("PUT", one, replace, f"Replace a {word}", body=body, conditional=True, answers=both),
-        address("PATCH", one, change, f"Change a {word}", body=patch, conditional=True, answers={200: view}),
-        address("DELETE", one, delete, f"Delete a {word}", conditional=True, answers={204: ""}),
+        address("GET", path, _list, f"List {word}s", answers={200: many}),
+        address("POST", path, _create, f"Create a {word}", body=body, answers={201: view}),
+        address("GET", one, _find, f"Find a {word}", answers={200: view}),
+        address("PUT", one, _replace, f"Replace a {word}", body=body, conditional=True, answers=both),
+        address("PATCH", one, _patch, f"Change a {word}", body=patch, conditional=True, answers={200: view}),
+        address("DELETE", one, _delete, f"Delete a {word}", conditional=True, answers={204: ""}),
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import jwt
+from jwt.types import Options
 
 from telephony_gateway.calls.model import Verification
 from telephony_gateway.stir.certificates import Certificates
@@ -48,8 +49,8 @@ class Verifier:
 
 def _payload(token: str, key: Any) -> Any:
     # Times are checked by `check_claims`, which knows how old a PASSporT may be.
-    times = {"verify_iat": False, "verify_exp": False, "verify_nbf": False, "verify_aud": False}
+    times: Options = {"verify_iat": False, "verify_exp": False, "verify_nbf": False, "verify_aud": False}
     try:
-        return jwt.decode(token, key, algorithms=["ES256"], options=times)  # type: ignore[arg-type]
+        return jwt.decode(token, key, algorithms=["ES256"], options=times)
     except jwt.PyJWTError as error:
         raise Refused(438, f"the signature does not hold: {error}") from None

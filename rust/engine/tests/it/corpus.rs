@@ -1,8 +1,9 @@
 //! The torture tests on the wire: what a running engine answers to each message of RFC 4475 (49) and RFC 5118 (12).
 
+use crate::corpora::{corpora, on_the_wire};
 use crate::rig::*;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use telephony_engine::{Command, Engine, Event};
 
@@ -90,30 +91,6 @@ const RFC5118: &[(&str, &str, Answer)] = &[
     ("ipv6-bug-abnf-3-colons", "4.10", Final(200, "")),
     ("ipv6-correct-abnf-2-colons", "4.10", Final(200, "")),
 ];
-
-/// The corpora, or `None` with a printed note. In CI they must be there.
-#[allow(clippy::print_stdout, reason = "a skipped test says so")]
-fn corpora() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
-    let folder = std::env::var_os("SIP_CORPUS_DIR").map_or_else(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no corpora at {}: set SIP_CORPUS_DIR", folder.display());
-    println!("skipped: no corpora at {}; set SIP_CORPUS_DIR", folder.display());
-    None
-}
-
-/// RFC 5118 prints its messages with bare LF and Content-Lengths that fit neither that nor CRLF.
-fn on_the_wire(printed: &str) -> Vec<u8> {
-    let (head, body) = printed.split_once("\n\n").unwrap_or((printed, ""));
-    let body = body.replace('\n', "\r\n");
-    let lines = head.lines().map(|line| match line.split_once(": ") {
-        Some(("Content-Length", _)) => format!("Content-Length: {}", body.len()),
-        _ => line.to_owned(),
-    });
-    lines.chain([String::new(), body.clone()]).collect::<Vec<_>>().join("\r\n").into_bytes()
-}
 
 /// A sender on an address of its own, where it hears what goes to the ports that the messages' Vias name.
 struct Sender {
@@ -253,6 +230,6 @@ fn rfc4475_every_message_is_answered_as_it_should() {
 #[test]
 fn rfc5118_every_message_is_answered_as_it_should() {
     play("rfc5118", RFC5118, |folder, name| {
-        on_the_wire(&std::fs::read_to_string(folder.join(name)).unwrap())
+        on_the_wire(&std::fs::read_to_string(folder.join(name)).unwrap(), "\r\n").into_bytes()
     });
 }

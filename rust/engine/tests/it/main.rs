@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod calls;
+#[path = "../../../sip/tests/it/corpora.rs"]
+mod corpora;
 mod corpus;
 mod descriptors;
 mod garbage;

@@ -1,9 +1,9 @@
 //! The torture tests: RFC 4475 (49 messages) and RFC 5118 (12), each with its verdict.
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
 use telephony_sip::{Limits, Message, Method, Name, ParseError};
+
+use crate::corpora::{corpora, on_the_wire};
 
 /// What the parser must make of a message.
 enum Verdict {
@@ -85,19 +85,6 @@ const RFC5118: &[(&str, &str, Verdict)] = &[
     ("ipv6-correct-abnf-2-colons", "4.10", Sound),
 ];
 
-/// The corpora, or `None` with a printed note. In CI they must be there.
-#[allow(clippy::print_stdout, reason = "a skipped test says so")]
-fn corpora() -> Option<PathBuf> {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
-    let folder = std::env::var_os("SIP_CORPUS_DIR").map_or_else(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no corpora at {}: set SIP_CORPUS_DIR", folder.display());
-    println!("skipped: no corpora at {}; set SIP_CORPUS_DIR", folder.display());
-    None
-}
-
 fn parse(bytes: Vec<u8>) -> Result<Message, ParseError> {
     Message::parse(Bytes::from(bytes), &Limits::default())
 }
@@ -126,19 +113,6 @@ fn rfc4475_every_message_has_its_verdict() {
         let bytes = std::fs::read(folder.join(format!("{name}.dat"))).unwrap();
         assert_verdict(name, section, bytes, verdict);
     }
-}
-
-/// The message as it goes over the wire. The RFC prints its messages with bare LF, and its Content-Lengths fit neither
-/// that nor CRLF (ipv6-in-sdp says 268 of about 250), so line ends are CRLF and the length is counted anew.
-fn on_the_wire(printed: &str, line_end: &str) -> String {
-    let (head, body) = printed.split_once("\n\n").unwrap_or((printed, ""));
-    let body = body.replace('\n', line_end);
-    let lines = head.lines().map(|line| match line.split_once(": ") {
-        Some(("Content-Length", _)) => format!("Content-Length: {}", body.len()),
-        _ => line.to_owned(),
-    });
-    let lines: Vec<_> = lines.chain([String::new(), body.clone()]).collect();
-    lines.join(line_end)
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod admission;
 mod calls;
 mod challenged;
+mod corpora;
 mod corpus;
 mod dialogs;
 mod failover;
