@@ -12,6 +12,7 @@ It sends a tone, and records what it hears if it was started with `record`.
 import asyncio
 import contextlib
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Phone:
 
     process: asyncio.subprocess.Process
     log: Path
+    host: str = "127.0.0.1"
     port: int = 0
     events: list[Json] = field(default_factory=list)
     """What happened and was not asked for yet, in order."""
@@ -37,7 +39,7 @@ class Phone:
 
     def uri(self, user: str = "phone", transport: str = "") -> str:
         """Where it can be called."""
-        return f"sip:{user}@127.0.0.1:{self.port}" + (f";transport={transport}" if transport else "")
+        return f"sip:{user}@{self.host}:{self.port}" + (f";transport={transport}" if transport else "")
 
     async def event(self, type_: str, timeout: float = 10, **wanted: Any) -> Json:
         """The first event of this kind with these values; it and nothing else is taken out."""
@@ -57,6 +59,19 @@ class Phone:
         """The end of pjsua's own log, messages included."""
         files = [self.log.with_suffix(".err"), self.log]
         return "\n".join(file.read_text(errors="replace")[-6000:] for file in files if file.exists())
+
+    def sent(self, start: str) -> list[str]:
+        """The messages it sent whose first line begins so ("PRACK", "SIP/2.0 180")."""
+        return self._messages("TX", start)
+
+    def received(self, start: str) -> list[str]:
+        """The messages it received whose first line begins so."""
+        return self._messages("RX", start)
+
+    def _messages(self, way: str, start: str) -> list[str]:
+        text = self.log.read_text(errors="replace")
+        found = re.findall(rf"[ .]{way} \d+ bytes [^\n]*:\n(.*?)\n--end msg--", text, re.DOTALL)
+        return [message for message in found if message.startswith(start)]
 
     async def do(self, command: str, **arguments: Any) -> Any:
         """Carry a command out; pjsua's refusal is an AssertionError."""
@@ -121,7 +136,7 @@ class Phone:
 async def phone(folder: Path, **options: Any) -> AsyncIterator[Phone]:
     """Start a softphone. Options (all may be left out):
 
-    transport: "udp", "tcp" or "tls"; port; certificate, key, authority: PEM files; verify: of servers;
+    transport: "udp", "tcp" or "tls"; host, port; certificate, key, authority: PEM files; verify: of servers;
     require_certificate: of clients. user, registrar, username, password, realm; proxy: a URI that every
     request goes by. reliable: "off", "supported" or "require" (100rel); timers: the same; session_expires,
     min_se. auto: status to answer every call with. record: WAV file; codecs: names in order ("PCMA/8000").
@@ -139,7 +154,7 @@ async def phone(folder: Path, **options: Any) -> AsyncIterator[Phone]:
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
         )
-    running = Phone(process, log)
+    running = Phone(process, log, str(options.get("host", "127.0.0.1")))
     reader = asyncio.create_task(running._read())
     try:
         running.port = int((await running.event("ready", timeout=20))["port"])

@@ -91,6 +91,7 @@ class Softphone:
 
     def __init__(self, options: Json) -> None:
         self._options = options
+        self._host = str(options.get("host", "127.0.0.1"))
         self._calls: list[Call] = []
         self._endpoint = pj.Endpoint()
         self._start()
@@ -119,7 +120,7 @@ class Softphone:
     def _transport_config(self) -> pj.TransportConfig:
         config = pj.TransportConfig()
         config.port = self._options.get("port", 0)
-        config.boundAddress = "127.0.0.1"
+        config.boundAddress = self._host
         tls, options = config.tlsConfig, self._options
         tls.certFile = options.get("certificate", "")
         tls.privKeyFile = options.get("key", "")
@@ -151,7 +152,7 @@ class Softphone:
         options, config = self._options, pj.AccountConfig()
         suffix = {"udp": "", "tcp": ";transport=tcp", "tls": ";transport=tls"}
         kind = options.get("transport", "udp")
-        host = options.get("domain", f"127.0.0.1:{self.port}")
+        host = options.get("domain", f"{self._host}:{self.port}")
         config.idUri = f"<sip:{options.get('user', 'phone')}@{host}>"
         if "registrar" in options:
             config.regConfig.registrarUri = options["registrar"]

@@ -1,0 +1,263 @@
+"""pjsua2 on both legs: reliable ringing, session timers, hold, and the digest of RFC 8760."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.interop.gateway import Gateway, gateway
+from tests.interop.peers import free_port, sipp
+from tests.interop.pjsua_peer import Phone, phone
+from tests.interop.script import Script, sdp
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NEAR, STRICT = "127.0.0.2", "127.0.0.4"
+PASSWORD = "wonderland"
+PLAN = """
+[[trunks]]
+name = "near"
+addresses = ["127.0.0.2/32"]
+
+[[trunks]]
+name = "strict"
+addresses = ["127.0.0.4/32"]
+100rel = "require"
+min_se = 120
+
+[[trunks]]
+name = "plain"
+uri = "sip:127.0.0.1:{callee}"
+
+[[trunks]]
+name = "reliable"
+uri = "sip:127.0.0.1:{callee}"
+100rel = "require"
+
+[[trunks]]
+name = "short"
+uri = "sip:127.0.0.1:{callee}"
+session_expires = 90
+
+[[trunks]]
+name = "long-lived"
+uri = "sip:127.0.0.1:{keeper}"
+session_expires = 90
+
+[[users]]
+name = "alice"
+password_env = "ALICE_PASSWORD"
+
+[[routes]]
+name = "alice"
+match = {{ user = "alice" }}
+target = {{ trunk = "plain" }}
+"""
+ROUTE = '[[routes]]\nname = "to-{0}"\nmatch = {{ to = "^{0}$" }}\ntarget = {{ trunk = "{0}" }}\n'
+HALF = 45
+"""A session of 90 s is refreshed after half of it (RFC 4028 7.2, 7.4)."""
+
+
+class Exchange:
+    """A gateway, and the ports of the two callees it knows."""
+
+    def __init__(self, running: Gateway, callee: int, keeper: int) -> None:
+        self.gateway = running
+        self.callee = callee
+        self.keeper = keeper
+
+    def uri(self, user: str) -> str:
+        return f"sip:{user}@127.0.0.1:{self.gateway.sip_port}"
+
+    async def ended(self) -> dict[str, Any]:
+        """The newest call, once it is over."""
+        return await self.gateway.ended((await self.gateway.calls())[0]["id"])
+
+
+@dataclass
+class KeptCall:
+    """A call that runs while the other tests do: it must live through its refreshes."""
+
+    caller: Phone
+    callee: Phone
+    number: int
+    phones: contextlib.AsyncExitStack
+    since: float = field(default_factory=time.monotonic)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def exchange(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exchange]:
+    folder, callee, keeper = tmp_path_factory.mktemp("softphones"), free_port(), free_port()
+    trunks = ("plain", "reliable", "short", "long-lived")
+    plan = folder / "gateway.toml"
+    plan.write_text(PLAN.format(callee=callee, keeper=keeper) + "\n".join(map(ROUTE.format, trunks)))
+    async with gateway(folder, GATEWAY_CONFIG=str(plan), ALICE_PASSWORD=PASSWORD) as running:
+        yield Exchange(running, callee, keeper)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
+async def kept(exchange: Exchange, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeptCall]:
+    folder = tmp_path_factory.mktemp("kept")
+    timers = {"timers": "require", "session_expires": 90}
+    async with contextlib.AsyncExitStack() as phones:
+        callee = phone(folder / "callee", port=exchange.keeper, auto=200, timers="require")
+        caller = phone(folder / "caller", host=NEAR, **timers)
+        anna, bob = await phones.enter_async_context(caller), await phones.enter_async_context(callee)
+        number = await anna.call(exchange.uri("long-lived"))
+        await anna.event("state", state="CONFIRMED")
+        yield KeptCall(anna, bob, number, phones)
+
+
+@contextlib.asynccontextmanager
+async def pair(
+    exchange: Exchange, folder: Path, caller: dict[str, Any], callee: dict[str, Any]
+) -> AsyncIterator[tuple[Phone, Phone]]:
+    """A caller of trunk `near` and the callee of most routes."""
+    async with (
+        phone(folder / "callee", port=exchange.callee, **callee) as bob,
+        phone(folder / "caller", **{"host": NEAR, **caller}) as anna,
+    ):
+        yield anna, bob
+
+
+async def leave(exchange: Exchange, anna: Phone, call: int, bob: Phone) -> None:
+    await anna.hang_up(call)
+    await bob.event("state", state="DISCONNECTED")
+    assert (await exchange.ended())["status"] == "completed"
+
+
+def header(message: str, name: str) -> str:
+    found = re.search(rf"^{name}:\s*(.*?)\r?$", message, re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else ""
+
+
+@pytest.mark.parametrize("trunk", ["plain", "reliable"])
+async def test_both_legs_ring_reliably(exchange: Exchange, tmp_path: Path, trunk: str) -> None:
+    """RFC 3262: who requires it gets RSeq and sends PRACK, in the role of caller and of callee."""
+    required = {"reliable": "require"}
+    async with pair(exchange, tmp_path, required, required) as (anna, bob):
+        call = await anna.call(exchange.uri(trunk))
+        incoming = (await bob.event("incoming"))["call"]
+        await bob.answer(incoming, 180)
+        await anna.event("state", call=call, state="EARLY")
+        await bob.answer(incoming, 183)
+        await bob.answer(incoming)
+        await anna.event("state", call=call, state="CONFIRMED")
+        await bob.event("state", call=incoming, state="CONFIRMED")
+        await leave(exchange, anna, call, bob)
+    for caller_side, callee_side in ((anna.received, anna.sent), (bob.sent, bob.received)):
+        ringing = [message for code in (180, 183) for message in caller_side(f"SIP/2.0 {code}")]
+        assert ringing
+        assert all("100rel" in header(message, "Require") for message in ringing)
+        acknowledged = {header(message, "RAck").split()[0] for message in callee_side("PRACK")}
+        assert acknowledged == {header(message, "RSeq") for message in ringing}
+    assert ("100rel" in header(bob.received("INVITE")[0], "Require")) == (trunk == "reliable")
+    assert len(anna.received("SIP/2.0 180")) == 1, "acknowledged in time, it is not sent again"
+
+
+async def test_who_cannot_ring_reliably_is_told(exchange: Exchange, tmp_path: Path) -> None:
+    """RFC 3262 3: 421 to a caller that does not support what its trunk requires."""
+    caller = Script("caller").ask("INVITE", sdp(6000)).told(100, optional=True)
+    caller.told(421, has=["Require: 100rel"]).ask("ACK")
+    async with sipp(caller, tmp_path, remote=exchange.gateway.sip, host=STRICT) as anna:
+        await anna.finished()
+
+
+async def test_a_caller_mends_too_short_a_session(exchange: Exchange, tmp_path: Path) -> None:
+    """RFC 4028 6: 422 with Min-SE, and the caller asks again."""
+    short = {"host": STRICT, "reliable": "supported", "timers": "require", "session_expires": 90}
+    async with pair(exchange, tmp_path, short, {"auto": 200}) as (anna, bob):
+        call = await anna.call(exchange.uri("plain"))
+        await anna.event("state", call=call, state="CONFIRMED")
+        await leave(exchange, anna, call, bob)
+    (refusal,) = anna.received("SIP/2.0 422")
+    assert header(refusal, "Min-SE") == "120"
+    first, second = anna.sent("INVITE")
+    assert header(first, "Session-Expires").startswith("90")
+    assert header(second, "Session-Expires").startswith("120")
+    answer = next(message for message in anna.received("SIP/2.0 200") if "Session-Expires" in message)
+    assert header(answer, "Session-Expires").startswith("120")
+
+
+async def test_a_callee_wants_a_longer_session(exchange: Exchange, tmp_path: Path) -> None:
+    """RFC 4028 7.3: the gateway mends its own INVITE."""
+    longer = {"timers": "require", "min_se": 300, "session_expires": 600, "auto": 200}
+    async with pair(exchange, tmp_path, {}, longer) as (anna, bob):
+        call = await anna.call(exchange.uri("short"))
+        await anna.event("state", call=call, state="CONFIRMED")
+        await leave(exchange, anna, call, bob)
+    first, second = bob.received("INVITE")
+    assert header(first, "Session-Expires").startswith("90")
+    assert header(second, "Session-Expires").startswith("300")
+    assert header(second, "Min-SE") == "300"
+    assert header(first, "Call-ID") == header(second, "Call-ID")
+    assert len(bob.sent("SIP/2.0 422")) == 1
+
+
+@pytest.mark.parametrize("holder", ["caller", "callee"])
+@pytest.mark.parametrize("update", [False, True], ids=["re-INVITE", "UPDATE"])
+async def test_hold_and_resume_reach_the_other_softphone(
+    exchange: Exchange, tmp_path: Path, holder: str, update: bool
+) -> None:
+    async with pair(exchange, tmp_path, {}, {}) as (anna, bob):
+        call = await anna.call(exchange.uri("plain"))
+        incoming = (await bob.event("incoming"))["call"]
+        await bob.answer(incoming)
+        ends = [(anna, call), (bob, incoming)]
+        for end, number in ends:
+            await end.event("state", call=number, state="CONFIRMED")
+            await end.event("media", call=number, status="active")
+        (holds, own), (held, other) = ends if holder == "caller" else reversed(ends)
+        await holds.hold(own)
+        await held.event("media", call=other, status="remote-hold")
+        await holds.event("media", call=own, status="local-hold")
+        await holds.resume(own, update=update)
+        await held.event("media", call=other, status="active")
+        await holds.event("media", call=own, status="active")
+        await leave(exchange, anna, call, bob)
+    newest = (await exchange.gateway.calls())[0]["id"]
+    events = (await exchange.gateway.get(f"/api/v1/calls/{newest}/events"))["items"]
+    sides = [(event["type"], event["data"]["side"]) for event in events if "side" in event["data"]]
+    assert sides == [("call.held", holder), ("call.resumed", holder)]
+
+
+async def test_a_softphone_proves_itself_by_sha_256(exchange: Exchange, tmp_path: Path) -> None:
+    """RFC 8760 2.3: the better algorithm is offered first, and used; with the next nonce count each time."""
+    account = {"user": "alice", "username": "alice", "password": PASSWORD, "host": "127.0.0.1"}
+    registrar = f"sip:127.0.0.1:{exchange.gateway.sip_port}"
+    async with pair(exchange, tmp_path, {**account, "registrar": registrar}, {"auto": 200}) as (anna, bob):
+        await anna.event("registered", code=200)
+        call = await anna.call(exchange.uri("100"))
+        await anna.event("state", call=call, state="CONFIRMED")
+        await leave(exchange, anna, call, bob)
+    offered = re.findall(r"algorithm=([\w-]+)", anna.received("SIP/2.0 401")[0])
+    assert offered == ["SHA-256", "MD5"]
+    for method in ("REGISTER", "INVITE"):
+        proof = header(anna.sent(method)[-1], "Authorization")
+        assert "algorithm=SHA-256" in proof
+        assert re.search(r'response="[0-9a-f]{64}"', proof)
+
+
+async def test_a_call_outlives_its_session_because_both_sides_refresh_it(kept: KeptCall) -> None:
+    """The caller refreshes its leg, the gateway that of the callee. The last test here, for it waits."""
+    await asyncio.sleep(max(kept.since + HALF + 1.5 - time.monotonic(), 0))
+    await kept.caller.hang_up(kept.number)
+    assert (await kept.callee.event("state", state="DISCONNECTED"))["code"] == 200
+    await kept.phones.aclose()  # pjsua writes the rest of its log
+    for refreshes, answers in (
+        (kept.caller.sent("UPDATE"), kept.caller.received("SIP/2.0 200")),
+        (kept.callee.received("UPDATE"), kept.callee.sent("SIP/2.0 200")),
+    ):
+        (refresh,) = refreshes
+        assert header(refresh, "Session-Expires") == "90;refresher=uac"
+        agreed = [
+            header(answer, "Session-Expires") for answer in answers if "UPDATE" in header(answer, "CSeq")
+        ]
+        assert agreed == ["90;refresher=uac"]
