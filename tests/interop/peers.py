@@ -86,11 +86,13 @@ async def sipp(
     headers: str = "",
     reason: str = "",
     sockets: str = "u1",
+    rate: int = 0,
     **keys: int,
 ) -> AsyncIterator[Sipp]:
     """Start SIPp: a caller when `remote` is given, a callee otherwise. `keys` fill the scenario's
     [names]; `headers` and `reason` are whole lines for its [headers] and [reason]; `sockets`
-    are SIPp's own words: u1 UDP, t1 TCP, tn one TCP connection per call."""
+    are SIPp's own words: u1 UDP, t1 TCP, tn one TCP connection per call. With a `rate` many calls are
+    made, that many a second: statistics.csv is written then, and no log of messages."""
     port = port or free_port()
     folder = folder / f"sipp-{port}-{len(list(folder.iterdir()))}"
     folder.mkdir()
@@ -98,8 +100,12 @@ async def sipp(
     text = filled(text.replace("STATUS", str(status)), headers=headers, reason=reason, **keys)
     (folder / "scenario.xml").write_text(text)
     arguments = ["-sf", "scenario.xml", "-i", host, "-p", str(port), "-m", str(calls), "-nostdin"]
-    arguments += ["-trace_err", "-error_file", "errors.log", "-trace_msg", "-message_file", "messages.log"]
-    arguments += ["-timeout", "60", "-timeout_error", "-s", service, "-t", sockets, "-max_socket", "1000"]
+    arguments += ["-trace_err", "-error_file", "errors.log", "-s", service, "-t", sockets]
+    arguments += ["-timeout", "120" if rate else "60", "-timeout_error", "-max_socket", "1000"]
+    if rate:
+        arguments += ["-r", str(rate), "-l", str(calls), "-trace_stat", "-stf", "statistics.csv"]
+    else:
+        arguments += ["-trace_msg", "-message_file", "messages.log"]
     if remote:
         arguments.append(f"{remote[0]}:{remote[1]}")
     process = await asyncio.create_subprocess_exec(

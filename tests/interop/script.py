@@ -36,8 +36,10 @@ def sdp(port: int, *formats: int, direction: str = "", address: str = "[local_ip
 class Script:
     """The steps of one side."""
 
-    def __init__(self, side: Literal["caller", "callee"]) -> None:
+    def __init__(self, side: Literal["caller", "callee"], *, transactions: bool = False) -> None:
+        """With `transactions` a response counts for the request whose branch it has, else for the last."""
         self._side = side
+        self._transactions = transactions
         self._steps: list[str] = []
         self._variables = ["caller"] if side == "callee" else []
         self._cseq = 0
@@ -70,7 +72,7 @@ class Script:
             f"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE\n{headers}{_content(body)}"
         )
         retransmit = "" if method == "ACK" else ' retrans="500"'
-        return self._send(message, retransmit)
+        return self._send(message, retransmit + self._transaction("ack" if method == "ACK" else "start"))
 
     def answer(self, status: str, body: str = "", *, headers: str = "") -> "Script":
         """Send a response to the request received last."""
@@ -93,7 +95,7 @@ class Script:
     ) -> "Script":
         """Receive a response."""
         extra = ' optional="true"' if optional else ' rrs="true"'
-        return self._receive(f'response="{status}"{extra}', has, lacks)
+        return self._receive(f'response="{status}"{extra}{self._transaction("response")}', has, lacks)
 
     def pause(self, milliseconds: int) -> "Script":
         """Wait."""
@@ -127,6 +129,9 @@ class Script:
     def left(self) -> "Script":
         """Be hung up on."""
         return self.asked("BYE").answer("200 OK")
+
+    def _transaction(self, part: str) -> str:
+        return f' {part}_txn="request{self._cseq}"' if self._transactions else ""
 
     def _send(self, message: str, attributes: str) -> "Script":
         self._steps.append(f"  <send{attributes}>\n<![CDATA[\n{message}\n]]>\n  </send>\n")
