@@ -118,6 +118,30 @@ class Overloaded(GatewayError):
     code = "overloaded"
 
 
+class TrunkCalls(Overloaded):
+    """The trunk has as many calls as it takes (`max_calls`)."""
+
+    code = "trunk_calls"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class TrunkRate(RateLimited):
+    """The trunk gets as many new calls a second as it takes (`max_cps`)."""
+
+    code = "trunk_rate"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class LoopDetected(Forbidden):
+    """The call would come back to this gateway."""
+
+    code = "loop"
+
+
 class StoreUnavailable(GatewayError):
     """The database does not answer, or too much waits for it."""
 

@@ -1,5 +1,6 @@
 """Two engines call each other from Python; sound goes through as real UDP."""
 
+import json
 import re
 import socket
 import time
@@ -203,3 +204,12 @@ def test_a_flood_of_events_comes_in_batches(start: Start) -> None:
         seen |= {event.correlation for event in batch if isinstance(event, _core.Done)}
     assert seen == set(correlations)
     assert max(batches) <= 100
+
+
+def test_a_call_beyond_the_limit_of_its_trunk_ends_with_our_own_503(start: Start) -> None:
+    caller, callee = start(), start()
+    caller.engine.set_trunks(json.dumps([{"name": "small", "max_calls": 1}]).encode())
+    caller.dial(callee.uri, trunk="small")
+    callee.wait(_core.Incoming)
+    ended = caller.ended(caller.dial(callee.uri, trunk="small"))
+    assert (ended.by, ended.status, ended.reason) == ("system", 503, "the trunk takes 1 calls at a time")

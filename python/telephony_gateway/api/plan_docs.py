@@ -33,8 +33,8 @@ TRUNK = {
     "prepend": "What is put there instead.",
     "incoming": "The same for the numbers that it dials.",
     "ring_timeout": "Seconds that a call through it may ring; null: as the call says.",
-    "max_cps": "New calls a second that are taken from it.",
-    "max_calls": "Calls at a time, in and out.",
+    "max_cps": "New calls a second: so many are taken from it, and so many dialled by it (429 beyond).",
+    "max_calls": "Calls at a time, in and out (503 beyond).",
     "probe": "Seconds between OPTIONS that ask whether it is there; null: none.",
     "stir": "STIR/SHAKEN (RFC 8224).",
 }

@@ -18,7 +18,7 @@ from telephony_gateway.errors import Invalid
 # `$` alone would let a trailing newline through in Python, and with it a second header line into SIP.
 END = r"$(?!\n)"
 NUMBER = r"[A-Za-z0-9+*#._-]{1,64}"
-SIP_URI = r"[Ss][Ii][Pp]:[!-~]{1,250}"
+SIP_URI = r"[Ss][Ii][Pp][Ss]?:[!-~]{1,250}"
 ADDRESS = rf"^({NUMBER}|{SIP_URI}){END}"
 
 CLIENT_STATE_LIMIT = 4096
@@ -37,14 +37,15 @@ class NewCallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             max_length=256,
             pattern=ADDRESS,
             description="Whom to call: a number or extension (E.164 with or without +), which needs `trunk`, "
-            "or a sip: URI (RFC 3261, 19.1).",
+            "or a sip: or sips: URI (RFC 3261, 19.1); sips: goes by TLS only (RFC 5630).",
             examples=["+74951234567", "sip:alice@203.0.113.7:5060"],
         ),
     ]
     from_: Annotated[
         Annotated[str, Meta(min_length=1, max_length=256, pattern=ADDRESS)] | None,
         Meta(
-            description="The caller shown to the callee: a number, a name or a sip: URI. Default: anonymous.",
+            description="The caller shown to the callee: a number, a name, a sip: or a sips: URI. "
+            "Default: anonymous.",
             examples=["+74957654321"],
         ),
     ] = msgspec.field(default=None, name="from")

@@ -11,6 +11,7 @@ from telephony_gateway.calls.events import Ended, LegId
 from telephony_gateway.calls.model import Ending
 from telephony_gateway.calls.routing import Destination
 from telephony_gateway.calls.stages import Stage
+from telephony_gateway.errors import GatewayError
 
 # What a branch that brought no response counts as (RFC 3261 8.1.3.1 and 16.8).
 _STATUS_OF_CAUSE = {"timeout": 408, "unreachable": 503, "transport_error": 503, "not_acceptable": 488}
@@ -24,6 +25,8 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
     status: int
     ending: Ending
+    error: GatewayError | None = None
+    """Why it was not even called."""
 
 
 @dataclass(slots=True, eq=False)

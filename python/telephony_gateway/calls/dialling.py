@@ -6,13 +6,15 @@ from telephony_gateway.calls import caller, passage
 from telephony_gateway.calls.caller import Caller, Headers, Shown
 from telephony_gateway.calls.carried import carried, settable
 from telephony_gateway.calls.events import Incoming, LegId
+from telephony_gateway.calls.limits import Limits
 from telephony_gateway.calls.live import LiveCall, Order
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine, Voucher
 from telephony_gateway.calls.routing import Destination, Routing, Trunk
 from telephony_gateway.calls.uris import escape_user, parse_sip, user_of
-from telephony_gateway.errors import Invalid
+from telephony_gateway.errors import Invalid, LoopDetected
 
+MAX_ADDRESSES = 256
 API_CALLER = "gateway"
 """Who calls where the API names nobody."""
 
@@ -20,11 +22,32 @@ API_CALLER = "gateway"
 class Dialler:
     """Dials legs of calls that came in (`live.request` is the INVITE) and of those that were ordered."""
 
-    def __init__(self, *, engine: Engine, routing: Routing, policy: Policy, voucher: Voucher) -> None:
+    def __init__(
+        self, *, engine: Engine, routing: Routing, policy: Policy, voucher: Voucher, limits: Limits
+    ) -> None:
         self._engine = engine
         self._routing = routing
         self._policy = policy
         self._voucher = voucher
+        self._limits = limits
+        self._addresses: set[tuple[str, int]] = set()
+
+    def heard_at(self, address: tuple[str, int]) -> None:
+        """Calls come in at this address of ours: we listen at several, perhaps."""
+        if len(self._addresses) < MAX_ADDRESSES:
+            self._addresses.add(address)
+
+    def check(self, destination: Destination) -> None:
+        """`TrunkCalls` or `TrunkRate` unless the trunk of the place takes another call now."""
+        if destination.trunk and (trunk := self._routing.trunks.get(destination.trunk)) is not None:
+            self._limits.check(trunk)
+
+    def check_onward(self, destination: Destination) -> None:
+        """The same for a call that came in: `LoopDetected` where it would come in again."""
+        hop = parse_sip(destination.next_hop or destination.uri)
+        if hop is not None and (hop.bare_host, hop.effective_port) in self._addresses:
+            raise LoopDetected("the route leads back to this gateway")
+        self.check(destination)
 
     def dial(self, live: LiveCall, leg: LegId, destination: Destination, timeout: float) -> None:
         """Send the INVITE; events of the leg follow."""
@@ -37,8 +60,9 @@ class Dialler:
         else:
             said, headers = _ordered(request or Order(), target, host)
             ordered = list(codecs)
-        if target is not None and target.ring_timeout is not None:
-            timeout = min(timeout, target.ring_timeout)
+        if target is not None:
+            self._limits.dialled(target, leg)
+            timeout = min(timeout, target.ring_timeout or timeout)
         if target is not None and target.stir.sign:
             callee = user_of(destination.uri)
             if identity := self._voucher.sign(target.name, user_of(said.uri), callee):

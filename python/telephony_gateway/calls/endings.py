@@ -14,7 +14,14 @@ from telephony_gateway.calls.model import (
     Status,
     TerminalStatus,
 )
-from telephony_gateway.errors import WrongState
+from telephony_gateway.errors import (
+    EngineFailure,
+    GatewayError,
+    LoopDetected,
+    Overloaded,
+    RateLimited,
+    WrongState,
+)
 
 Outcome = tuple[TerminalStatus, HangupCause]
 
@@ -113,6 +120,12 @@ def rejection(status: int, reason: str) -> Ending:
         reason=reason,
         q850_cause=q850_of_status(status),
     )
+
+
+def not_dialled(error: GatewayError) -> Ending:
+    """How a call ends that came in and could not be sent on: a limit of ours is a 503 of ours."""
+    kinds = ((LoopDetected, 482), (Overloaded, 503), (RateLimited, 503), (EngineFailure, 500))
+    return rejection(next((status for kind, status in kinds if isinstance(error, kind)), 404), error.message)
 
 
 def requested(call: Call, reason: str | None, source: HangupSource) -> Ending:

@@ -4,7 +4,7 @@ from telephony_gateway.calls import passage
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.dialling import Dialler, in_order
-from telephony_gateway.calls.endings import rejection
+from telephony_gateway.calls.endings import not_dialled, rejection
 from telephony_gateway.calls.events import Answered, Incoming, LegId, Ringing
 from telephony_gateway.calls.hunting import GRACE, NO_ANSWER, Hunting
 from telephony_gateway.calls.journal import Journal
@@ -12,13 +12,12 @@ from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall
 from telephony_gateway.calls.model import Ending
 from telephony_gateway.calls.ports import Engine
-from telephony_gateway.calls.routing import Destination, Routing, Target
+from telephony_gateway.calls.refusals import Refusals
+from telephony_gateway.calls.routing import Routing, Target
 from telephony_gateway.calls.stages import is_plain, way
 from telephony_gateway.calls.tasks import Tasks
-from telephony_gateway.calls.uris import parse_sip
 from telephony_gateway.errors import GatewayError, NotAcceptable
 
-MAX_ADDRESSES = 256
 NOBODY = Ending(
     status="no-answer",
     cause="unspecified",
@@ -43,6 +42,7 @@ class Forwarding:
         routing: Routing,
         dialler: Dialler,
         hunting: Hunting,
+        refusals: Refusals,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -53,7 +53,7 @@ class Forwarding:
         self._routing = routing
         self._dialler = dialler
         self._hunting = hunting
-        self._addresses: set[tuple[str, int]] = set()
+        self._refusals = refusals
 
     def forward(self, live: LiveCall, event: Incoming, target: Target) -> None:
         """Send the call on."""
@@ -76,11 +76,9 @@ class Forwarding:
     def _dial(self, live: LiveCall, event: Incoming, target: Target) -> None:
         try:
             destination = self._routing.forward(target, live.call.to)
+            self._dialler.check_onward(destination)
         except GatewayError as error:
-            self._closing.finish(live, rejection(404, error.message))
-            return
-        if self._is_ours(destination, event):
-            self._closing.finish(live, rejection(482, "the route leads back to this gateway"))
+            self._refuse(live, event, error)
             return
         self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
         live.far, live.destination = self._legs.far(live), destination
@@ -90,12 +88,10 @@ class Forwarding:
             self._legs.drop(live, live.far)
             raise
 
-    def _is_ours(self, destination: Destination, event: Incoming) -> bool:
-        """Whether the next hop is an address at which calls have come in: we listen at several, perhaps."""
-        if len(self._addresses) < MAX_ADDRESSES:
-            self._addresses.add(event.local)
-        hop = parse_sip(destination.next_hop or destination.uri)
-        return hop is not None and (hop.bare_host, hop.effective_port) in self._addresses
+    def _refuse(self, live: LiveCall, event: Incoming, error: GatewayError) -> None:
+        ending = not_dialled(error)
+        self._refusals.turned_away(self._journal.clock.now(), event, ending, error)
+        self._closing.finish(live, ending)
 
     def ringing(self, live: LiveCall, event: Ringing) -> None:
         """The far side rings: so does the caller's leg, with its sound if it sends any."""

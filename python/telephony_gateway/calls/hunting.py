@@ -13,16 +13,18 @@ from telephony_gateway.calls.attempts import Failure, Hunt, better, failure_of
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.dialling import Dialler
-from telephony_gateway.calls.endings import rejection, requested
-from telephony_gateway.calls.events import Ended, LegId
+from telephony_gateway.calls.endings import not_dialled, requested
+from telephony_gateway.calls.events import Ended, Incoming, LegId
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall
 from telephony_gateway.calls.model import Ending
 from telephony_gateway.calls.plan import Target
+from telephony_gateway.calls.refusals import Refusals
 from telephony_gateway.calls.routing import Destination, Routing
 from telephony_gateway.calls.stages import Stage
 from telephony_gateway.calls.tasks import Tasks
+from telephony_gateway.calls.uris import parse_sip
 from telephony_gateway.errors import GatewayError
 
 MAX_REDIRECTS: Final = 5
@@ -51,6 +53,7 @@ class Hunting:
         browsers: Browsers,
         dialler: Dialler,
         routing: Routing,
+        refusals: Refusals,
     ) -> None:
         self._journal = journal
         self._legs = legs
@@ -59,6 +62,7 @@ class Hunting:
         self._browsers = browsers
         self._dialler = dialler
         self._routing = routing
+        self._refusals = refusals
 
     def begin(
         self,
@@ -158,7 +162,11 @@ class Hunting:
                 grace = 0.0 if stage.browser is not None and not hunt.ringing else GRACE
                 self._tasks.later(live, timeout + grace, lambda: self._give_up(live, hunt))
                 return
-        self._closing.finish(live, hunt.best.ending if hunt.best is not None else none)
+        best = hunt.best
+        if best is not None and best.error is not None and isinstance(live.request, Incoming):
+            now = self._journal.clock.now()
+            self._refusals.turned_away(now, live.request, best.ending, best.error)
+        self._closing.finish(live, best.ending if best is not None else none)
 
     def _start(self, live: LiveCall, hunt: Hunt, stage: Stage) -> bool:
         """Ring the places of a stage; whether anything rings."""
@@ -187,12 +195,17 @@ class Hunting:
         if not hunt.ringing:
             _follow(live, leg)
         try:
+            if isinstance(live.request, Incoming):
+                self._dialler.check_onward(destination)
+            else:
+                self._dialler.check(destination)
             self._dialler.dial(live, leg, destination, timeout)
         except GatewayError as error:
             self._legs.drop(live, leg)
-            ending = rejection(500, error.message)
-            hunt.best = better(hunt.best, Failure(500, ending))
-            self._record(live, leg, destination, "failed", Failure(500, ending))
+            ending = not_dialled(error)
+            failure = Failure(ending.sip_response_code or 500, ending, error)
+            hunt.best = better(hunt.best, failure)
+            self._record(live, leg, destination, "failed", failure)
             return
         hunt.ringing[leg] = destination
 
@@ -228,7 +241,8 @@ class Hunting:
         if not event.contacts or hunt.redirects >= MAX_REDIRECTS:
             return
         hunt.redirects += 1
-        found = [d for d in map(self._redirected_to, event.contacts) if d and d.uri not in hunt.tried]
+        contacts = [c for c in event.contacts if _as_secure(c, before)]
+        found = [d for d in map(self._redirected_to, contacts) if d and d.uri not in hunt.tried]
         stages = [Stage(destinations=(d,), same_callee=hunt.same_callee) for d in dict.fromkeys(found)]
         if stages and hunt.ringing:
             self._dial(live, hunt, stages.pop(0).destinations[0], live.call.timeout)
@@ -236,7 +250,7 @@ class Hunting:
 
     def _redirected_to(self, contact: str) -> Destination | None:
         """Only where anybody may call, and with nothing but a place in it: no header fields (19.1.5)."""
-        if "?" in contact or not contact[:5].lower().startswith(("sip:", "sips:")):
+        if parse_sip(contact) is None:
             return None
         try:
             return self._routing.destination(contact)
@@ -258,6 +272,11 @@ class Hunting:
             "reason": failure.ending.reason if failure else None,
         }
         self._journal.apply(live, "attempt", data)
+
+
+def _as_secure(contact: str, before: Destination) -> bool:
+    """RFC 3261 8.1.3.4: nobody is there to be told that what was to be secret would not be."""
+    return not before.uri.lower().startswith("sips:") or contact.lower().startswith("sips:")
 
 
 def _lead(live: LiveCall) -> LegId | None:

@@ -8,18 +8,20 @@ from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.carried import carried
 from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.endings import rejection
 from telephony_gateway.calls.events import Incoming
 from telephony_gateway.calls.forwarding import Forwarding
 from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.journal import Journal
-from telephony_gateway.calls.legs import Legs
+from telephony_gateway.calls.legs import RETRY_AFTER, Legs
+from telephony_gateway.calls.limits import Limits
 from telephony_gateway.calls.live import LiveCall, LiveCalls
 from telephony_gateway.calls.model import Call, Ending
 from telephony_gateway.calls.plan import PHONES
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine
-from telephony_gateway.calls.refusals import Refusal, Refusals
+from telephony_gateway.calls.refusals import Refusals
 from telephony_gateway.calls.routing import Route, Routing, Trunk
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.uris import user_of
@@ -30,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 MAX_NAME = 128
 """Characters of a display name that are kept."""
-MAX_REQUEST = 128
-RETRY_AFTER = (("Retry-After", "5"),)
 NOBODY_THERE = Ending(
     status="no-answer",
     cause="unspecified",
@@ -58,11 +58,13 @@ class Inbound:
         tasks: Tasks,
         browsers: Browsers,
         forwarding: Forwarding,
+        dialler: Dialler,
         bridging: Bridging,
         routing: Routing,
         ids: IdSource,
         policy: Policy,
         refusals: Refusals,
+        limits: Limits,
         vouching: Vouching,
     ) -> None:
         self._engine = engine
@@ -73,15 +75,18 @@ class Inbound:
         self._tasks = tasks
         self._browsers = browsers
         self._forwarding = forwarding
+        self._dialler = dialler
         self._bridging = bridging
         self._routing = routing
         self._ids = ids
         self._policy = policy
         self._refusals = refusals
+        self._limits = limits
         self._vouching = vouching
 
     def incoming(self, event: Incoming, *, draining: bool) -> None:
         """Decide where a call goes; the one Python decision of an inbound call."""
+        self._dialler.heard_at(event.local)
         trunk = self._admit(event, draining)
         if trunk is None:
             return
@@ -113,21 +118,11 @@ class Inbound:
         log.info("call refused", rule=rule, reason=reason, source=event.source[0])
         self._journal.refused(rule)
         self._note(event, status, rule, reason)
-        self._engine.reject(event.leg, status, None, RETRY_AFTER if status == 503 else ())
+        self._engine.reject(event.leg, status, None, (RETRY_AFTER,) if status == 503 else ())
 
     def _note(self, event: Incoming, status: int, rule: str, reason: str) -> None:
-        self._refusals.note(
-            Refusal(
-                at=self._journal.clock.now(),
-                rule=rule,
-                status=status,
-                source=event.source[0],
-                port=event.source[1],
-                trunk=event.trunk or None,
-                request=f"INVITE {event.request_uri}"[:MAX_REQUEST],
-                reason=reason,
-            )
-        )
+        at = self._journal.clock.now()
+        self._refusals.refused(at, event, status=status, rule=rule, reason=reason)
 
     def _call(self, event: Incoming, trunk: Trunk, route: Route | None, to: str, from_: str) -> Call:
         call_id: UUID = self._ids.new()
@@ -151,6 +146,7 @@ class Inbound:
         live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target, ringback=trunk.tone)
         self._calls.add(live)
         self._legs.adopt(live, event.leg, "sip", "caller")
+        self._limits.came(trunk, event.leg)
         try:
             self._journal.begin(live, {"direction": "inbound", "trunk": call.trunk, "route": call.route})
         except StoreUnavailable:

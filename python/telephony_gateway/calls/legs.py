@@ -14,6 +14,8 @@ from telephony_gateway.calls.ports import Engine
 
 log = structlog.get_logger(__name__)
 
+RETRY_AFTER = ("Retry-After", "5")
+
 
 class Legs:
     """Makes, follows and drops the legs of calls."""
@@ -107,8 +109,12 @@ class Legs:
     def _refuse(self, number: LegId, ending: Ending) -> None:
         # RFC 6432: a final response may say by Reason what the other side said.
         headers = (("Reason", ending.reasons),) if ending.reasons else ()
+        status = refusal_of(ending)
+        if status == 503:
+            # RFC 3261 21.5.4: without it the caller takes us for broken.
+            headers = (*headers, RETRY_AFTER)
         with contained(lambda _error: self.hangup(number)):
-            self._engine.reject(number, refusal_of(ending), None, headers)
+            self._engine.reject(number, status, None, headers)
 
 
 def browser_side(live: LiveCall) -> LegSide:

@@ -9,6 +9,7 @@ import msgspec
 
 from telephony_gateway.calls.attempts import Hunt
 from telephony_gateway.calls.events import Incoming, LegId
+from telephony_gateway.calls.limits import Limits
 from telephony_gateway.calls.model import Call, Leg, Session
 from telephony_gateway.calls.ports import Browser
 from telephony_gateway.calls.routing import Destination, Target
@@ -97,8 +98,9 @@ class LiveCall:
 class LiveCalls:
     """Every call at hand, by id and by engine leg. Holds at most `capacity` running calls."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, limits: Limits | None = None) -> None:
         self.capacity = capacity
+        self._limits = limits or Limits()
         # By the integer of the id: a UUID's own hash is a call of Python.
         self._by_id: dict[int, LiveCall] = {}
         self._by_leg: dict[LegId, LiveCall] = {}
@@ -153,6 +155,7 @@ class LiveCalls:
         """The engine leg is gone."""
         live.legs.pop(number, None)
         self._by_leg.pop(number, None)
+        self._limits.left(number)
         if not self._by_leg:
             self._legless.set()
 

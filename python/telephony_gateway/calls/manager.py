@@ -26,6 +26,7 @@ from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.inbound import Inbound
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
+from telephony_gateway.calls.limits import Limits
 from telephony_gateway.calls.live import LiveCall, LiveCalls
 from telephony_gateway.calls.lookup import Lookup
 from telephony_gateway.calls.model import Call, CallEvent, HangupSource, Session, SessionRole, Status
@@ -79,7 +80,7 @@ class Manager:
         self._engine = engine
         self._draining = False
         self.refusals = Refusals(engine.refusals)
-        self._calls = calls = LiveCalls(policy.max_calls)
+        self._calls = calls = LiveCalls(policy.max_calls, limits := Limits())
         self._lookup = lookup = Lookup(calls=calls, cache=cache, store=store)
         self._journal = journal = Journal(
             store=store, cache=cache, observers=observers, clock=clock or SystemClock()
@@ -90,10 +91,10 @@ class Manager:
         bridging = Bridging(engine=engine, journal=journal, legs=legs, closing=closing)
         self._tickets = tickets = Tickets(cache=cache, journal=journal, ids=ids, policy=policy)
         self._browsers = browsers = Browsers(journal=journal, calls=calls)
-        dialler = Dialler(engine=engine, routing=routing, policy=policy, voucher=voucher)
+        dialler = Dialler(engine=engine, routing=routing, policy=policy, voucher=voucher, limits=limits)
         hunting = Hunting(
             journal=journal, legs=legs, closing=closing, tasks=tasks, browsers=browsers, dialler=dialler,
-            routing=routing,
+            routing=routing, refusals=self.refusals,
         )  # fmt: skip
         self._participants = Participants(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
@@ -101,7 +102,7 @@ class Manager:
         )  # fmt: skip
         forwarding = Forwarding(
             engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks,
-            bridging=bridging, routing=routing, dialler=dialler, hunting=hunting,
+            bridging=bridging, routing=routing, dialler=dialler, hunting=hunting, refusals=self.refusals,
         )  # fmt: skip
         self._outbound = Outbound(
             engine=engine, cache=cache, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
@@ -110,8 +111,8 @@ class Manager:
         )  # fmt: skip
         self._inbound = Inbound(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
-            browsers=browsers, forwarding=forwarding, bridging=bridging, routing=routing, ids=ids,
-            policy=policy, refusals=self.refusals,
+            browsers=browsers, forwarding=forwarding, dialler=dialler, bridging=bridging, routing=routing,
+            ids=ids, policy=policy, refusals=self.refusals, limits=limits,
             vouching=Vouching(voucher=voucher, journal=journal, closing=closing, tasks=tasks),
         )  # fmt: skip
         self._progress = Progress(

@@ -171,11 +171,26 @@ class Outbound:
             raise found.refused[0]
         raise Invalid("the route leads nowhere", [("route", f"{name!r} leads to no trunk, phone or URI")])
 
+    def _check_room(self, stages: tuple[Stage, ...]) -> None:
+        """Raise what the first place says unless one of them takes a call now: then none is made, and whoever
+        repeats the request later, with the same key, gets one.
+        """
+        full: list[GatewayError] = []
+        for place in (place for stage in stages for place in stage.destinations):
+            try:
+                self._dialler.check(place)
+            except GatewayError as error:
+                full.append(error)
+            else:
+                return
+        raise full[0]
+
     def _takes(self, name: str, place: Destination) -> bool:
         trunk = self._routing.trunks.get(place.trunk) if place.trunk else None
         return settable(name, trunk.headers if trunk is not None else ())
 
     def _dial(self, call_id: UUID, new: NewCall, stages: tuple[Stage, ...]) -> Call:
+        self._check_room(stages)
         first = stages[0].destinations[0]
         live = self._begin(self._call(call_id, new, first), first)
         live.request = Order(from_=new.from_, headers=new.headers)

@@ -242,7 +242,7 @@ class _Names:
     def _goal_faults(self, path: str, goal: Goal | Target) -> Found:
         if goal.trunk is not None:
             yield from self._dialled(f"{path}.trunk", goal.trunk)
-        if goal.uri is not None and parse_sip(goal.uri) is None:
+        if goal.uri is not None and (parse_sip(goal.uri) is None or "?" in goal.uri):
             yield f"{path}.uri", "must be a sip: URI, as in sip:alice@192.0.2.1:5060"
         if goal.user is not None and goal.user not in self._users | self._known:
             yield f"{path}.user", f"names {goal.user!r}, which is no user"

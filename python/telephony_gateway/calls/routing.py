@@ -25,7 +25,7 @@ from telephony_gateway.calls.plan import (
     read_plan,
 )
 from telephony_gateway.calls.tables import config_error
-from telephony_gateway.calls.trunks import ALL_CODECS, Network, Trunk, engine_row
+from telephony_gateway.calls.trunks import ALL_CODECS, Network, Trunk, engine_row, named_transport
 from telephony_gateway.calls.uris import SipUri, escape_user, is_diallable, parse_sip
 from telephony_gateway.errors import Forbidden, Invalid, TrunkNotFound
 
@@ -191,6 +191,11 @@ class Routing:
 
     def _direct(self, to: str, trunk: Trunk | None) -> Destination:
         uri = _parsed(to)
+        if trunk is not None and uri.secure and not _by_tls(trunk):
+            raise Invalid(
+                "a sips: URI is called by TLS only (RFC 5630)",
+                [("trunk", f"{trunk.name!r} is not reached by TLS: set its transport, or dial a sip: URI")],
+            )
         trunk = trunk or self._trunk_at(uri)
         if trunk is None and not self._development:
             raise Forbidden(f"no trunk has the host {uri.host}: in production only trunks are dialled")
@@ -199,6 +204,9 @@ class Routing:
     def _towards(self, to: str, uri: SipUri, trunk: Trunk | None) -> Destination:
         codecs = trunk.codecs if trunk else ALL_CODECS
         next_hop = trunk.uri if trunk else None
+        if trunk is not None and uri.secure and not _by_tls(trunk):
+            # RFC 5630 3.1.3: TLS or nothing; not along the way that the trunk has for the others.
+            next_hop = f"sips:{uri.host_port}"
         name = trunk.name if trunk else None
         return Destination(uri=to, host=uri.host, trunk=name, next_hop=next_hop, codecs=codecs)
 
@@ -269,7 +277,15 @@ def _parsed(uri: str) -> SipUri:
     parsed = parse_sip(uri)
     if parsed is None:
         raise Invalid("not a sip: URI", [("to", "must be a sip: URI, as in sip:alice@192.0.2.1:5060")])
+    if "?" in uri:
+        raise Invalid("not a place to call", [("to", "must not bring header fields (RFC 3261 19.1.1)")])
     return parsed
+
+
+def _by_tls(trunk: Trunk) -> bool:
+    """Whether what goes to the trunk goes by TLS; without a uri it goes where the called URI says."""
+    known = parse_sip(trunk.uri) if trunk.uri is not None else None
+    return known is None or known.secure or "tls" in (trunk.transport, named_transport(trunk))
 
 
 def _by_prefix(trunks: Any) -> list[tuple[Network, Trunk]]:

@@ -188,11 +188,11 @@ def _way(trunk: Trunk) -> dict[str, Any]:
 
 def _registration(trunk: Trunk) -> dict[str, Any]:
     """What is registered, and where (RFC 3261 10.2): the address of record is the account's."""
-    registrar = (trunk.registrar or trunk.uri or "")[len("sip:") :].rpartition("@")[2]
+    scheme, _, rest = (trunk.registrar or trunk.uri or "").partition(":")
     domain = _host(trunk.uri or trunk.registrar)
     user = trunk.username or trunk.contact_user or ""
     return {
-        "registrar": f"sip:{registrar}",
+        "registrar": f"{scheme.lower()}:{rest.rpartition('@')[2]}",
         "aor": f"sip:{escape_user(user)}@{domain}",
         "contact_user": escape_user(trunk.contact_user or user),
         "expires": trunk.register_expires,
@@ -204,6 +204,12 @@ def _host(uri: str | None) -> str:
     """The host of a URI: the realm and domain of a carrier that names no other."""
     parsed = parse_sip(uri or "")
     return "" if parsed is None else parsed.host
+
+
+def named_transport(trunk: Trunk) -> str | None:
+    """The transport that its URI asks for (RFC 3261 19.1.1)."""
+    named = _OWN_TRANSPORT.search(trunk.uri or "")
+    return named[1].lower() if named else None
 
 
 def faults_of(trunk: Trunk, environ: Mapping[str, str] | None) -> Found:
@@ -243,16 +249,16 @@ def _address_faults(trunk: Trunk) -> Found:
         except ValueError as error:
             yield "addresses", f"has {address!r}: {error}"
     for field, uri in (("uri", trunk.uri), ("registrar", trunk.registrar)):
-        if uri is not None and parse_sip(uri) is None:
+        if uri is not None and (parse_sip(uri) is None or "?" in uri):
             yield field, SIP_URI
     if not trunk.codecs or len(set(trunk.codecs)) < len(trunk.codecs):
         yield "codecs", f"must name at least one of {', '.join(ALL_CODECS)}, each once"
 
 
 def _transport_faults(trunk: Trunk) -> Found:
-    named = _OWN_TRANSPORT.search(trunk.uri or "")
-    if named and trunk.transport and named[1].lower() != trunk.transport:
-        yield "transport", f"is {trunk.transport}, but uri says transport={named[1]}: leave one of them out"
+    named = named_transport(trunk)
+    if named and trunk.transport and named != trunk.transport:
+        yield "transport", f"is {trunk.transport}, but uri says transport={named}: leave one of them out"
     if trunk.local is not None and not _is_address(trunk.local):
         yield "local", "must be an IP address of this machine"
     if trunk.advertise is not None and not (_is_address(trunk.advertise) or _HOST.fullmatch(trunk.advertise)):

@@ -429,3 +429,32 @@ async def happen(world: World, browser: FakeBrowser, rng: random.Random) -> None
                 await world.manager.leave(browser, call.id)
         case "time" if rng.random() < 0.3:
             await asyncio.sleep(rng.choice([1, 12, 30]))
+
+
+OURS = {"uri": "sip:us@192.0.2.1:5060"}
+
+
+async def test_a_place_that_is_the_gateway_itself_is_passed_over() -> None:
+    world, leg, legs = await hunted({"ring": {"targets": [OURS, PHONES[0]]}})
+    assert [how["uri"] for _, how in world.engine.of("dial")] == [PHONES[0]["uri"]]
+    assert attempts(world) == [("failed", OURS["uri"], 482)]
+    world.end(legs[0], "rejected", status=503)
+    await settle()
+    assert world.engine.of("reject") == [(leg, 482)]
+    assert [refusal.rule for refusal in world.manager.refusals.latest()] == ["loop"]
+    await world.check_end()
+
+
+async def test_what_was_to_be_secret_is_not_redirected_into_the_open() -> None:
+    world = World(tables({"uri": "sips:bob@198.51.100.9"}), development=True)
+    leg = world.invite("200")
+    (first,) = dialled(world)
+    contacts = ["sip:bob@198.51.100.8", "sips:bob@198.51.100.7"]
+    world.end(first, "rejected", status=302, contacts=contacts)
+    await settle()
+    second = dialled(world)[-1]
+    assert world.engine.of("dial")[-1][1]["uri"] == "sips:bob@198.51.100.7"
+    world.end(second, "rejected", status=302, contacts=contacts[:1])
+    await settle()
+    assert world.engine.of("reject") == [(leg, 480)]
+    await world.check_end()

@@ -141,3 +141,43 @@ def test_a_wrong_table_names_itself(tables: dict[str, Any], words: list[str]) ->
     assert caught.value.setting == "GATEWAY_CONFIG"
     for word in words:
         assert word in caught.value.message
+
+
+SECURE: dict[str, Any] = {
+    "trunks": [
+        {"name": "open", "uri": "sip:open.example:5080"},
+        {"name": "named", "uri": "sip:named.example;transport=TLS"},
+        {"name": "wished", "uri": "sip:wished.example", "transport": "tls"},
+        {"name": "secure", "uri": "sips:secure.example"},
+        {"name": "called", "addresses": ["192.0.2.7"]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("to", "trunk", "next_hop"),
+    [
+        ("sips:bob@open.example", None, "sips:open.example"),
+        ("sips:bob@open.example:5071;maddr=192.0.2.66", None, "sips:open.example:5071"),
+        ("sip:bob@open.example", None, "sip:open.example:5080"),
+        ("sips:bob@elsewhere.example", "named", "sip:named.example;transport=TLS"),
+        ("sips:bob@elsewhere.example", "wished", "sip:wished.example"),
+        ("sips:bob@elsewhere.example", "secure", "sips:secure.example"),
+        ("sips:bob@192.0.2.7", "called", None),
+    ],
+)
+def test_a_sips_uri_is_called_by_tls_only(to: str, trunk: str | None, next_hop: str | None) -> None:
+    found = Routing.from_tables(SECURE, development=False).destination(to, trunk)
+    assert (found.uri, found.next_hop) == (to, next_hop)
+
+
+def test_a_sips_uri_cannot_be_called_by_a_trunk_without_tls() -> None:
+    with pytest.raises(Invalid) as refused:
+        Routing.from_tables(SECURE, development=False).destination("sips:bob@elsewhere.example", "open")
+    assert refused.value.errors[0][0] == "trunk"
+
+
+@pytest.mark.parametrize("to", ["sip:bob@open.example?Replaces=1", "sips:bob@secure.example?X=%0d%0aVia:x"])
+def test_a_called_uri_brings_no_header_fields(to: str) -> None:
+    with pytest.raises(Invalid, match="not a place to call"):
+        Routing.from_tables(SECURE, development=False).destination(to)

@@ -70,6 +70,7 @@ class FakeEngine:
     silent: bool = False
     said: list[tuple[int, str | None]] = field(default_factory=list)
     """The Reason that each leg was ended with."""
+    refused_with: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def names(self) -> list[str]:
@@ -116,6 +117,7 @@ class FakeEngine:
     def reject(self, leg: int, status: int, reason: str | None = None, headers: Any = ()) -> None:
         self._note("reject", leg, status)
         self.said.append((leg, dict(headers).get("Reason")))
+        self.refused_with.append((status, dict(headers)))
         self._end_soon(leg)
 
     def hangup(self, leg: int, reason: str | None = None) -> None:

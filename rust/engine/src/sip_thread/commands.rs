@@ -180,7 +180,9 @@ impl SipThread {
         };
         flows.iter().for_each(|flow| self.shield.expect(flow.remote.ip(), &self.trunks));
         if let Err(error) = self.endpoint.dial(now, leg.sip(), invite) {
-            self.end(Ended::new(leg, Side::System, Cause::Error, error.to_string()));
+            use telephony_sip::Error::{Full, TrunkFull};
+            let status = matches!(error, Full | TrunkFull(_)).then_some(503);
+            self.end(Ended { status, ..Ended::new(leg, Side::System, Cause::Error, error.to_string()) });
         }
     }
 
