@@ -137,9 +137,10 @@ async def phone(folder: Path, **options: Any) -> AsyncIterator[Phone]:
     """Start a softphone. Options (all may be left out):
 
     transport: "udp", "tcp" or "tls"; host, port; certificate, key, authority: PEM files; verify: of servers;
-    require_certificate: of clients. user, registrar, username, password, realm; proxy: a URI that every
-    request goes by. reliable: "off", "supported" or "require" (100rel); timers: the same; session_expires,
-    min_se. auto: status to answer every call with. record: WAV file; codecs: names in order ("PCMA/8000").
+    require_certificate: of clients. user, registrar, username, password (or hashed_password, of MD5), realm;
+    proxy: a URI that every request goes by. reliable: "off", "supported" or "require" (100rel); timers: the
+    same; session_expires, min_se. auto: status to answer every call with. record: WAV file; codecs: names in
+    order ("PCMA/8000").
     """
     folder.mkdir(exist_ok=True)
     log = folder / f"pjsua-{len(list(folder.glob('pjsua-*.log')))}.log"

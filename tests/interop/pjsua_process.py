@@ -163,10 +163,7 @@ class Softphone:
             # Without a route pjsua takes the transport from each URI.
             config.sipConfig.transportId = transport if kind == "udp" else pj.PJSUA_INVALID_ID
         if "username" in options:
-            cred = pj.AuthCredInfo(
-                "digest", options.get("realm", "*"), options["username"], 0, options["password"]
-            )
-            config.sipConfig.authCreds.append(cred)
+            config.sipConfig.authCreds.append(_credentials(options))
         config.callConfig.prackUse = MODES[options.get("reliable", "off")]
         config.callConfig.timerUse = MODES[options.get("timers", "supported")]
         config.callConfig.timerMinSESec = options.get("min_se", 90)
@@ -272,6 +269,16 @@ class Softphone:
             self._endpoint.libHandleEvents(10)
         self._calls.clear()
         self._endpoint.libDestroy()
+
+
+def _credentials(options: Json) -> pj.AuthCredInfo:
+    hashed = "hashed_password" in options
+    kind = pj.PJSIP_CRED_DATA_DIGEST if hashed else 0
+    secret = options["hashed_password" if hashed else "password"]
+    info = pj.AuthCredInfo("digest", options.get("realm", "*"), options["username"], kind, secret)
+    if hashed:
+        info.algoType = pj.PJSIP_AUTH_ALGORITHM_MD5
+    return info
 
 
 def _status(code: int) -> pj.CallOpParam:

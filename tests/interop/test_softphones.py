@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
+import hashlib
 import re
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,7 +22,7 @@ from tests.interop.script import Script, sdp
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-NEAR, STRICT = "127.0.0.2", "127.0.0.4"
+NEAR, STRICT, GUARDED, GUESSER = "127.0.0.2", "127.0.0.4", "127.0.0.5", "127.0.0.6"
 PASSWORD = "wonderland"
 PLAN = """
 [[trunks]]
@@ -31,6 +34,14 @@ name = "strict"
 addresses = ["127.0.0.4/32"]
 100rel = "require"
 min_se = 120
+
+[[trunks]]
+name = "guarded"
+addresses = ["127.0.0.5/32", "127.0.0.6/32"]
+inbound_auth = true
+username = "pbx"
+password_env = "PBX_PASSWORD"
+realm = "pbx.example"
 
 [[trunks]]
 name = "plain"
@@ -59,6 +70,11 @@ password_env = "ALICE_PASSWORD"
 name = "alice"
 match = {{ user = "alice" }}
 target = {{ trunk = "plain" }}
+
+[[routes]]
+name = "busy"
+match = {{ to = "^busy$" }}
+target = {{ reject = 486 }}
 """
 ROUTE = '[[routes]]\nname = "to-{0}"\nmatch = {{ to = "^{0}$" }}\ntarget = {{ trunk = "{0}" }}\n'
 HALF = 45
@@ -98,7 +114,8 @@ async def exchange(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ex
     trunks = ("plain", "reliable", "short", "long-lived")
     plan = folder / "gateway.toml"
     plan.write_text(PLAN.format(callee=callee, keeper=keeper) + "\n".join(map(ROUTE.format, trunks)))
-    async with gateway(folder, GATEWAY_CONFIG=str(plan), ALICE_PASSWORD=PASSWORD) as running:
+    secrets = {"ALICE_PASSWORD": PASSWORD, "PBX_PASSWORD": PASSWORD}
+    async with gateway(folder, GATEWAY_CONFIG=str(plan), **secrets) as running:
         yield Exchange(running, callee, keeper)
 
 
@@ -243,6 +260,125 @@ async def test_a_softphone_proves_itself_by_sha_256(exchange: Exchange, tmp_path
         proof = header(anna.sent(method)[-1], "Authorization")
         assert "algorithm=SHA-256" in proof
         assert re.search(r'response="[0-9a-f]{64}"', proof)
+
+
+async def refusals(exchange: Exchange, source: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await exchange.gateway.get(f"/api/v1/refusals?source={source}"))["items"]
+    return items
+
+
+HASHED = hashlib.md5(f"pbx:pbx.example:{PASSWORD}".encode(), usedforsecurity=False).hexdigest()
+"""What a telephone keeps that knows MD5 only (RFC 7616 3.4.2)."""
+
+
+@pytest.mark.parametrize("algorithm", ["SHA-256", "MD5"])
+async def test_a_guarded_trunk_asks_a_softphone_for_its_password(
+    exchange: Exchange, tmp_path: Path, algorithm: str
+) -> None:
+    secret = {"password": PASSWORD} if algorithm == "SHA-256" else {"hashed_password": HASHED}
+    account = {"host": GUARDED, "username": "pbx", "realm": "pbx.example", **secret}
+    async with pair(exchange, tmp_path, account, {"auto": 200}) as (anna, bob):
+        call = await anna.call(exchange.uri("plain"))
+        await anna.event("state", call=call, state="CONFIRMED")
+        await leave(exchange, anna, call, bob)
+    assert f"algorithm={algorithm}" in header(anna.sent("INVITE")[1], "Authorization")
+    assert "Authorization" not in bob.log.read_text()
+    assert (await exchange.gateway.calls())[0]["trunk"] == "guarded"
+
+
+async def test_a_wrong_password_makes_no_call_and_rest_says_why(exchange: Exchange, tmp_path: Path) -> None:
+    before = await exchange.gateway.calls()
+    async with phone(tmp_path, host=GUARDED, username="pbx", password="wrong") as anna:
+        await anna.call(exchange.uri("plain"))
+        assert (await anna.event("state", state="DISCONNECTED"))["code"] == 401
+    assert await exchange.gateway.calls() == before
+    refusal = (await refusals(exchange, GUARDED))[0]
+    assert (refusal["rule"], refusal["status"], refusal["trunk"]) == ("credentials", 401, "guarded")
+    assert "password" in refusal["reason"]
+
+
+class Guest:
+    """Asks for a call with credentials of its own making (RFC 7616 3.4)."""
+
+    def __init__(self, exchange: Exchange, host: str) -> None:
+        self._uri, self._to = exchange.uri("busy"), exchange.gateway.sip
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((host, 0))
+        self._socket.settimeout(5)
+        self._host, self._port = self._socket.getsockname()
+        self._number = 0
+
+    def invite(self, authorization: str = "") -> str:
+        """The final answer; it is acknowledged."""
+        self._number += 1
+        answer = self._ask(f"INVITE {self._uri}", "INVITE", authorization)
+        while answer.startswith("SIP/2.0 1"):
+            answer = self._socket.recv(65536).decode()
+        self._send(f"ACK {self._uri}", "ACK", "", header(answer, "To"))
+        return answer
+
+    def proof(self, challenge: str, *, count: int, password: str = PASSWORD, nonce: str = "") -> str:
+        """SHA-256, `qop=auth`."""
+        nonce = nonce or re.findall(r'nonce="(\w+)"', challenge)[0]
+
+        def digest(*parts: str) -> str:
+            return hashlib.sha256(":".join(parts).encode()).hexdigest()
+
+        ha1, ha2 = digest("pbx", "pbx.example", password), digest("INVITE", self._uri)
+        response = digest(ha1, nonce, f"{count:08x}", "c", "auth", ha2)
+        return (
+            f'Authorization: Digest username="pbx", realm="pbx.example", nonce="{nonce}", uri="{self._uri}", '
+            f'response="{response}", algorithm=SHA-256, qop=auth, nc={count:08x}, cnonce="c"\r\n'
+        )
+
+    def _ask(self, line: str, method: str, extra: str) -> str:
+        self._send(line, method, extra, f"<{self._uri}>")
+        return self._socket.recv(65536).decode()
+
+    def _send(self, line: str, method: str, extra: str, to: str) -> None:
+        number, here = self._number, f"{self._host}:{self._port}"
+        text = (
+            f"{line} SIP/2.0\r\nVia: SIP/2.0/UDP {here};rport;branch=z9hG4bK{here}-{number}\r\n"
+            f"From: <sip:pbx@pbx.example>;tag=f\r\nTo: {to}\r\nCall-ID: {here}-{number}\r\n"
+            f"CSeq: 1 {method}\r\nMax-Forwards: 70\r\nContact: <sip:pbx@{here}>\r\n{extra}\r\n"
+        )
+        self._socket.sendto(text.encode(), self._to)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+async def test_credentials_count_once_and_an_old_nonce_is_stale(exchange: Exchange) -> None:
+    """RFC 7616 3.3, 5.4: who knows the password but uses a nonce too often, or too late, is told `stale`."""
+    with contextlib.closing(Guest(exchange, GUARDED)) as guest:
+        ask = functools.partial(asyncio.to_thread, guest.invite)
+        challenge = await ask()
+        assert "stale" not in challenge
+        first = guest.proof(challenge, count=1)
+        assert (await ask(first)).startswith("SIP/2.0 486")
+        replayed = await ask(first)
+        assert replayed.startswith("SIP/2.0 401")
+        assert "stale=true" in replayed
+        assert (await ask(guest.proof(challenge, count=2))).startswith("SIP/2.0 486")
+        assert "stale=true" in await ask(guest.proof(challenge, count=2)), "nc counts up"
+        assert (await ask(guest.proof(replayed, count=1))).startswith("SIP/2.0 486"), "a new nonce, from 1"
+        before_restart = await ask(guest.proof(challenge, count=1, nonce="0" * 16 + "f" * 32))
+        assert "stale=true" in before_restart, "the password is right: nobody has to be asked for it"
+        wrong = await ask(guest.proof(challenge, count=3, password="wrong"))
+        assert wrong.startswith("SIP/2.0 401")
+        assert "stale" not in wrong
+
+
+async def test_who_guesses_passwords_is_not_listened_to_any_more(exchange: Exchange) -> None:
+    with contextlib.closing(Guest(exchange, GUESSER)) as guest:
+        ask = functools.partial(asyncio.to_thread, guest.invite)
+        challenge = await ask()
+        for count in range(20):
+            answer = await ask(guest.proof(challenge, count=count + 1, password=f"guess{count}"))
+            assert answer.startswith("SIP/2.0 401")
+        assert (await ask(guest.proof(challenge, count=21))).startswith("SIP/2.0 403 "), "right or not"
+    rules = [refusal["rule"] for refusal in await refusals(exchange, GUESSER)]
+    assert rules.count("credentials") >= 20
 
 
 async def test_a_call_outlives_its_session_because_both_sides_refresh_it(kept: KeptCall) -> None:

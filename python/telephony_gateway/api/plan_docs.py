@@ -11,7 +11,7 @@ TRUNK = {
     "tls": "How TLS towards it proves itself.",
     "username": "Who we are to it (RFC 3261, 22).",
     "password_env": "The environment variable that holds the password; the password is never shown.",
-    "realm": "The only realm whose challenges are answered; null: the host of its URI.",
+    "realm": "The only realm whose challenges are answered, and that of ours; null: the host of its URI.",
     "register": "Whether to register there (RFC 3261, 10).",
     "registrar": "Where to register; null: at its URI.",
     "register_expires": "Seconds that a registration is asked to last.",
@@ -110,7 +110,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "at": "When.",
         "rule": "The rule tested: unknown_source, source_rate, trunk_rate, trunk_calls, overload, malformed, "
         "no_dialog, loop, credentials, unsupported; after the door no_trunk, draining, full, store, "
-        "no_route, route.",
+        "no_route, route, identity.",
         "status": "The SIP status sent (RFC 3261, 21); null when it was dropped without an answer.",
         "source": "The address it came from.",
         "port": "The port it came from.",

@@ -95,7 +95,13 @@ class Inbound:
         route = self._routing.route(trunk=trunk.name, to=to, from_=from_, user=event.user)
         live = self._begin(event, self._call(event, trunk, route, to, from_), trunk, route)
         if live is not None:
-            self._vouching.judge(live, event, trunk, lambda: self._follow(live, event, route))
+            self._vouching.judge(
+                live,
+                event,
+                trunk,
+                lambda: self._follow(live, event, route),
+                lambda status, reason: self._note(event, status, "identity", reason),
+            )
             self._journal.phase(live.call, "decision", live.call.created_at)
 
     def _admit(self, event: Incoming, draining: bool) -> Trunk | None:

@@ -25,7 +25,7 @@ from telephony_gateway.calls.plan import (
     read_plan,
 )
 from telephony_gateway.calls.tables import config_error
-from telephony_gateway.calls.trunks import ALL_CODECS, Network, Trunk, engine_row, named_transport
+from telephony_gateway.calls.trunks import ALL_CODECS, REALM, Network, Trunk, engine_row, named_transport
 from telephony_gateway.calls.uris import SipUri, escape_user, is_diallable, parse_sip
 from telephony_gateway.errors import Forbidden, Invalid, TrunkNotFound
 
@@ -42,8 +42,6 @@ __all__ = [
     "Trunk",
 ]
 
-REALM: Final = "telephony-gateway"
-"""Of the passwords of users: part of an HA1."""
 REMEMBERED: Final = 1024
 """Source addresses whose trunk is remembered."""
 

@@ -17,6 +17,8 @@ CodecName = Literal["PCMU", "PCMA", "opus"]
 Transport = Literal["udp", "tcp", "tls"]
 Support = Literal["off", "supported", "require"]
 ALL_CODECS: Final[tuple[CodecName, ...]] = ("PCMU", "PCMA", "opus")
+REALM: Final = "telephony-gateway"
+"""Whose passwords are asked for where no other realm is named; part of an HA1."""
 SIP_URI: Final = "must be a sip: URI, as in sip:203.0.113.10:5060"
 MAX_NETWORKS: Final = 1024
 MIN_SE: Final = 90
@@ -166,7 +168,7 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
         row["credentials"] = {
             "username": trunk.username,
             "password": environ.get(trunk.password_env, ""),
-            "realm": trunk.realm or _host(trunk.uri or trunk.registrar),
+            "realm": trunk.realm or _host(trunk.uri or trunk.registrar) or REALM,
         }
     if trunk.inbound_auth:
         row["guard"] = row["credentials"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from telephony_gateway.calls.caller import asserted_by
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import rejection
 from telephony_gateway.calls.events import Incoming
@@ -49,37 +50,59 @@ class Vouching:
         self._closing = closing
         self._tasks = tasks
 
-    def judge(self, live: LiveCall, event: Incoming, trunk: Trunk, go_on: Callable[[], None]) -> None:
+    def judge(
+        self,
+        live: LiveCall,
+        event: Incoming,
+        trunk: Trunk,
+        go_on: Callable[[], None],
+        refused: Callable[[int, str], None],
+    ) -> None:
         """Let the call go on: at once, or only if somebody vouches for its caller."""
         if trunk.stir.verify == "off":
             go_on()
-            return
-        required = trunk.stir.verify == "require"
-        self._tasks.spawn(live, lambda: self._verify(live, event, trunk, go_on if required else None))
-        if not required:
-            go_on()
-
-    async def _verify(
-        self, live: LiveCall, event: Incoming, trunk: Trunk, go_on: Callable[[], None] | None
-    ) -> None:
-        identities = [value for name, value in event.message.headers() if name.lower() in IDENTITY]
-        callees = [user_of(event.to_uri), user_of(event.request_uri)]
-        verdict = await self._voucher.verify(trunk.name, identities, _caller(event), callees)
-        if verdict is None or live.call.over:
-            return
-        self._journal.amend(live, verification=verdict)
-        self._journal.apply(live, "verify", msgspec.structs.asdict(verdict))
-        if go_on is None:
-            return
-        if verdict.verstat == PASSED:
+        elif trunk.stir.verify == "annotate":
+            self._tasks.spawn(live, lambda: self._annotate(live, event, trunk))
             go_on()
         else:
-            reason = verdict.reason or "nobody vouches for the caller"
-            self._closing.finish(live, rejection(verdict.status or 428, reason))
+            self._tasks.spawn(live, lambda: self._require(live, event, trunk, go_on, refused))
+
+    async def _require(
+        self,
+        live: LiveCall,
+        event: Incoming,
+        trunk: Trunk,
+        go_on: Callable[[], None],
+        refused: Callable[[int, str], None],
+    ) -> None:
+        verdict = await self._annotate(live, event, trunk)
+        if live.call.over:
+            return
+        if verdict is not None and verdict.verstat == PASSED:
+            go_on()
+            return
+        status, reason = 428, "nobody vouches for the caller"
+        if verdict is not None:
+            status, reason = verdict.status or status, verdict.reason or reason
+        refused(status, reason)
+        self._closing.finish(live, rejection(status, reason))
+
+    async def _annotate(self, live: LiveCall, event: Incoming, trunk: Trunk) -> Verification | None:
+        """The verdict, noted with the call; None if it comes too late, or nobody judges any more."""
+        identities = [value for name, value in event.message.headers() if name.lower() in IDENTITY]
+        callees = [user_of(event.to_uri), user_of(event.request_uri)]
+        verdict = await self._voucher.verify(trunk.name, identities, _caller(event, trunk), callees)
+        if verdict is None or live.call.over:
+            return None
+        self._journal.amend(live, verification=verdict)
+        self._journal.apply(live, "verify", msgspec.structs.asdict(verdict))
+        return verdict
 
 
-def _caller(event: Incoming) -> str:
-    """The number that is vouched for: P-Asserted-Identity stands before From (RFC 8224 6.1, RFC 8588 6)."""
-    asserted = event.message.header("P-Asserted-Identity")
-    uri = asserted.partition("<")[2].partition(">")[0] if asserted else ""
+def _caller(event: Incoming, trunk: Trunk) -> str:
+    """The number that is vouched for: P-Asserted-Identity stands before From (RFC 8224 6.1, RFC 8588 6).
+
+    Where it is not believed (RFC 3325 5), a verdict on it would adorn whatever From says.
+    """
+    uri = asserted_by(event.message, trunk).partition("<")[2].partition(">")[0]
     return user_of(uri) or user_of(event.from_uri)

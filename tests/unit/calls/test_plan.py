@@ -1,5 +1,6 @@
 """The whole of gateway.toml: every key is known, every fault is found and named."""
 
+import json
 import tomllib
 from typing import Any
 
@@ -223,3 +224,11 @@ def test_numbers_are_rewritten_for_the_trunk() -> None:
         {"trunks": [{"name": "t", "uri": "sip:h.example", "strip": 1, "prepend": "00"}]}, development=False
     )
     assert routing.destination("+491", "t").uri == "sip:00491@h.example"
+
+
+def test_who_has_no_uri_is_asked_in_the_gateways_own_realm() -> None:
+    row = {"name": "pbx", "addresses": ["192.0.2.1/32"], "inbound_auth": True}
+    row |= {"username": "pbx", "password_env": "PBX_PASSWORD"}
+    routing = Routing.from_tables({"trunks": [row]}, development=False, environ={"PBX_PASSWORD": "secret"})
+    (told,) = json.loads(routing.engine_document)
+    assert told["guard"] == {"username": "pbx", "password": "secret", "realm": "telephony-gateway"}

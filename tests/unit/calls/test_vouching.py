@@ -36,11 +36,11 @@ class FakeVoucher:
         return self.verdict
 
 
-def world(verdict: Verification | None, **stir: Any) -> tuple[World, FakeVoucher]:
+def world(verdict: Verification | None, *, trusted: bool = True, **stir: Any) -> tuple[World, FakeVoucher]:
     """A carrier with these settings."""
     files = {"key_file": "k.pem", "certificate_url": "https://c.example/c.pem", "ca_file": "ca.pem"}
     table = {**files, "allow": ["c.example"], **stir}
-    trunks = [{**TABLES["trunks"][0], "stir": table}, *TABLES["trunks"][1:]]
+    trunks = [{**TABLES["trunks"][0], "trusted": trusted, "stir": table}, *TABLES["trunks"][1:]]
     voucher = FakeVoucher(verdict)
     return World({**TABLES, "trunks": trunks}, voucher=voucher), voucher
 
@@ -61,6 +61,19 @@ async def test_a_call_rings_while_its_caller_is_judged(verdict: Verification) ->
     await here.check_end()
 
 
+async def test_an_identity_that_is_not_believed_is_not_judged() -> None:
+    """A verdict on it would adorn the number in From, which everybody sees (RFC 3325 5)."""
+    here, voucher = world(PASSED, trusted=False, verify="annotate")
+    here.browser()
+    leg = here.invite(headers=[("Identity", "one"), ("P-Asserted-Identity", "<sip:+7900@c.example>")])
+    await settle()
+    ((_, _, judged, _),) = voucher.asked
+    assert judged == here.only().from_ != "+7900"
+    here.end(leg, "cancel")
+    await settle()
+    await here.check_end()
+
+
 async def test_a_trunk_that_requires_it_lets_nobody_else_ring() -> None:
     here, _ = world(FAILED, verify="require")
     browser = here.browser()
@@ -71,6 +84,8 @@ async def test_a_trunk_that_requires_it_lets_nobody_else_ring() -> None:
     (call,) = here.store.calls.values()
     assert (call.reason, call.sip_response_code, call.verification) == (FAILED.reason, 438, FAILED)
     assert here.history(call) == ["call.initiated", "call.verified", "call.failed"]
+    (refusal,) = here.manager.refusals.latest()
+    assert (refusal.rule, refusal.status, refusal.reason) == ("identity", 438, FAILED.reason)
     await here.check_end()
 
 
