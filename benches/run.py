@@ -60,6 +60,28 @@ def parse(once: bool) -> Figure:
     return {"figure": "sip.parse_invite", "bytes": size, "ns": nanoseconds, "instructions": round(counted)}
 
 
+def lingering(once: bool) -> Figure:
+    """Heap of one call that is over, at both its ends, while its transactions wait for repetitions."""
+    calls = 200 if once else 3_000
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "massif"
+        # At a million calls a virtual second, none of them is forgotten before the last one is over.
+        output(
+            "valgrind",
+            "--tool=massif",
+            f"--massif-out-file={report}",
+            binary("virtual_calls"),
+            str(calls),
+            "1000000",
+        )
+        heap, extra = (
+            [int(size) for size in re.findall(rf"^{field}=(\d+)$", report.read_text(), re.MULTILINE)]
+            for field in ("mem_heap_B", "mem_heap_extra_B")
+        )
+    peak = max(own + beside for own, beside in zip(heap, extra, strict=True))
+    return {"figure": "sip.lingering_call", "calls": calls, "bytes": round(peak / calls)}
+
+
 def counted(name: str, case: str, once: bool) -> Figure:
     """One loop of the benches crate: wall time and instructions of one round."""
     many = {"relay": 512_000, "transcode": 10_000}[name]
@@ -69,7 +91,7 @@ def counted(name: str, case: str, once: bool) -> Figure:
 
 
 def micro(once: bool) -> Iterator[Figure]:
-    """The Rust loops: parse, one virtual call, SRTP, relay, transcode."""
+    """The Rust loops: parse, one virtual call and the memory it leaves, SRTP, relay, transcode."""
     subprocess.run(
         ["cargo", "build", "--release", "--quiet", "-p", "telephony-benches"], cwd=ROOT, check=True
     )
@@ -77,6 +99,7 @@ def micro(once: bool) -> Iterator[Figure]:
     calls_each = 200 if once else 2_000
     figure: Figure = json.loads(output(binary("virtual_calls"), str(500 if once else 100_000)))
     yield figure | {"instructions": round(per_round(calls_each, binary("virtual_calls")))}
+    yield lingering(once)
     for line in output(binary("srtp"), "1" if once else "20").splitlines():
         yield json.loads(line)
     for case in ["rtp-rtp", "law-law", "rtp-srtp", "srtp-rtp"]:

@@ -32,7 +32,7 @@ pub enum BuildError {
 pub struct Builder {
     /// The start line and the lines so far, without the last line's end.
     head: Vec<u8>,
-    body: Vec<u8>,
+    body: Bytes,
     /// Where a tag goes: the end of the To line, while it has none.
     to_end: Option<usize>,
     fault: Option<BuildError>,
@@ -82,7 +82,7 @@ impl Builder {
     }
 
     fn empty() -> Self {
-        Self { head: Vec::with_capacity(1024), body: Vec::new(), to_end: None, fault: None }
+        Self { head: Vec::with_capacity(1024), body: Bytes::new(), to_end: None, fault: None }
     }
 
     fn status_line(status: u16, reason: &str) -> Self {
@@ -238,12 +238,19 @@ impl Builder {
 
     /// Sets the body and its Content-Type.
     #[must_use]
-    pub fn body(mut self, content_type: &str, bytes: &[u8]) -> Self {
-        self.body = bytes.to_vec();
+    pub fn body(self, content_type: &str, bytes: &[u8]) -> Self {
+        self.shared_body(content_type, Bytes::copy_from_slice(bytes))
+    }
+
+    /// The same with bytes that need no copy.
+    #[must_use]
+    pub(crate) fn shared_body(mut self, content_type: &str, bytes: Bytes) -> Self {
+        self.body = bytes;
         self.header(Name::ContentType, content_type)
     }
 
-    /// The bytes to send, Content-Length added.
+    /// The bytes to send, Content-Length added. They take no more room than they need, for many are kept as long as
+    /// they may have to be sent again.
     ///
     /// # Errors
     /// When a value would break the message's framing.
@@ -254,8 +261,10 @@ impl Builder {
         self.put(&["\r\nContent-Length: "]);
         put_number(&mut self.head, u32::try_from(self.body.len()).unwrap_or(u32::MAX));
         self.put(&["\r\n\r\n"]);
-        self.head.extend_from_slice(&self.body);
-        Ok(Bytes::from(self.head))
+        let mut whole = Vec::with_capacity(self.head.len().saturating_add(self.body.len()));
+        whole.extend_from_slice(&self.head);
+        whole.extend_from_slice(&self.body);
+        Ok(Bytes::from(whole))
     }
 
     fn fail(&mut self, fault: BuildError) {

@@ -1,5 +1,6 @@
 //! Dialogs (RFC 3261 12): who we are to a peer, how its requests are ordered, and the road ours take.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -121,7 +122,7 @@ pub(crate) struct Draft<'a> {
 /// Where a request of a dialog goes (12.2.1.1).
 struct Road<'a> {
     request_uri: &'a str,
-    routes: Vec<std::borrow::Cow<'a, str>>,
+    routes: Vec<Cow<'a, str>>,
     next_hop: Option<Uri<'a>>,
 }
 
@@ -167,12 +168,15 @@ impl Dialog {
         Self { local_cseq: invite.cseq, ..early }
     }
 
-    /// The same from the INVITE as it was sent.
+    /// The same from the INVITE as it was sent, or from the ACK that followed it: that has no Contact, but a sent-by.
     pub(crate) fn draft_of(invite: &Message, flow: Flow) -> Option<Self> {
-        let contact = invite.contact_uri()?;
+        let contact = match invite.contact_uri() {
+            Some(uri) => Cow::Borrowed(uri.strip_prefix("sip:").unwrap_or(uri)),
+            None => Cow::Owned(invite.top_via().ok()?.sent_by()),
+        };
         Some(Self::draft(&Draft {
             flow,
-            contact: contact.strip_prefix("sip:").unwrap_or(contact),
+            contact: &contact,
             call_id: invite.call_id(),
             tag: invite.from_tag()?,
             from: invite.header(Name::From)?,
@@ -362,6 +366,12 @@ impl Dialogs {
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// What lies in each table, and how much it has room for.
+    #[cfg(test)]
+    pub(crate) fn tables(&self) -> [(usize, usize); 2] {
+        [(self.all.len(), self.all.capacity()), (self.index.len(), self.index.capacity())]
     }
 
     pub(crate) fn insert(&mut self, leg: LegKey, dialog: Dialog) -> DialogKey {

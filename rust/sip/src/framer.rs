@@ -57,6 +57,9 @@ pub struct Framer {
     limits: Limits,
 }
 
+/// The most that a stream keeps for its next message.
+const IDLE: usize = 8_192;
+
 impl Framer {
     /// A framer for a new connection.
     #[must_use]
@@ -143,7 +146,13 @@ impl Framer {
             return None;
         }
         self.state = State::Between { after_crlf: false };
-        Some(Frame::Message(self.buffer.split_to(total).freeze()))
+        // A copy: a part of the buffer, kept for as long as its call lasts, would keep all of the buffer.
+        let message = Bytes::copy_from_slice(self.buffer.get(..total)?);
+        self.buffer.advance(total);
+        if self.buffer.is_empty() && self.buffer.capacity() > IDLE {
+            self.buffer = BytesMut::new();
+        }
+        Some(Frame::Message(message))
     }
 }
 

@@ -4,10 +4,10 @@
 //! retransmission, waiting for ACK and so on) sit in the same queue under words instead of letters.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use slotmap::{SlotMap, new_key_type};
+use slotmap::{Key as _, SlotMap, new_key_type};
 use smallvec::SmallVec;
 
 /// The base values all timers are made of (RFC 3261 17.1.1.1, 17.1.2.1).
@@ -134,8 +134,8 @@ impl TimerKind {
 }
 
 /// The intervals most timers have.
-pub(crate) fn common_intervals(values: &TimerValues) -> [Duration; 3] {
-    [values.t1.saturating_mul(64), values.t4, values.t1]
+pub(crate) fn common_intervals(values: &TimerValues) -> [Duration; 4] {
+    [values.t1.saturating_mul(64), values.t4, values.t1, REFRESH]
 }
 
 /// When a client's timer E, doubling from T1, is set to T2.
@@ -153,111 +153,172 @@ new_key_type! {
     pub(crate) struct TimerId;
 }
 
+/// When a timer fires; sequence is the order of starting, so that equal deadlines fire first come, first served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    deadline: Instant,
+    sequence: u64,
+}
+
+/// A timer of no common length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    deadline: Instant,
-    /// Order of starting, so that equal deadlines fire first come, first served.
-    sequence: u64,
+    due: Due,
     id: TimerId,
+    interval: Duration,
+}
+
+/// A running timer. Those of one lane are a list, the null id at both its ends.
+#[derive(Debug)]
+struct Node<T> {
+    what: T,
+    due: Due,
+    before: TimerId,
+    behind: TimerId,
+    /// The lane it waits in; beyond the last one it waits in the heap.
+    lane: usize,
 }
 
 /// Timers of one length, which expire in the order they were started.
 #[derive(Debug)]
 struct Lane {
     interval: Duration,
-    entries: VecDeque<Entry>,
+    first: TimerId,
+    last: TimerId,
 }
 
-/// All running timers. Most have one of a few lengths and wait in a lane of their own, first in, first out; the rest
-/// sit in a heap. Cancelling is lazy: an entry stays until it surfaces or the dead outnumber the living, but what is
-/// on top is always alive, so the next deadline is a look at a handful of tops.
+/// All running timers. Most have one of a few lengths and wait in a lane of their own, first in, first out, which they
+/// leave without a trace. The rest sit in a heap, where cancelling is lazy: an entry stays until it surfaces or the dead
+/// outnumber the living. What is on top is always alive, so the next deadline is a look at a handful of tops.
 #[derive(Debug)]
 pub(crate) struct TimerQueue<T> {
-    running: SlotMap<TimerId, T>,
-    lanes: SmallVec<[Lane; 3]>,
+    running: SlotMap<TimerId, Node<T>>,
+    lanes: SmallVec<[Lane; MAX_LANES]>,
     heap: BinaryHeap<Reverse<Entry>>,
+    /// The living in the heap.
+    heaped: usize,
     sequence: u64,
 }
+
+/// Lanes in all; lengths that turn up beside the common ones get one each until there are so many.
+const MAX_LANES: usize = 8;
 
 impl<T> TimerQueue<T> {
     /// A queue with a lane for each of these intervals.
     pub(crate) fn new(intervals: &[Duration]) -> Self {
-        let lane = |interval: &Duration| Lane { interval: *interval, entries: VecDeque::new() };
+        let lane = |interval: &Duration| Lane::new(*interval);
         Self {
             running: SlotMap::with_key(),
-            lanes: intervals.iter().map(lane).collect(),
+            lanes: intervals.iter().take(MAX_LANES).map(lane).collect(),
             heap: BinaryHeap::new(),
+            heaped: 0,
             sequence: 0,
         }
     }
 
     pub(crate) fn start(&mut self, now: Instant, after: Duration, what: T) -> TimerId {
-        let id = self.running.insert(what);
         let deadline = now.checked_add(after.min(LONGEST)).unwrap_or(now);
         self.sequence = self.sequence.wrapping_add(1);
-        let entry = Entry { deadline, sequence: self.sequence, id };
-        // A clock that went backwards breaks a lane's order; the heap takes such entries.
-        let fits = |lane: &&mut Lane| {
-            lane.interval == after && lane.entries.back().is_none_or(|last| last.deadline <= deadline)
-        };
-        match self.lanes.iter_mut().find(fits) {
-            Some(lane) => lane.entries.push_back(entry),
-            None => self.heap.push(Reverse(entry)),
+        let due = Due { deadline, sequence: self.sequence };
+        let (lane, before) = self.place(after, deadline);
+        let behind = TimerId::null();
+        let id = self.running.insert(Node { what, due, before, behind, lane });
+        match self.lanes.get_mut(lane) {
+            Some(lane) => {
+                lane.last = id;
+                match self.running.get_mut(before) {
+                    Some(before) => before.behind = id,
+                    None => lane.first = id,
+                }
+            }
+            None => {
+                self.heaped = self.heaped.wrapping_add(1);
+                self.heap.push(Reverse(Entry { due, id, interval: after }));
+            }
         }
         id
     }
 
-    pub(crate) fn cancel(&mut self, id: TimerId) {
-        self.running.remove(id);
-        self.surface();
-        self.compact();
+    /// The lane for an interval and the last timer in it. A clock that went backwards breaks a lane's order; the heap
+    /// takes such timers.
+    fn place(&mut self, after: Duration, deadline: Instant) -> (usize, TimerId) {
+        let lane = self.lanes.iter().position(|lane| lane.interval == after).unwrap_or(self.lanes.len());
+        if lane == self.lanes.len() && lane < MAX_LANES {
+            self.lanes.push(Lane::new(after));
+        }
+        let last = self.lanes.get(lane).map_or(TimerId::null(), |lane| lane.last);
+        match self.running.get(last) {
+            Some(node) if node.due.deadline > deadline => (MAX_LANES, TimerId::null()),
+            _ => (lane, last),
+        }
     }
 
-    /// The next expired timer, removed.
-    pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<T> {
-        let first = self.tops().min().filter(|entry| entry.deadline <= now)?;
-        let what = self.running.remove(first.id);
-        self.surface();
-        what
+    pub(crate) fn cancel(&mut self, id: TimerId) {
+        if let Some(node) = self.running.remove(id) {
+            self.unlink(&node);
+        }
+    }
+
+    /// Closes the gap that a timer leaves.
+    fn unlink(&mut self, node: &Node<T>) {
+        let Some(lane) = self.lanes.get_mut(node.lane) else {
+            self.heaped = self.heaped.wrapping_sub(1);
+            return self.surface();
+        };
+        match self.running.get_mut(node.before) {
+            Some(before) => before.behind = node.behind,
+            None => lane.first = node.behind,
+        }
+        match self.running.get_mut(node.behind) {
+            Some(behind) => behind.before = node.before,
+            None => lane.last = node.before,
+        }
+    }
+
+    /// The next expired timer, removed, and the interval it ran.
+    pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<(T, Duration)> {
+        let (_, id, interval) = self.tops().min().filter(|(due, ..)| due.deadline <= now)?;
+        let node = self.running.remove(id)?;
+        self.unlink(&node);
+        Some((node.what, interval))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.tops().min().map(|entry| entry.deadline)
+        self.tops().min().map(|(due, ..)| due.deadline)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.running.len()
     }
 
-    fn tops(&self) -> impl Iterator<Item = Entry> {
-        let top = self.heap.peek().map(|Reverse(entry)| *entry);
-        self.lanes.iter().filter_map(|lane| lane.entries.front().copied()).chain(top)
+    /// How many timers there is room for.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.running.capacity().max(self.heap.capacity())
     }
 
-    /// Drops dead entries from the tops.
+    fn tops(&self) -> impl Iterator<Item = (Due, TimerId, Duration)> {
+        let first = |lane: &Lane| Some((self.running.get(lane.first)?.due, lane.first, lane.interval));
+        let top = self.heap.peek().map(|Reverse(entry)| (entry.due, entry.id, entry.interval));
+        self.lanes.iter().filter_map(first).chain(top)
+    }
+
+    /// Drops dead entries from the top of the heap, and all of them once they are most of it, so that memory follows
+    /// the living.
     fn surface(&mut self) {
-        let dead = |entry: &Entry| !self.running.contains_key(entry.id);
-        for lane in &mut self.lanes {
-            while lane.entries.front().is_some_and(dead) {
-                lane.entries.pop_front();
-            }
+        let running = &self.running;
+        if self.heap.len() >= 1024 && self.heap.len() / 4 > self.heaped {
+            self.heap.retain(|Reverse(entry)| running.contains_key(entry.id));
         }
-        while self.heap.peek().is_some_and(|Reverse(entry)| dead(entry)) {
+        while self.heap.peek().is_some_and(|Reverse(entry)| !running.contains_key(entry.id)) {
             self.heap.pop();
         }
     }
+}
 
-    /// Forgets dead entries once they are most of the queue, so that memory follows the living.
-    fn compact(&mut self) {
-        let waiting = self.lanes.iter().fold(self.heap.len(), |sum, lane| sum + lane.entries.len());
-        if waiting < 1024 || waiting / 4 <= self.running.len() {
-            return;
-        }
-        let running = &self.running;
-        self.heap.retain(|Reverse(entry)| running.contains_key(entry.id));
-        for lane in &mut self.lanes {
-            lane.entries.retain(|entry| running.contains_key(entry.id));
-        }
+impl Lane {
+    fn new(interval: Duration) -> Self {
+        Self { interval, first: TimerId::null(), last: TimerId::null() }
     }
 }
 
@@ -265,7 +326,6 @@ impl<T> TimerQueue<T> {
 struct Armed {
     kind: TimerKind,
     id: TimerId,
-    interval: Duration,
 }
 
 /// The few timers one owner has running.
@@ -284,12 +344,12 @@ impl TimerSet {
     ) {
         self.stop(queue, kind);
         let id = queue.start(now, interval, what);
-        self.0.push(Armed { kind, id, interval });
+        self.0.push(Armed { kind, id });
     }
 
     pub(crate) fn stop<T>(&mut self, queue: &mut TimerQueue<T>, kind: TimerKind) {
-        if let Some(armed) = self.fired(kind) {
-            queue.cancel(armed.id);
+        if let Some(id) = self.take(kind) {
+            queue.cancel(id);
         }
     }
 
@@ -299,18 +359,18 @@ impl TimerSet {
         }
     }
 
-    /// Forgets `kind`, which has just left the queue, and gives the interval it ran.
-    pub(crate) fn expire(&mut self, kind: TimerKind) -> Option<Duration> {
-        self.fired(kind).map(|armed| armed.interval)
+    /// Forgets `kind`, which has just left the queue.
+    pub(crate) fn expire(&mut self, kind: TimerKind) {
+        self.take(kind);
     }
 
     pub(crate) fn runs(&self, kind: TimerKind) -> bool {
         self.0.iter().any(|armed| armed.kind == kind)
     }
 
-    fn fired(&mut self, kind: TimerKind) -> Option<Armed> {
+    fn take(&mut self, kind: TimerKind) -> Option<TimerId> {
         let at = self.0.iter().position(|armed| armed.kind == kind)?;
-        Some(self.0.swap_remove(at))
+        Some(self.0.swap_remove(at).id)
     }
 }
 
@@ -373,7 +433,7 @@ mod tests {
         queue.cancel(cancelled);
         assert_eq!(queue.next_deadline(), Some(now + second * 2));
         assert_eq!(queue.pop_expired(now + second), None);
-        let fired: String = std::iter::from_fn(|| queue.pop_expired(now + second * 3)).collect();
+        let fired = fired(&mut queue, now + second * 3);
         assert_eq!(fired, "bBc");
         assert_eq!((queue.len(), queue.next_deadline()), (0, None));
     }
@@ -385,7 +445,7 @@ mod tests {
         queue.start(now + second * 5, second, 'b');
         queue.start(now, second, 'a');
         assert_eq!(queue.next_deadline(), Some(now + second));
-        let fired: String = std::iter::from_fn(|| queue.pop_expired(now + second * 9)).collect();
+        let fired = fired(&mut queue, now + second * 9);
         assert_eq!(fired, "ab");
     }
 
@@ -394,15 +454,46 @@ mod tests {
         let whole = Duration::from_secs(32);
         let (mut queue, now) = (TimerQueue::new(&[whole]), start());
         queue.start(now, Duration::from_millis(1), 0);
-        for _ in 0..100_000 {
-            for after in [whole, whole * 2] {
+        for number in 0..100_000 {
+            for after in [whole, whole + Duration::from_micros(number)] {
                 let id = queue.start(now, after, 1);
                 queue.cancel(id);
             }
         }
-        let waiting = queue.heap.len() + queue.lanes[0].entries.len();
-        assert!(waiting < 3000, "{waiting}");
+        assert!(queue.heap.len() < 3000 && queue.running.capacity() < 8, "{}", queue.heap.len());
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn lanes_stay_whole_whichever_timer_leaves() {
+        let second = Duration::from_secs(1);
+        for leaving in 0..3 {
+            let (mut queue, now) = (TimerQueue::new(&[second]), start());
+            let ids = ['a', 'b', 'c'].map(|what| queue.start(now, second, what));
+            queue.cancel(ids[leaving]);
+            queue.cancel(ids[leaving]);
+            queue.start(now, second, 'd');
+            let expected = ["bcd", "acd", "abd"][leaving];
+            assert_eq!((fired(&mut queue, now + second).as_str(), queue.len()), (expected, 0));
+            assert!(queue.lanes[0].first.is_null() && queue.lanes[0].last.is_null());
+        }
+    }
+
+    #[test]
+    fn a_fired_timer_tells_its_interval() {
+        let (mut queue, now) = (TimerQueue::new(&[]), start());
+        let lengths = [5, 1, 4, 2, 3, 9, 8, 7, 6, 10, 11, 12].map(Duration::from_secs);
+        for length in lengths {
+            queue.start(now, length, ());
+        }
+        let ran: Vec<_> = std::iter::from_fn(|| queue.pop_expired(now + Duration::from_secs(20))).collect();
+        assert!(
+            ran.iter().map(|(_, interval)| interval.as_secs()).eq(1..=12) && queue.lanes.len() == MAX_LANES
+        );
+    }
+
+    fn fired(queue: &mut TimerQueue<char>, now: Instant) -> String {
+        std::iter::from_fn(|| queue.pop_expired(now)).map(|(what, _)| what).collect()
     }
 
     #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]

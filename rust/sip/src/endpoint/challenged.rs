@@ -221,10 +221,9 @@ impl Endpoint {
 /// A request once more: a new branch, the next CSeq and other credentials, all else as it was (22.2, 8.1.3.5).
 fn again(request: &Message, flow: Flow, number: u32, branch: &str, lines: &Lines) -> Option<Bytes> {
     let via = request.top_via().ok()?;
-    let port = via.port.map(|port| format!(":{port}")).unwrap_or_default();
     let method = request.method()?;
     let start = Builder::request_named(request.method_str(), request.request_uri()?);
-    let mut builder = start.via(flow.transport, &format!("{}{port}", via.host), branch);
+    let mut builder = start.via(flow.transport, &via.sent_by(), branch);
     for (text, value) in request.headers() {
         builder = match Name::from_token(text.as_bytes()) {
             Name::Via

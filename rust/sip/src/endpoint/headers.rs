@@ -78,7 +78,7 @@ impl BuilderExt for Builder {
 
     fn maybe_body(self, body: Option<&Body>) -> Self {
         match body {
-            Some(body) => self.body(&body.content_type, &body.bytes),
+            Some(body) => self.shared_body(&body.content_type, body.bytes.clone()),
             None => self,
         }
     }

@@ -219,6 +219,12 @@ impl Legs {
         self.all.len()
     }
 
+    /// What lies in each table, and how much it has room for.
+    #[cfg(test)]
+    pub(crate) fn tables(&self) -> [(usize, usize); 2] {
+        [(self.all.len(), self.all.capacity()), (self.by_id.len(), self.by_id.capacity())]
+    }
+
     pub(crate) fn insert(&mut self, leg: Leg) -> LegKey {
         let id = leg.id;
         if leg.profile.admission.max_calls.is_some() {

@@ -177,15 +177,15 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.registrations_due(now);
         self.registrar_due(now);
-        while let Some(Timer { owner, kind }) = self.io.timers.pop_expired(now) {
+        while let Some((Timer { owner, kind }, interval)) = self.io.timers.pop_expired(now) {
             match owner {
                 Owner::Client(key) => {
-                    if let Some(outcome) = self.clients.timer(&mut self.io, now, key, kind) {
+                    if let Some(outcome) = self.clients.timer(&mut self.io, now, key, kind, interval) {
                         self.client_outcome(now, key, outcome, None);
                     }
                 }
-                Owner::Server(key) => self.servers.timer(&mut self.io, now, key, kind),
-                Owner::Leg(key) => self.leg_timer(now, key, kind),
+                Owner::Server(key) => self.servers.timer(&mut self.io, now, key, kind, interval),
+                Owner::Leg(key) => self.leg_timer(now, key, kind, interval),
             }
         }
     }
@@ -243,9 +243,34 @@ impl Endpoint {
         }
     }
 
-    fn leg_timer(&mut self, now: Instant, key: LegKey, kind: TimerKind) {
+    /// What lies in each table, and how much it has room for.
+    #[cfg(test)]
+    fn tables(&self) -> [(usize, usize); 10] {
+        let [clients, client_index] = self.clients.tables();
+        let [servers, server_index, merged] = self.servers.tables();
+        let [dialogs, dialog_index] = self.dialogs.tables();
+        let timers = (self.io.timers.len(), self.io.timers.capacity());
+        let [legs, ids] = self.legs.tables();
+        [
+            clients,
+            client_index,
+            servers,
+            server_index,
+            merged,
+            dialogs,
+            dialog_index,
+            timers,
+            (legs.0 + ids.0, legs.1.max(ids.1)),
+            (
+                self.events.len() + self.io.transmits.len(),
+                self.events.capacity().max(self.io.transmits.capacity()),
+            ),
+        ]
+    }
+
+    fn leg_timer(&mut self, now: Instant, key: LegKey, kind: TimerKind, last: Duration) {
         let Some(leg) = self.legs.get_mut(key) else { return };
-        let last = leg.timers.expire(kind);
+        leg.timers.expire(kind);
         match kind {
             TimerKind::Resend2xx => self.resend_success(now, key, last),
             TimerKind::Resend1xx => self.resend_reliable(now, key, last),
@@ -288,5 +313,100 @@ fn undeliverable() -> Ended {
         cause: Cause::TransportError,
         status: None,
         reason: "Transport error".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Body, Dial};
+
+    const BODY: &str = "v=0 a description of some length";
+
+    fn endpoint(seed: u8) -> Endpoint {
+        let mut legs = 1_000_000;
+        let next_leg = move || {
+            legs += 1;
+            LegId(legs)
+        };
+        Endpoint::new(Config::default(), [seed; 32], Box::new(next_leg))
+    }
+
+    fn body() -> Option<Body> {
+        Some(Body { content_type: "application/sdp".to_owned(), bytes: Bytes::from_static(BODY.as_bytes()) })
+    }
+
+    /// A caller, a callee and the way between them.
+    struct Pair(Endpoint, Endpoint, Flow);
+
+    impl Pair {
+        fn settle(&mut self, now: Instant) {
+            let Self(caller, callee, out) = self;
+            let (back, profile) = (Flow::udp(out.remote, out.local), Arc::default());
+            for _ in 0..8 {
+                while let Some(sent) = caller.poll_transmit() {
+                    callee.handle_message(now, sent.payload, back, &profile);
+                }
+                while let Some(sent) = callee.poll_transmit() {
+                    caller.handle_message(now, sent.payload, *out, &profile);
+                }
+            }
+        }
+
+        fn call(&mut self, now: Instant, leg: LegId) {
+            let dial = Dial {
+                flow: self.2,
+                contact: "192.0.2.1:5060".to_owned(),
+                others: Vec::new(),
+                request_uri: "sip:bob@192.0.2.2".to_owned(),
+                from: "<sip:alice@example.com>".to_owned(),
+                to: "<sip:bob@example.com>".to_owned(),
+                headers: Vec::new(),
+                body: body(),
+                timeout: Duration::from_secs(60),
+                profile: Arc::default(),
+            };
+            self.0.dial(now, leg, dial).unwrap();
+            self.settle(now);
+            let Some(Event::Incoming { leg: called, .. }) = self.1.poll_event() else { panic!("no call") };
+            match leg.0 % 4 {
+                0 => self.1.reject(now, called, 486, None, &[]).unwrap(),
+                _ => self.1.answer(now, called, body()).unwrap(),
+            }
+            self.settle(now);
+            match leg.0 % 4 {
+                1 => self.0.hangup(now, leg, None).unwrap(),
+                _ => self.1.hangup(now, called, None).unwrap(),
+            }
+            self.settle(now);
+            while self.0.poll_event().or_else(|| self.1.poll_event()).is_some() {}
+        }
+
+        fn pass(&mut self, now: Instant) {
+            self.0.handle_timeout(now);
+            self.1.handle_timeout(now);
+            self.settle(now);
+        }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn calls_that_are_over_leave_nothing_and_no_more_room_than_the_most_at_once_needed() {
+        let out = Flow::udp("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+        let (mut pair, mut now) = (Pair(endpoint(1), endpoint(2), out), Instant::now());
+        for leg in 0..2_000 {
+            pair.call(now, LegId(leg));
+            now += Duration::from_millis(100);
+            pair.pass(now);
+        }
+        // 320 calls are younger than 64*T1; each has two transactions there.
+        let most = 2 * 330_usize.next_power_of_two();
+        pair.pass(now + Duration::from_secs(120));
+        for endpoint in [&pair.0, &pair.1] {
+            assert_eq!(endpoint.stats().retransmissions_out, 0);
+            let [empty, room] = [0, 1].map(|at| endpoint.tables().map(|table| [table.0, table.1][at]));
+            assert_eq!(empty, [0; 10]);
+            assert!(room.iter().all(|room| *room <= 2 * most), "{room:?}");
+        }
     }
 }

@@ -91,6 +91,7 @@ impl Endpoint {
         self.clients.heard_over(key, flow);
         if let Some(outcome) = self.clients.response(&mut self.io, now, key, response) {
             self.client_outcome(now, key, outcome, Some(response));
+            self.clients.settled(key);
         }
     }
 

@@ -152,7 +152,7 @@ impl Endpoint {
         Ok(())
     }
 
-    pub(super) fn resend_reliable(&mut self, now: Instant, key: LegKey, last: Option<Duration>) {
+    pub(super) fn resend_reliable(&mut self, now: Instant, key: LegKey, last: Duration) {
         let Some(leg) = self.legs.get(key).filter(|leg| leg.state == State::Incoming) else { return };
         let open = leg.reliable.as_ref().and_then(|reliable| reliable.open);
         if let (Some(server), Some(open)) = (leg.received(), open) {

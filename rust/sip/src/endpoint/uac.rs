@@ -191,11 +191,11 @@ impl Endpoint {
         let asked = self.legs.get(key).is_some_and(|leg| leg.expects_offer);
         let settled = self.dialogs.get(dialog).is_some_and(|dialog| dialog.settled);
         let owed = Owed { client, dialog, cseq: response.cseq_number(), rseq: None };
+        self.session_answered(now, key, Some(client), None, response);
         match asked && !settled && !response.body().is_empty() {
             true => self.owe(now, key, owed),
             false => self.send_ack(client, dialog, owed.cseq, None),
         }
-        self.session_answered(now, key, Some(client), None, response);
     }
 
     /// A 2xx that came too late, for a leg that still exists.

@@ -301,7 +301,7 @@ impl Endpoint {
         });
     }
 
-    pub(super) fn resend_success(&mut self, now: Instant, key: LegKey, last: Option<Duration>) {
+    pub(super) fn resend_success(&mut self, now: Instant, key: LegKey, last: Duration) {
         let Some(unacked) = self.legs.get(key).and_then(|leg| leg.unacked) else { return };
         self.servers.repeat(&mut self.io, now, unacked.server, 200);
         self.with_timers(now, key, |timers, io| timers.escalate(io, TimerKind::Resend2xx, last));
@@ -324,14 +324,14 @@ impl Endpoint {
             self.io.stats.dropped.stray_ack += 1;
             return;
         };
-        let number = Some(ack.cseq_number());
+        let number = ack.cseq_number();
         let Some(leg) = self.legs.get_mut(key) else { return };
-        if leg.unacked.map(|unacked| unacked.cseq) != number {
+        let Some(unacked) = leg.unacked.take_if(|unacked| unacked.cseq == number) else {
             self.io.stats.retransmissions_in += 1;
             return;
-        }
+        };
         let first = leg.state != State::Confirmed;
-        leg.unacked = None;
+        self.servers.forget_success(unacked.server);
         self.with_timers(now, key, |timers, io| {
             timers.stop(io, TimerKind::Resend2xx);
             timers.stop(io, TimerKind::AckWait);

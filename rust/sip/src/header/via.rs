@@ -65,6 +65,11 @@ impl<'a> Via<'a> {
         Ok(Hop { end: list.end, next: list.next, ..hop })
     }
 
+    /// Host and port as sent-by spells them.
+    pub(crate) fn sent_by(&self) -> String {
+        self.port.map_or_else(|| self.host.to_string(), |port| format!("{}:{port}", self.host))
+    }
+
     /// The branch; `None` when absent or empty.
     #[must_use]
     pub fn branch(&self) -> Option<&'a str> {

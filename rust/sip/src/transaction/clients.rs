@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slotmap::{SlotMap, new_key_type};
-use smallvec::SmallVec;
 
 use super::key::{Fingerprint, Fingerprints, Index};
 use super::mtu::Datagram;
@@ -80,6 +79,7 @@ enum Machine {
 struct Client {
     machine: Machine,
     print: Fingerprint,
+    /// Empty once nothing can be derived from it any more.
     request: Bytes,
     flow: Flow,
     /// The request for UDP, if it was too large for that.
@@ -88,15 +88,15 @@ struct Client {
     timers: TimerSet,
     /// The ACK of a failure, kept for its retransmissions (17.1.1.3).
     failure_ack: Option<Bytes>,
-    /// The ACKs of 2xx by To tag, one per fork (13.2.2.4).
-    success_acks: SmallVec<[(Box<str>, Transmit); 1]>,
+    /// The ACKs of 2xx by To tag, one per fork (13.2.2.4). Few transactions have one, so that they lie outside.
+    success_acks: Vec<(Box<str>, Transmit)>,
 }
 
 /// What happens to a transaction.
 #[derive(Debug, Clone, Copy)]
 enum Input<'a> {
     Response(&'a Message),
-    Timer(TimerKind),
+    Timer(TimerKind, Duration),
     TransportError,
 }
 
@@ -117,6 +117,12 @@ impl Clients {
         self.all.len()
     }
 
+    /// What lies in each table, and how much it has room for.
+    #[cfg(test)]
+    pub(crate) fn tables(&self) -> [(usize, usize); 2] {
+        [(self.all.len(), self.all.capacity()), (self.index.len(), self.index.capacity())]
+    }
+
     /// Sends a request by a transaction of its own (17.1).
     pub(crate) fn send(&mut self, io: &mut Io, now: Instant, request: Request) -> ClientKey {
         let (machine, opening) = match request.method {
@@ -135,7 +141,7 @@ impl Clients {
             user,
             timers: TimerSet::default(),
             failure_ack: None,
-            success_acks: SmallVec::new(),
+            success_acks: Vec::new(),
         };
         let key = self.all.insert(client);
         self.index.insert(print, key);
@@ -162,14 +168,16 @@ impl Clients {
         self.step(io, now, key, Input::Response(response))
     }
 
+    /// A timer has fired, which ran so long.
     pub(crate) fn timer(
         &mut self,
         io: &mut Io,
         now: Instant,
         key: ClientKey,
         kind: TimerKind,
+        last: Duration,
     ) -> Option<ClientOutcome> {
-        self.step(io, now, key, Input::Timer(kind))
+        self.step(io, now, key, Input::Timer(kind, last))
     }
 
     pub(crate) fn transport_error(
@@ -225,11 +233,22 @@ impl Clients {
         flow.connection.filter(|_| flow.transport == transport)
     }
 
-    /// The request a transaction sent, for what is derived from it (CANCEL, ACK, the dialog), and its flow.
+    /// The request a transaction sent, for what is derived from it (CANCEL, ACK, the dialog), and its flow. Of an
+    /// INVITE that was accepted there is the ACK, which tells as much to the dialogs of further forks.
     pub(crate) fn sent(&self, io: &Io, key: ClientKey) -> Option<(Message, Flow)> {
         let client = self.all.get(key)?;
-        let request = Message::parse(client.request.clone(), &io.limits).ok()?;
-        Some((request, client.flow))
+        let sent = match client.success_acks.first() {
+            Some((_, ack)) => &ack.payload,
+            None => &client.request,
+        };
+        Some((Message::parse(sent.clone(), &io.limits).ok()?, client.flow))
+    }
+
+    /// The final response has been dealt with: a request that cannot be sent again needs no keeping.
+    pub(crate) fn settled(&mut self, key: ClientKey) {
+        if let Some(client) = self.all.get_mut(key).filter(|client| client.machine.is_completed()) {
+            client.request = Bytes::new();
+        }
     }
 
     /// Gives up on a request that was not answered at all: it is not sent again, but what may still come is heard.
@@ -277,7 +296,9 @@ impl Clients {
     pub(crate) fn acknowledge(&mut self, io: &mut Io, key: ClientKey, tag: &str, ack: Transmit) {
         io.send(ack.flow, ack.payload.clone());
         if let Some(client) = self.all.get_mut(key) {
+            client.success_acks.reserve_exact(1);
             client.success_acks.push((tag.into(), ack));
+            client.request = Bytes::new();
         }
     }
 
@@ -316,7 +337,10 @@ impl Clients {
         let client = self.all.get_mut(key)?;
         let user = client.user;
         let last = match input {
-            Input::Timer(kind) => client.timers.expire(kind),
+            Input::Timer(kind, last) => {
+                client.timers.expire(kind);
+                Some(last)
+            }
             _ => None,
         };
         let (gone, actions) = client.machine.advance(input);
@@ -407,6 +431,11 @@ pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> B
 }
 
 impl Machine {
+    /// A final response has come that nothing else can follow.
+    fn is_completed(self) -> bool {
+        matches!(self, Self::Invite(client_invite::State::Completed) | Self::Other(client::State::Completed))
+    }
+
     /// Nothing has been heard of the peer yet.
     fn is_unheard(self) -> bool {
         matches!(self, Self::Invite(client_invite::State::Calling) | Self::Other(client::State::Trying))
@@ -439,11 +468,11 @@ fn invite_input(input: Input<'_>) -> Option<client_invite::Input> {
             status if status.is_success() => I::Success,
             _ => I::Failure,
         },
-        Input::Timer(TimerKind::A) => I::TimerA,
-        Input::Timer(TimerKind::B) => I::TimerB,
-        Input::Timer(TimerKind::D) => I::TimerD,
-        Input::Timer(TimerKind::M) => I::TimerM,
-        Input::Timer(_) => return None,
+        Input::Timer(TimerKind::A, _) => I::TimerA,
+        Input::Timer(TimerKind::B, _) => I::TimerB,
+        Input::Timer(TimerKind::D, _) => I::TimerD,
+        Input::Timer(TimerKind::M, _) => I::TimerM,
+        Input::Timer(..) => return None,
         Input::TransportError => I::TransportError,
     })
 }
@@ -453,10 +482,10 @@ fn other_input(input: Input<'_>) -> Option<client::Input> {
     Some(match input {
         Input::Response(response) if response.status()?.is_provisional() => I::Provisional,
         Input::Response(_) => I::Final,
-        Input::Timer(TimerKind::E) => I::TimerE,
-        Input::Timer(TimerKind::F) => I::TimerF,
-        Input::Timer(TimerKind::K) => I::TimerK,
-        Input::Timer(_) => return None,
+        Input::Timer(TimerKind::E, _) => I::TimerE,
+        Input::Timer(TimerKind::F, _) => I::TimerF,
+        Input::Timer(TimerKind::K, _) => I::TimerK,
+        Input::Timer(..) => return None,
         Input::TransportError => I::TransportError,
     })
 }

@@ -124,10 +124,8 @@ impl Running<'_> {
     }
 
     /// Starts `kind`, which has just expired after `last`, at its next interval.
-    pub(crate) fn escalate(&mut self, io: &mut Io, kind: TimerKind, last: Option<Duration>) {
-        if let Some(last) = last {
-            self.start_in(io, kind, kind.next_interval(last, &io.values));
-        }
+    pub(crate) fn escalate(&mut self, io: &mut Io, kind: TimerKind, last: Duration) {
+        self.start_in(io, kind, kind.next_interval(last, &io.values));
     }
 
     pub(crate) fn stop(&mut self, io: &mut Io, kind: TimerKind) {
@@ -142,7 +140,7 @@ impl Running<'_> {
                 let t2 = io.values.t2;
                 self.start_in(io, kind, t2);
             }
-            Action::Escalate(kind) => self.escalate(io, kind, last),
+            Action::Escalate(kind) => last.into_iter().for_each(|last| self.escalate(io, kind, last)),
             Action::Stop(kind) => self.stop(io, kind),
             _ => return false,
         }

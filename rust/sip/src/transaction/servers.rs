@@ -68,7 +68,7 @@ enum Input {
     Pending,
     Ack,
     Response(u16),
-    Timer(TimerKind),
+    Timer(TimerKind, Duration),
     TransportError,
 }
 
@@ -88,6 +88,16 @@ impl Servers {
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// What lies in each table, and how much it has room for.
+    #[cfg(test)]
+    pub(crate) fn tables(&self) -> [(usize, usize); 3] {
+        [
+            (self.all.len(), self.all.capacity()),
+            (self.index.len(), self.index.capacity()),
+            (self.merged.len(), self.merged.capacity()),
+        ]
     }
 
     /// Takes from the top Via of a request all that depends on it. A malformed one makes no arrival.
@@ -165,6 +175,14 @@ impl Servers {
         self.all.get(key)?.request.as_deref()
     }
 
+    /// The ACK of the 2xx has come: it is never sent again, and a repeated INVITE gets no answer (RFC 6026 7.1). The
+    /// transaction goes on without it for as long as the INVITE may be repeated.
+    pub(crate) fn forget_success(&mut self, key: ServerKey) {
+        if let Some(server) = self.all.get_mut(key) {
+            server.response = Bytes::new();
+        }
+    }
+
     pub(crate) fn user(&self, key: ServerKey) -> Option<LegKey> {
         self.all.get(key)?.user
     }
@@ -208,8 +226,16 @@ impl Servers {
         self.step(io, now, key, Input::Ack)
     }
 
-    pub(crate) fn timer(&mut self, io: &mut Io, now: Instant, key: ServerKey, kind: TimerKind) {
-        self.step(io, now, key, Input::Timer(kind));
+    /// A timer has fired, which ran so long.
+    pub(crate) fn timer(
+        &mut self,
+        io: &mut Io,
+        now: Instant,
+        key: ServerKey,
+        kind: TimerKind,
+        last: Duration,
+    ) {
+        self.step(io, now, key, Input::Timer(kind, last));
     }
 
     pub(crate) fn transport_error(
@@ -241,7 +267,10 @@ impl Servers {
     fn step(&mut self, io: &mut Io, now: Instant, key: ServerKey, input: Input) -> Option<ServerSignal> {
         let server = self.all.get_mut(key)?;
         let last = match input {
-            Input::Timer(kind) => server.timers.expire(kind),
+            Input::Timer(kind, last) => {
+                server.timers.expire(kind);
+                Some(last)
+            }
             _ => None,
         };
         let again = last.is_some() || matches!(input, Input::Request);
@@ -324,11 +353,11 @@ fn invite_input(input: Input) -> Option<server_invite::Input> {
         Input::Response(..200) => I::Provisional,
         Input::Response(..300) => I::Success,
         Input::Response(_) => I::Failure,
-        Input::Timer(TimerKind::G) => I::TimerG,
-        Input::Timer(TimerKind::H) => I::TimerH,
-        Input::Timer(TimerKind::I) => I::TimerI,
-        Input::Timer(TimerKind::L) => I::TimerL,
-        Input::Timer(_) | Input::Pending => return None,
+        Input::Timer(TimerKind::G, _) => I::TimerG,
+        Input::Timer(TimerKind::H, _) => I::TimerH,
+        Input::Timer(TimerKind::I, _) => I::TimerI,
+        Input::Timer(TimerKind::L, _) => I::TimerL,
+        Input::Timer(..) | Input::Pending => return None,
         Input::TransportError => I::TransportError,
     })
 }
@@ -339,9 +368,9 @@ fn other_input(input: Input) -> Option<server::Input> {
         Input::Request => I::Request,
         Input::Pending => I::Pending,
         Input::Response(200..) => I::Final,
-        Input::Timer(TimerKind::Late100) => I::TimerLate100,
-        Input::Timer(TimerKind::J) => I::TimerJ,
+        Input::Timer(TimerKind::Late100, _) => I::TimerLate100,
+        Input::Timer(TimerKind::J, _) => I::TimerJ,
         Input::TransportError => I::TransportError,
-        Input::Ack | Input::Response(_) | Input::Timer(_) => return None,
+        Input::Ack | Input::Response(_) | Input::Timer(..) => return None,
     })
 }
