@@ -376,7 +376,7 @@ impl SipThread {
                 self.set_trunks(now, trunks);
                 self.shield.forget();
             }
-            ToSip::Users(users) => self.endpoint.set_users(users),
+            ToSip::Users(users) => self.endpoint.set_users(now, users),
             ToSip::RefuseNew(draining) => self.refuse(Refusal { draining, ..self.refusal }),
             ToSip::Stop(deadline) => self.stop(now, deadline),
         }

@@ -125,6 +125,7 @@ impl SipThread {
             target,
             request_uri: trunk.uri.clone(),
             patience: PATIENCE.min(trunk.interval),
+            profile: self.trunks.profile(&trunk.name, Some(&trunk.uri)),
         };
         if self.endpoint.probe(now, &probe).is_ok() {
             let place = (candidate.transport, candidate.address);

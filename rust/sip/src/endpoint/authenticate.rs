@@ -1,7 +1,7 @@
 //! Who is there? Challenges of ours, and what comes back (RFC 3261 22.1 to 22.4, RFC 7616, RFC 8760).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,9 @@ pub(crate) struct Doorman {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Proof {
     Right(Arc<str>),
-    /// No credentials for our realm, or wrong ones.
+    /// No credentials for our realm, or none that answer a challenge of ours.
     Missing,
+    /// A challenge of ours answered wrongly.
     Wrong,
     /// Right, but for a nonce that will not do.
     Stale,
@@ -99,13 +100,14 @@ impl Doorman {
 
     /// Whether a source has guessed too often.
     fn is_shut(&self, now: Instant, source: IpAddr) -> bool {
-        let guessed = self.failures.get(&source);
+        let guessed = self.failures.get(&network(source));
         guessed.is_some_and(|(count, since)| {
             *count >= MAX_FAILURES && now.saturating_duration_since(*since) < FAILURE_WINDOW
         })
     }
 
     fn note_failure(&mut self, now: Instant, source: IpAddr) {
+        let source = network(source);
         let recent = |since: &Instant| now.saturating_duration_since(*since) < FAILURE_WINDOW;
         if self.failures.len() >= MAX_SOURCES && !self.failures.contains_key(&source) {
             self.failures.retain(|_, (_, since)| recent(since));
@@ -125,7 +127,7 @@ impl Doorman {
         let mut ours =
             all.filter(|fields| fields.is_digest() && fields.value("realm") == Some(known.realm()));
         let Some(fields) = ours.next() else { return Proof::Missing };
-        let Some(given) = Given::read(&fields) else { return Proof::Wrong };
+        let Some(given) = Given::read(&fields) else { return Proof::Missing };
         let found = known.find(given.username);
         let secret = found.map_or(&self.nobody, |(_, secret)| secret);
         let ha1 = secret.ha1(given.algorithm.hash, given.username, known.realm());
@@ -139,8 +141,18 @@ impl Doorman {
         match (found.filter(|_| right), self.nonces.judge(now, source, given.nonce, count, right)) {
             (Some((name, _)), Verdict::Fresh) => Proof::Right(Arc::clone(name)),
             (Some(_), _) => Proof::Stale,
+            // Whoever never got a nonce of ours may have forged his source: that must shut nobody out.
+            (None, Verdict::Foreign) => Proof::Missing,
             (None, _) => Proof::Wrong,
         }
+    }
+}
+
+/// A source as its failures are counted: whoever has one IPv6 address has all of its /64.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -156,9 +168,11 @@ fn is_about(request: &Message, uri: &str) -> bool {
 }
 
 impl Endpoint {
-    /// Who may register, and is asked who he is when he calls from no trunk's address. `None` has no phones.
-    pub fn set_users(&mut self, users: Option<Users>) {
+    /// Who may register, and is asked who he is when he calls from no trunk's address. `None` has no phones. Replaces
+    /// those before; the bindings of a user who is still there stand, those of the others end.
+    pub fn set_users(&mut self, now: Instant, users: Option<Users>) {
         self.doorman.users = users.map(Arc::new);
+        self.drop_strangers(now);
     }
 
     /// Whether a stranger's request may say who sends it: that of a user's phone, wherever it is.

@@ -16,6 +16,7 @@ use super::session::State;
 use super::{Endpoint, LegKey};
 use crate::dialog::{Dialog, DialogKey};
 use crate::digest::{Challenge, Credentials, Session, Subject};
+use crate::timer::TimerKind;
 use crate::transaction::{ClientKey, Request, User};
 use crate::{Builder, Flow, Message, Method, Name, Profile};
 
@@ -133,7 +134,7 @@ impl Endpoint {
         };
         self.io.stats.challenged += 1;
         let client = self.clients.send(&mut self.io, now, Request { method, branch, bytes, flow, user });
-        self.replace(user, client, number);
+        self.replace(now, user, key, client, number);
         true
     }
 
@@ -145,6 +146,9 @@ impl Endpoint {
         }
         if let User::Register(registration) = user {
             return self.registrations.auth_mut(registration);
+        }
+        if let User::Probe(number) = user {
+            return self.challengeable.get_mut(&number).map(|probe| &mut *probe.auth);
         }
         let dialog = self.dialog_of(user)?;
         self.dialogs.get_mut(dialog)?.auth.as_deref_mut()
@@ -193,23 +197,32 @@ impl Endpoint {
     }
 
     /// What named the first transaction names the new one.
-    fn replace(&mut self, user: User, new: ClientKey, number: u32) {
+    fn replace(&mut self, now: Instant, user: User, old: ClientKey, new: ClientKey, number: u32) {
         match user {
             User::Invite(leg) => self.replace_invite(leg, new, number),
             User::Reoffer(leg) => {
                 if let Some(open) = self.legs.get_mut(leg).and_then(|leg| leg.outgoing.as_mut()) {
                     open.stage = Stage::Sent(new);
                 }
+                self.with_timers(now, leg, |timers, io| timers.stop(io, TimerKind::ReofferHang));
             }
             User::Register(registration) => self.registrations.replace(registration, new, number),
-            User::Bye(_) | User::Prack(_) | User::Former(_) | User::Probe(_) | User::Cancel => {}
+            // The dialog waits for the new BYE's end.
+            User::Bye(_) => self.clients.retire(&mut self.io, old, User::Cancel),
+            User::Probe(probe) => {
+                if let Some(until) = self.challengeable.get(&probe).map(|probe| probe.until) {
+                    self.hurry_probe(now, new, until);
+                }
+            }
+            User::Prack(_) | User::Former(_) | User::Cancel => {}
         }
     }
 
-    /// Early dialogs of a challenged INVITE are over (13.2.2.3).
+    /// Early dialogs of a challenged INVITE are over (13.2.2.3), and of the new one nothing has been heard, so that a
+    /// CANCEL has to wait again (9.1).
     pub(super) fn replace_invite(&mut self, key: LegKey, client: ClientKey, number: u32) {
         let Some(leg) = self.legs.get_mut(key) else { return };
-        leg.invite = Invite::Sent(client);
+        (leg.state, leg.invite) = (State::Calling, Invite::Sent(client));
         if let Some(draft) = &mut leg.draft {
             draft.renumber(number);
         }

@@ -90,7 +90,7 @@ impl Endpoint {
         self.finish_reply(now, server, status, add(builder));
     }
 
-    fn finish_reply(&mut self, now: Instant, server: ServerKey, status: u16, builder: Builder) {
+    pub(super) fn finish_reply(&mut self, now: Instant, server: ServerKey, status: u16, builder: Builder) {
         match builder.header(Name::Server, &self.user_agent).build() {
             Ok(bytes) => self.servers.respond(&mut self.io, now, server, status, bytes),
             Err(_) => {
@@ -107,12 +107,20 @@ impl Endpoint {
         if !leg.dialogs.contains(&dialog) {
             return;
         }
-        // One early dialog of several is one fork that left; the others ring on.
-        if matches!(leg.state, State::Proceeding | State::Cancelling) && leg.dialogs.len() > 1 {
-            leg.dialogs.retain(|other| *other != dialog);
-            return self.dialogs.remove(dialog);
+        let early = matches!(leg.state, State::Proceeding | State::Cancelling);
+        if early && self.drop_fork(key, dialog) {
+            return;
         }
         self.end_by_peer(now, key, Input::Bye, Cause::Bye, request);
+    }
+
+    /// One early dialog of several is one fork that left; the others ring on. False if it is the only one.
+    pub(super) fn drop_fork(&mut self, key: LegKey, dialog: DialogKey) -> bool {
+        let Some(leg) = self.legs.get_mut(key).filter(|leg| leg.dialogs.len() > 1) else { return false };
+        leg.dialogs.retain(|other| *other != dialog);
+        leg.owed.retain(|owed| owed.dialog != dialog);
+        self.dialogs.remove(dialog);
+        true
     }
 
     /// A re-INVITE is never a new call (14.2).

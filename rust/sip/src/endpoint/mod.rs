@@ -28,7 +28,7 @@ mod session;
 mod uac;
 mod uas;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -49,6 +49,7 @@ use carry_out::Turn;
 pub(crate) use challenged::Auth;
 pub(crate) use legs::LegKey;
 use legs::Legs;
+use probe::Challengeable;
 pub use probe::{Probe, Probed};
 pub(crate) use register::RegistrationKey;
 use register::Registrations;
@@ -103,6 +104,8 @@ pub struct Endpoint {
     notices: VecDeque<Notice>,
     registrations: Registrations,
     probed: VecDeque<Probed>,
+    /// The probes under way that may be challenged, by their number; each leaves with its answer.
+    challengeable: HashMap<u64, Challengeable>,
     registrar: Registrar,
     doorman: Doorman,
     gate: Gate,
@@ -144,6 +147,7 @@ impl Endpoint {
             notices: VecDeque::new(),
             registrations: Registrations::default(),
             probed: VecDeque::new(),
+            challengeable: HashMap::new(),
             registrar: Registrar::default(),
             doorman,
             gate: Gate::default(),

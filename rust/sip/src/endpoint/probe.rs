@@ -1,13 +1,14 @@
 //! Asking a target whether it is alive: OPTIONS outside any dialog (RFC 3261 11.1).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Endpoint;
 use super::failover::unavailable;
 use super::headers::{ACCEPT, BuilderExt};
+use super::{Auth, Endpoint};
 use crate::timer::TimerKind;
-use crate::transaction::{ClientSignal, Request, User};
-use crate::{Builder, Error, Failure, Message, Method, Name, Target, Uri};
+use crate::transaction::{ClientKey, ClientSignal, Request, User};
+use crate::{Builder, Error, Failure, Message, Method, Name, Profile, Target, Uri};
 
 /// An OPTIONS to be sent.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Probe {
     pub from: String,
     /// How long to wait for an answer; Timer F at most.
     pub patience: Duration,
+    /// Who we are to the target where it challenges us (RFC 3261 22).
+    pub profile: Arc<Profile>,
 }
 
 /// What a probe has come to.
@@ -31,6 +34,14 @@ pub struct Probed {
     pub number: u64,
     /// Any answer but 503 and 408 means that somebody is there, whatever it thinks of OPTIONS (11.2).
     pub result: Result<u16, Failure>,
+}
+
+/// A probe under way to somebody who may ask who we are.
+#[derive(Debug)]
+pub(super) struct Challengeable {
+    pub(super) auth: Box<Auth>,
+    /// When it is given up, however often it was challenged.
+    pub(super) until: Instant,
 }
 
 impl Endpoint {
@@ -48,9 +59,18 @@ impl Endpoint {
         let (flow, user) = (probe.target.flow, User::Probe(probe.number));
         let request = Request { method: Method::Options, branch, bytes, flow, user };
         let client = self.clients.send(&mut self.io, now, request);
-        let patience = probe.patience.min(self.io.values.t1.saturating_mul(64));
-        self.clients.restart(&mut self.io, now, client, TimerKind::F, patience);
+        let until = now + probe.patience.min(self.io.values.t1.saturating_mul(64));
+        self.hurry_probe(now, client, until);
+        if let Some(auth) = Auth::of(&probe.profile, flow.remote.ip()) {
+            self.challengeable.insert(probe.number, Challengeable { auth, until });
+        }
         Ok(())
+    }
+
+    /// Gives up on a probe at this time.
+    pub(super) fn hurry_probe(&mut self, now: Instant, client: ClientKey, until: Instant) {
+        let left = until.saturating_duration_since(now);
+        self.clients.restart(&mut self.io, now, client, TimerKind::F, left);
     }
 
     /// The next probe that has come to something.
@@ -86,6 +106,7 @@ impl Endpoint {
             },
             (ClientSignal::Response, None) => return,
         };
+        self.challengeable.remove(&number);
         self.probed.push_back(Probed { number, result });
     }
 }

@@ -84,7 +84,8 @@ impl Endpoint {
     fn response(&mut self, now: Instant, response: &Message, flow: Flow) {
         // 8.1.3.3: a response with a second Via is not for us.
         let ours = response.values(Name::Via).nth(1).is_none();
-        let Some(key) = self.clients.matching(response).filter(|_| ours) else {
+        let ours = |key: &ClientKey| ours && self.clients.may_answer(*key, flow.transport);
+        let Some(key) = self.clients.matching(response).filter(ours) else {
             self.io.stats.dropped.stray_response += 1;
             return;
         };
@@ -139,6 +140,7 @@ impl Endpoint {
                 }
             }
             (User::Probe(probe), Some(signal)) => self.probed(probe, signal, response),
+            (User::Prack(dialog), Some(signal)) => self.prack_outcome(now, dialog, signal, response),
             // Whatever the answer to a BYE, the dialog is over (15.1.1); it stays for a crossing BYE until timer K.
             (User::Bye(dialog), _) if outcome.gone => self.dialogs.remove(dialog),
             (

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW, understands};
 use crate::admission::Ground;
-use crate::transaction::Arrival;
-use crate::{Message, Method, Name, Profile, Scheme};
+use crate::transaction::{Arrival, ServerKey};
+use crate::{Builder, Message, Method, Name, Profile, Scheme};
 
 /// Retry-After of a refusal because tables are full, in seconds.
 const FULL_RETRY_AFTER: std::ops::RangeInclusive<u32> = 5..=15;
@@ -27,6 +27,13 @@ impl Refusal {
 
     pub(super) fn with(status: u16, name: Name, value: impl Into<String>) -> Self {
         Self { status, reason: "", header: Some((name, value.into())) }
+    }
+
+    fn explained(&self, builder: Builder) -> Builder {
+        match &self.header {
+            Some((name, value)) => builder.header(*name, value),
+            None => builder,
+        }
     }
 }
 
@@ -69,12 +76,26 @@ impl Endpoint {
         self.io.stats.refused += 1;
         let ground = Ground::of(refusal.status);
         self.note(ground, Some(refusal.status), request, arrival.flow, profile, refusal.reason);
-        self.respond_stateless(request, arrival, refusal.status, refusal.reason, |builder| {
-            match &refusal.header {
-                Some((name, value)) => builder.header(*name, value),
-                None => builder,
-            }
-        });
+        let explain = |builder| refusal.explained(builder);
+        self.respond_stateless(request, arrival, refusal.status, refusal.reason, explain);
+    }
+
+    /// The same by a transaction, which repeats it.
+    pub(super) fn refuse_statefully(
+        &mut self,
+        now: Instant,
+        request: &Message,
+        arrival: Arrival,
+        server: ServerKey,
+        refusal: &Refusal,
+        profile: &Profile,
+    ) {
+        self.io.stats.refused += 1;
+        let ground = Ground::of(refusal.status);
+        self.note(ground, Some(refusal.status), request, arrival.flow, profile, refusal.reason);
+        let tag = self.prints.tag(request);
+        let Some(builder) = self.servers.reply(server, refusal.status, refusal.reason) else { return };
+        self.finish_reply(now, server, refusal.status, refusal.explained(builder.to_tag(&tag)));
     }
 
     /// 503 with a Retry-After that spreads the callers out (21.5.4).

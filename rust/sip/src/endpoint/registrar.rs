@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::Endpoint;
 use super::refuse::Refusal;
 use crate::header::NameAddr;
-use crate::transaction::Arrival;
-use crate::users::{Account, Binding};
+use crate::transaction::{Arrival, ServerKey};
+use crate::users::{Account, Binding, Users};
 use crate::write::host_port;
 use crate::{Builder, Connection, Flow, Message, Name, Notice, Profile, Scheme, Uri};
 
@@ -97,6 +97,18 @@ impl Endpoint {
         self.drop_bindings(now, gone);
     }
 
+    /// Bindings of users who are no more.
+    pub(super) fn drop_strangers(&mut self, now: Instant) {
+        let users = self.doorman.users.clone();
+        let known = |user: &Arc<str>| users.as_ref().is_some_and(|users| users.accounts.contains_key(user));
+        let gone: Vec<_> = self.registrar.bound.keys().filter(|user| !known(user)).cloned().collect();
+        for user in gone {
+            self.registrar.bound.remove(&user);
+            self.tell_bindings(now, &user);
+        }
+        self.registrar.plan();
+    }
+
     /// Bindings that nobody renewed.
     pub(super) fn registrar_due(&mut self, now: Instant) {
         if self.registrar.next.is_some_and(|next| next <= now) {
@@ -133,20 +145,35 @@ impl Endpoint {
             );
         };
         let Ok(user) = self.registering(now, request, arrival, profile, &users) else { return };
-        let of = request.to().ok().and_then(|to| Some(to.uri.user_unescaped()?.into_owned()));
-        let Some(account) = users.accounts.get(&user).filter(|_| of.as_deref() == Some(&*user)) else {
-            return self.refuse(request, arrival, &Refusal::plain(403, "To is somebody else"), profile);
-        };
-        match self.rebound(now, request, arrival, &user, account) {
-            Ok(Some(bound)) => {
-                self.registrar.bound.insert(Arc::clone(&user), bound);
-                self.registrar.plan();
-                self.tell_bindings(now, &user);
-            }
-            Ok(None) => {}
-            Err(refusal) => return self.refuse(request, arrival, &refusal, profile),
+        if self.is_full() {
+            return self.overloaded(request, arrival, profile);
         }
-        self.answer_register(now, request, arrival, &user);
+        // From here on a lost answer is repeated, since the same credentials would do no second time (8.2.7).
+        let server = self.servers.accept(request, arrival, None);
+        match self.bind(now, request, arrival, &user, &users) {
+            Ok(()) => self.answer_register(now, request, arrival, server, &user),
+            Err(refusal) => self.refuse_statefully(now, request, arrival, server, &refusal, profile),
+        }
+    }
+
+    /// Does what the REGISTER of a user wants done.
+    fn bind(
+        &mut self,
+        now: Instant,
+        request: &Message,
+        arrival: Arrival,
+        user: &Arc<str>,
+        users: &Users,
+    ) -> Result<(), Refusal> {
+        let of = request.to().ok().and_then(|to| Some(to.uri.user_unescaped()?.into_owned()));
+        let account = users.accounts.get(user).filter(|_| of.as_deref() == Some(&**user));
+        let account = account.ok_or_else(|| Refusal::plain(403, "To is somebody else"))?;
+        if let Some(bound) = self.rebound(now, request, arrival, user, account)? {
+            self.registrar.bound.insert(Arc::clone(user), bound);
+            self.registrar.plan();
+            self.tell_bindings(now, user);
+        }
+        Ok(())
     }
 
     /// The bindings as a REGISTER wants them, all or nothing; `None` only asks.
@@ -231,13 +258,21 @@ impl Endpoint {
     }
 
     /// 200 with all that is bound (10.3 step 8).
-    fn answer_register(&mut self, now: Instant, request: &Message, arrival: Arrival, user: &Arc<str>) {
+    fn answer_register(
+        &mut self,
+        now: Instant,
+        request: &Message,
+        arrival: Arrival,
+        server: ServerKey,
+        user: &Arc<str>,
+    ) {
         let bound = self.registrar.bound.get(user).cloned().unwrap_or_default();
         let outbound = bound.iter().any(|one| one.instance.is_some());
         // RFC 3608 6.3: what the phone sends later shall come here, too.
         let service = format!("<sip:{};lr>", host_port(arrival.flow.local));
-        self.respond_stateless(request, arrival, 200, "", |builder| {
-            let builder = bound.iter().fold(builder, |builder, one| written(builder, one, now));
+        let tag = self.prints.tag(request);
+        self.reply(now, server, 200, |builder| {
+            let builder = bound.iter().fold(builder.to_tag(&tag), |builder, one| written(builder, one, now));
             let builder = builder.copy(Name::Path, request).header(Name::ServiceRoute, service);
             let builder = builder.header(Name::Supported, "path, outbound");
             match outbound {

@@ -11,7 +11,7 @@ use super::session::{Input, State};
 use super::{Endpoint, LegKey};
 use crate::dialog::DialogKey;
 use crate::timer::TimerKind;
-use crate::transaction::{Request, ServerKey, User};
+use crate::transaction::{ClientSignal, Request, ServerKey, User};
 use crate::{Body, Cause, Ended, Error, Event, Message, Method, Name, Profile, Side, Support};
 
 /// The option tag (RFC 3262 8).
@@ -349,5 +349,28 @@ impl Endpoint {
             }
             Err(_) => self.io.stats.dropped.unbuildable += 1,
         }
+    }
+
+    /// What came of a PRACK. Where it failed, the two sides disagree about the session (RFC 3262 5) or the dialog is
+    /// gone (RFC 3261 12.2.1.2): the fork is given up, and the call with the last one. Once the 2xx is here the PRACK
+    /// came too late to matter, and a peer may well have forgotten what it was for.
+    pub(super) fn prack_outcome(
+        &mut self,
+        now: Instant,
+        dialog: DialogKey,
+        signal: ClientSignal,
+        response: Option<&Message>,
+    ) {
+        let status = match (signal, response.and_then(Message::status)) {
+            (ClientSignal::Response, status) => status.map_or(0, |status| status.0),
+            (ClientSignal::Timeout, _) => 408,
+            (ClientSignal::TransportError, _) => 503,
+        };
+        let Some(key) = self.dialogs.get(dialog).map(|dialog| dialog.leg) else { return };
+        let early = self.legs.get(key).is_some_and(|leg| leg.state == State::Proceeding);
+        if status < 300 || !early || self.drop_fork(key, dialog) {
+            return;
+        }
+        self.dialog_lost(now, key, status, response);
     }
 }

@@ -7,7 +7,7 @@ use super::headers::{ALLOW, BuilderExt, check_value};
 use super::legs::{Invite, Leg, Outgoing, Owed, Stage};
 use super::session::{Input, State};
 use super::{Endpoint, LegKey};
-use crate::dialog::target_of;
+use crate::dialog::{Dialog, target_of};
 use crate::timer::TimerKind;
 use crate::transaction::{ClientKey, ClientSignal, Request, User, follow_up};
 use crate::{Body, Cause, Ended, Error, Event, LegId, Message, Method, Name, Side};
@@ -190,7 +190,9 @@ impl Endpoint {
                 }
             }
             Some(Stage::CancelHeld(_)) => self.cancel_outgoing(now, leg),
-            _ => {}
+            Some(Stage::Waiting | Stage::Cancelled(_)) => {}
+            // The leg is gone.
+            None => self.clients.limit(&mut self.io, now, key),
         }
     }
 
@@ -201,7 +203,9 @@ impl Endpoint {
             self.io.stats.retransmissions_in += 1;
             return;
         }
-        let Some(dialog) = self.dialogs.of_response(response) else { return };
+        let Some(dialog) = self.dialogs.of_response(response) else {
+            return self.acknowledge_belated(key, response);
+        };
         let owed = Owed { client: key, dialog, cseq: response.cseq_number(), rseq: None };
         let outgoing = self.legs.get(leg).and_then(|leg| leg.outgoing.as_ref());
         let asked = outgoing.is_some_and(|open| open.client() == Some(key) && open.body.is_none());
@@ -210,6 +214,17 @@ impl Endpoint {
             false => self.send_ack(key, dialog, owed.cseq, None),
         }
         self.reoffer_accepted(now, leg, key, response);
+    }
+
+    /// A BYE crossed the 2xx, which is repeated until its ACK all the same (RFC 5407 3.2.3).
+    fn acknowledge_belated(&mut self, key: ClientKey, response: &Message) {
+        let Some((invite, flow)) = self.clients.sent(&self.io, key) else { return };
+        let Some(dialog) = Dialog::draft_of(&invite, flow).and_then(|draft| draft.met(response)) else {
+            return;
+        };
+        let dialog = self.dialogs.insert(LegKey::default(), dialog);
+        self.send_ack(key, dialog, response.cseq_number(), None);
+        self.dialogs.remove(dialog);
     }
 
     fn reoffer_accepted(&mut self, now: Instant, leg: LegKey, key: ClientKey, response: &Message) {
@@ -252,7 +267,7 @@ impl Endpoint {
     }
 
     /// 12.2.1.2: the peer has no such dialog any more, or is gone.
-    fn dialog_lost(&mut self, now: Instant, leg: LegKey, status: u16, response: Option<&Message>) {
+    pub(super) fn dialog_lost(&mut self, now: Instant, leg: LegKey, status: u16, response: Option<&Message>) {
         let reason = response.map_or("No response", Message::reason).to_owned();
         let by = if response.is_some() { Side::Remote } else { Side::System };
         let ended = Ended { by, cause: Cause::Lost, status: Some(status), reason };

@@ -92,13 +92,15 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
 
         // Being called (13.3).
         (Incoming, Answer) => (Accepted, &[Do::Respond, Do::AwaitAck]),
-        (Incoming, Reject | Hangup | Cancel | Bye | Expired | Lost) => (Over, &[Do::Respond, Do::Ended]),
-        (Incoming, TransportError) => (Over, &[Do::Ended]),
+        (Incoming, Reject | Hangup | Cancel | Bye | Expired | Lost | TransportError) => {
+            (Over, &[Do::Respond, Do::Ended])
+        }
         (Accepted, Ack) => (State::Confirmed, &[Do::Confirmed]),
         (Accepted, Bye) => (Over, &[Do::Ended]),
-        (Accepted, AckWait | TransportError) => (Over, &[Do::SendBye, Do::Ended]),
+        // The 2xx that got lost is sent again, and its ACK is waited for in any case (RFC 6026 8.8).
+        (Accepted, AckWait) => (Over, &[Do::SendBye, Do::Ended]),
         (Accepted, Hangup | Lost) => (Leaving, &[Do::Ended]),
-        (Leaving, Ack | AckWait | TransportError) => (Over, &[Do::SendBye]),
+        (Leaving, Ack | AckWait) => (Over, &[Do::SendBye]),
         (Leaving, Bye) => (Over, &[]),
 
         // Talking (14, 15). Another fork's 2xx comes too late; a re-INVITE's 2xx needs its ACK too.

@@ -15,7 +15,7 @@ use crate::dialog::{self, Dialog};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
 use crate::write::host_port;
-use crate::{Body, Builder, Cause, Ended, Error, Event, Flow, LegId, Message, Name, Profile, Side};
+use crate::{Body, Builder, Cause, Ended, Error, Event, Flow, LegId, Message, Method, Name, Profile, Side};
 
 impl Endpoint {
     /// An INVITE for a new call: 100 at once (17.2.1), the early dialog, the event.
@@ -230,9 +230,10 @@ impl Endpoint {
         Some((480, builder.maybe(Name::Reason, leg.reason.as_deref()).build().ok()?))
     }
 
-    fn request_terminated(&self, key: LegKey) -> Option<(u16, Bytes)> {
+    /// A plain refusal of the leg's INVITE.
+    fn refusal(&self, key: LegKey, status: u16) -> Option<(u16, Bytes)> {
         let server = self.legs.get(key)?.received()?;
-        Some((487, self.final_response(key, server, 487, "")?.build().ok()?))
+        Some((status, self.final_response(key, server, status, "")?.build().ok()?))
     }
 
     /// CANCEL: answered itself, and the INVITE it aims at answered 487 unless that has been answered (9.2).
@@ -272,7 +273,7 @@ impl Endpoint {
     ) {
         let reason = request.header(Name::Reason).unwrap_or_default().to_owned();
         let response = match self.legs.get(key).map(|leg| leg.state) {
-            Some(State::Incoming) => self.request_terminated(key),
+            Some(State::Incoming) => self.refusal(key, 487),
             _ => None,
         };
         let status = response.as_ref().map(|(status, _)| *status);
@@ -282,7 +283,7 @@ impl Endpoint {
 
     /// Expires of the INVITE has run out (13.3.1).
     pub(super) fn expired(&mut self, now: Instant, key: LegKey) {
-        let response = self.request_terminated(key);
+        let response = self.refusal(key, 487);
         let turn = Turn { response, ..Turn::ended(super::timeout(Some(487))) };
         self.drive(now, key, Input::Expired, turn);
     }
@@ -340,14 +341,22 @@ impl Endpoint {
         self.drive(now, key, Input::Ack, Turn { message, ..Turn::default() });
     }
 
-    /// Our responses do not get through.
+    /// Our responses do not get through: a call that waits for us is given up. The transaction of an INVITE stays for
+    /// its copies (RFC 6026 8.8), so a re-INVITE can still be answered.
     pub(super) fn response_undeliverable(&mut self, now: Instant, key: LegKey, server: ServerKey) {
         let Some(leg) = self.legs.get_mut(key) else { return };
-        if leg.reoffer.as_ref().is_some_and(|reoffer| reoffer.server == server) {
+        if leg.invite == Invite::Received(server) {
+            let response = self.refusal(key, 500);
+            let turn = Turn { response, ..Turn::ended(super::undeliverable()) };
+            self.drive(now, key, Input::TransportError, turn);
+        } else if leg
+            .reoffer
+            .as_ref()
+            .is_some_and(|open| open.server == server && open.method != Method::Invite)
+        {
             leg.reoffer = None;
             self.with_timers(now, key, |timers, io| timers.stop(io, TimerKind::Reoffer));
-        } else {
-            self.drive(now, key, Input::TransportError, Turn::ended(super::undeliverable()));
+            self.after_prack(now, key);
         }
     }
 }

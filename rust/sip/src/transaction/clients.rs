@@ -33,7 +33,7 @@ pub(crate) enum User {
     Reoffer(LegKey),
     /// A REGISTER.
     Register(RegistrationKey),
-    /// A PRACK in an early dialog: what is said to it changes nothing (RFC 3262 4).
+    /// A PRACK in an early dialog.
     Prack(DialogKey),
     /// A CANCEL: only the INVITE's own response counts (9.1).
     Cancel,
@@ -209,12 +209,22 @@ impl Clients {
     }
 
     /// The transactions that a failure on a flow concerns. When only a stream broke, those that were heard of go on:
-    /// the rest of the answer comes by a new one (RFC 3261 18.2.2).
+    /// the rest of the answer comes by a new one (RFC 3261 18.2.2). ICMP, which anybody can forge, does not end an
+    /// INVITE in Proceeding either, which has nothing under way that could be lost (17.1.1.2).
     pub(crate) fn towards(&self, flow: Flow) -> Vec<ClientKey> {
-        let hit = |client: &Client| {
-            client.flow.is_hit_by(flow) && (flow.connection.is_none() || client.machine.is_unheard())
+        let touches = |machine: Machine| match (flow.transport, flow.connection) {
+            (_, Some(_)) => machine.is_unheard(),
+            (Transport::Udp, None) => !machine.is_invited(),
+            (_, None) => true,
         };
+        let hit = |client: &Client| client.flow.is_hit_by(flow) && touches(client.machine);
         self.all.iter().filter(|(_, client)| hit(client)).map(|(key, _)| key).collect()
+    }
+
+    /// Whether a response may come this way: what was asked under TLS is not answered in the clear (26.2.1).
+    pub(crate) fn may_answer(&self, key: ClientKey, transport: Transport) -> bool {
+        let asked = self.all.get(key).map(|client| client.flow.transport);
+        transport == Transport::Tls || asked != Some(Transport::Tls)
     }
 
     /// A response came over a stream: what follows in its dialog goes the same way while that lives.
@@ -287,8 +297,12 @@ impl Clients {
         }
     }
 
-    /// Gives an INVITE that nobody waits for any more, but whose final response wants its ACK, a last 64*T1.
+    /// Gives an INVITE that nobody waits for any more, but whose final response wants its ACK, a last 64*T1. A
+    /// provisional response ends that time, and begins it once more, but no second one does.
     pub(crate) fn limit(&mut self, io: &mut Io, now: Instant, key: ClientKey) {
+        if self.all.get(key).is_none_or(|client| client.timers.runs(TimerKind::B)) {
+            return;
+        }
         self.carry_out(io, now, key, &[Action::Start(TimerKind::B)], None);
     }
 
@@ -320,8 +334,7 @@ impl Clients {
 
     /// Whether an INVITE has been heard of and not answered: it may be cancelled (9.1).
     pub(crate) fn is_proceeding(&self, key: ClientKey) -> bool {
-        let machine = self.all.get(key).map(|client| client.machine);
-        matches!(machine, Some(Machine::Invite(client_invite::State::Proceeding)))
+        self.all.get(key).is_some_and(|client| client.machine.is_invited())
     }
 
     fn is_answered(&self, key: ClientKey) -> bool {
@@ -439,6 +452,11 @@ impl Machine {
     /// Nothing has been heard of the peer yet.
     fn is_unheard(self) -> bool {
         matches!(self, Self::Invite(client_invite::State::Calling) | Self::Other(client::State::Trying))
+    }
+
+    /// A callee has been heard of and has not answered yet.
+    fn is_invited(self) -> bool {
+        matches!(self, Self::Invite(client_invite::State::Proceeding))
     }
 
     /// One step by the machine's table; tells whether it was the last.

@@ -48,8 +48,9 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
         (Accepted, Ack) => (Accepted, &[Deliver]),
         (Accepted, TimerL) => (Terminated, &[]),
 
-        (Proceeding | Accepted, TransportError) => (Terminated, &[Fail]),
-        (Completed | Confirmed, TransportError) => (Terminated, &[]),
+        // RFC 6026 8.8: the user is told, and the transaction stays: a copy of the INVITE must find it and not a new call.
+        (Proceeding, TransportError) => (Proceeding, &[Fail]),
+        (Accepted, TransportError) => (Accepted, &[Fail]),
 
         (unchanged, _) => (unchanged, &[]),
     }

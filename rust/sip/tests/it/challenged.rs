@@ -6,9 +6,9 @@ use std::time::Duration;
 use telephony_sip::digest::{
     Algorithm, Credentials, Fields, Qop, Secret, Subject, Terms, response as digest,
 };
-use telephony_sip::{Event, LegId, Message, Method, Name, Profile};
+use telephony_sip::{Event, Failure, LegId, Message, Method, Name, Probe, Probed, Profile, Support, Target};
 
-use crate::wire::{CONTACT, NOTHING, Solo, dial, methods, response, sdp};
+use crate::wire::{CONTACT, NOTHING, Solo, dial, methods, response, sdp, theirs};
 
 const MD5: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\"";
 const SHA: &str =
@@ -264,4 +264,73 @@ fn without_credentials_a_challenge_is_a_refusal() {
     let invite = solo.sent_one();
     assert!(answered(&mut solo, &invite, 407, PROXY).is_empty());
     assert_eq!(solo.ended().status, Some(407));
+}
+
+#[test]
+fn a_challenged_prack_comes_again() {
+    let mut solo = Solo::new();
+    let reliable = Profile { reliable: Support::Supported, ..Profile::clone(&profile()) };
+    let dial = telephony_sip::Dial { profile: Arc::new(reliable), ..dial(solo.flow) };
+    solo.endpoint.dial(solo.now, LegId(1), dial).unwrap();
+    let invite = solo.sent_one();
+    solo.receive(&response(&invite, 183, "bob", &format!("Require: 100rel\nRSeq: 7\n{CONTACT}")));
+    let prack = solo.sent_one();
+    solo.events();
+    let again = answered(&mut solo, &prack, 407, PROXY).remove(0);
+    assert_eq!((again.method(), again.cseq_number()), (Some(Method::Prack), prack.cseq_number() + 1));
+    assert_eq!(again.header(Name::RAck), prack.header(Name::RAck));
+    assert_eq!(checked(&again, Name::ProxyAuthorization).as_deref(), Some("00000001"));
+    assert!(answered(&mut solo, &again, 200, "").is_empty() && solo.events().is_empty());
+    // A password that is wrong is a PRACK that failed.
+    solo.receive(&response(&invite, 183, "bob", &format!("Require: 100rel\nRSeq: 8\n{CONTACT}")));
+    let prack = solo.sent_one();
+    solo.events();
+    let again = answered(&mut solo, &prack, 407, &PROXY.replace("p1", "p2")).remove(0);
+    assert_eq!(methods(&answered(&mut solo, &again, 407, &PROXY.replace("p1", "p3"))), ["CANCEL"]);
+}
+
+#[test]
+fn a_challenged_probe_comes_again_and_has_no_more_time() {
+    for status in [200, 407] {
+        let mut solo = Solo::new();
+        let probe = Probe {
+            number: 1,
+            target: Target { flow: solo.flow, contact: "192.0.2.1:5060".into() },
+            request_uri: "sip:192.0.2.9".to_owned(),
+            from: "<sip:gateway@192.0.2.1>".to_owned(),
+            patience: Duration::from_secs(4),
+            profile: profile(),
+        };
+        solo.endpoint.probe(solo.now, &probe).unwrap();
+        let options = solo.sent_one();
+        solo.advance(Duration::from_secs(3));
+        let again = answered(&mut solo, &options, 407, PROXY).remove(0);
+        assert_eq!(checked(&again, Name::ProxyAuthorization).as_deref(), Some("00000001"));
+        assert_eq!((again.method(), again.cseq_number()), (Some(Method::Options), 2));
+        assert_eq!(solo.endpoint.poll_probed(), None);
+        match status {
+            200 => drop(answered(&mut solo, &again, 200, "")),
+            _ => drop(solo.advance(Duration::from_millis(1001))),
+        }
+        let result = if status == 200 { Ok(200) } else { Err(Failure::Silent) };
+        assert_eq!(solo.endpoint.poll_probed(), Some(Probed { number: 1, result }));
+        solo.advance(Duration::from_secs(6));
+        assert_eq!(solo.alive(), NOTHING);
+    }
+}
+
+#[test]
+fn a_challenged_bye_still_meets_the_peers_own() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    solo.receive(&response(&first, 200, "bob", CONTACT));
+    let ack = solo.sent_one();
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    let bye = solo.sent_one();
+    answered(&mut solo, &bye, 407, PROXY);
+    solo.advance(Duration::from_secs(6));
+    solo.receive(&theirs("BYE", "b", 1, &ack, ""));
+    assert_eq!(methods(&solo.sent()), ["200"], "the dialog waits for the second BYE, not for the first");
+    solo.advance(Duration::from_secs(64));
+    assert_eq!(solo.alive(), NOTHING);
 }

@@ -458,6 +458,7 @@ fn icmp_ends_what_goes_to_that_address_only() {
     solo.endpoint.handle_transport_error(solo.now, solo.flow);
     assert_eq!(solo.ended().cause, Cause::TransportError);
     assert!(solo.endpoint.answer(solo.now, leg, None).is_err());
+    solo.advance(LONG);
     assert_eq!(solo.alive(), NOTHING);
 }
 

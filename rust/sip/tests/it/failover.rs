@@ -1,6 +1,7 @@
 //! The next target in virtual time (RFC 3263 4.3): when it is tried, how its INVITE looks, and what becomes of the
 //! former ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use telephony_sip::{
@@ -268,6 +269,7 @@ fn probe(solo: &mut Solo) -> Message {
         request_uri: "sip:192.0.2.9".to_owned(),
         from: "<sip:gateway@192.0.2.1>".to_owned(),
         patience: PATIENCE,
+        profile: Arc::clone(&solo.profile),
     };
     solo.endpoint.probe(solo.now, &probe).unwrap();
     sent(solo).remove(0).1

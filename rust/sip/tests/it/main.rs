@@ -17,6 +17,7 @@ mod failover;
 mod parse;
 mod property;
 mod property_machines;
+mod races;
 mod refresh;
 mod refusals;
 mod register;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use telephony_sip::digest::{Credentials, Secret};
 use telephony_sip::{
     Dial, Event, Flow, LegId, Message, Method, Name, Profile, SessionTimer, Support, Target,
 };
@@ -41,7 +42,14 @@ impl Script {
         let reliable = [Support::Off, Support::Supported, Support::Required][usize::from(kind % 3)];
         let support = [Support::Off, Support::Supported, Support::Required][usize::from(kind / 3 % 3)];
         let session = SessionTimer { support, ..SessionTimer::default() };
-        let solo = Solo::of(Profile { reliable, session, ..Profile::default() });
+        let credentials = Credentials {
+            username: "alice".into(),
+            secret: Secret::Password("wonderland".into()),
+            realm: "carrier".into(),
+            networks: Vec::new(),
+        };
+        let credentials = kind.is_multiple_of(2).then(|| Arc::new(credentials));
+        let solo = Solo::of(Profile { credentials, reliable, session, ..Profile::default() });
         Self { solo, sent: Vec::new(), events: Vec::new(), received: Vec::new(), dialled: 0 }
     }
 
@@ -74,7 +82,7 @@ impl Script {
             contact: "x".into(),
         };
         let others = (0..one % 3).map(|number| other(6000 + number)).collect();
-        let dial = Dial { others, ..dial(flow) };
+        let dial = Dial { others, profile: Arc::clone(&self.solo.profile), ..dial(flow) };
         self.solo.endpoint.dial(self.solo.now, LegId(self.dialled), dial).unwrap();
     }
 
@@ -117,6 +125,8 @@ impl Script {
         let reliable = format!("Require: 100rel\nRSeq: {}\n{CONTACT}", one % 3);
         let timed = format!("Session-Expires: {};refresher=uac\nMin-SE: {one}\n{CONTACT}", one % 100);
         let extra = ["", CONTACT, &timed, &reliable, &reliable][usize::from(two % 5)];
+        let challenge = format!("WWW-Authenticate: Digest realm=\"carrier\", nonce=\"{one}\", stale=true");
+        let extra = if pick(&STATUSES, two) == Some(&401) { &challenge } else { extra };
         let text = response(ours, *pick(&STATUSES, two).unwrap(), tag, extra);
         let offer = "Content-Type: application/sdp\nContent-Length: 3\n\nv=0";
         self.receive(&if one.is_multiple_of(3) {

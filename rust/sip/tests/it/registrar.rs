@@ -24,7 +24,7 @@ fn solo() -> Solo {
         (Arc::from("bob"), account("builder", 1)),
         (Arc::from("hashed"), hashed),
     ]);
-    solo.endpoint.set_users(Some(Users { realm: "here".into(), accounts }));
+    solo.endpoint.set_users(solo.now, Some(Users { realm: "here".into(), accounts }));
     solo
 }
 
@@ -163,7 +163,7 @@ fn wrong_passwords_strange_names_and_old_nonces_do_not_do() {
         assert!(!answer.header(Name::WwwAuthenticate).unwrap().contains("stale"), "{attempt}");
     }
     assert_eq!(bindings(&mut solo), None);
-    assert_eq!(solo.endpoint.stats().wrong_credentials, 4);
+    assert_eq!(solo.endpoint.stats().wrong_credentials, 3, "those that answer a challenge of ours");
     let foreign = signed("here", "00000000", "REGISTER", "alice", "wonderland", "SHA-256", 1);
     solo.now += 301 * SECOND;
     let late = signed("here", &good, "REGISTER", "alice", "wonderland", "SHA-256", 2);
@@ -212,7 +212,11 @@ fn contacts_come_and_go() {
     assert_eq!((status(&full), full.reason()), (403, "Too many contacts"));
     let query = register(&mut solo, "alice", "three", 1, "");
     assert_eq!((status(&query), query.lines(Name::Contact).count()), (200, 2));
-    let old = register(&mut solo, "alice", "one", 1, "Contact: <sip:alice@10.0.0.6>;expires=0");
+    let gone = "Contact: <sip:alice@10.0.0.6>;expires=0";
+    let challenge = exchange(&mut solo, &request("REGISTER", "alice", "one", 1, gone));
+    let proof = credentials(&challenge, "REGISTER", "alice", "wonderland", "SHA-256");
+    let late = request("REGISTER", "alice", "one", 2, &format!("{proof}\n{gone}"));
+    let old = exchange(&mut solo, &late.replace("branch=z9hG4bK", "branch=z9hG4bKlate"));
     assert_eq!(status(&old), 500, "CSeq is that of before");
     register(&mut solo, "alice", "one", 5, "Contact: <sip:alice@10.0.0.6>;expires=0");
     assert_eq!(uris(bindings(&mut solo)), ["sip:alice@10.0.0.5:5062"]);
@@ -346,10 +350,79 @@ fn strangers_may_say_who_they_are_and_nothing_else() {
             solo.receive(&request(method, "alice", "three", 1, ""));
             assert_eq!(solo.sent().first().map(status), otherwise, "{method}");
         }
-        solo.endpoint.set_users(None);
+        solo.endpoint.set_users(solo.now, None);
         for method in ["REGISTER", "INVITE"] {
             solo.receive(&request(method, "alice", "four", 1, PHONE));
             assert_eq!(solo.sent().first().map(status), otherwise, "{method} without users");
         }
     }
+}
+
+#[test]
+fn a_lost_answer_to_a_register_is_repeated() {
+    let mut solo = solo();
+    let challenge = exchange(&mut solo, &request("REGISTER", "alice", "one", 1, PHONE));
+    for (contact, wanted) in [(PHONE, 200), ("Contact: <sip:alice@10.0.0.5:5062>;expires=1", 423)] {
+        let cseq = if wanted == 200 { 2 } else { 3 };
+        let count = cseq - 1;
+        let proof = signed("here", &nonce(&challenge), "REGISTER", "alice", "wonderland", "SHA-256", count);
+        let text = request("REGISTER", "alice", "one", cseq, &format!("{proof}\n{contact}"));
+        let first = exchange(&mut solo, &text);
+        let again = exchange(&mut solo, &text);
+        assert_eq!((status(&first), status(&again)), (wanted, wanted), "RFC 3261 8.2.7");
+        assert_eq!(first.to_tag(), again.to_tag());
+    }
+    solo.advance(33 * SECOND);
+    assert_eq!(solo.alive().1, 0);
+}
+
+#[test]
+fn forged_answers_shut_nobody_out() {
+    let mut solo = solo();
+    for cseq in 1..100 {
+        let forged = signed("here", "0000000000000001aaaa", "REGISTER", "alice", "wrong", "MD5", 1);
+        let broken = "Authorization: Digest realm=\"here\", username=\"alice\"";
+        for proof in [&*forged, broken] {
+            let answer = exchange(&mut solo, &request("REGISTER", "alice", "one", cseq, proof));
+            assert_eq!(status(&answer), 401, "nobody proved by a nonce that he is there");
+        }
+    }
+    assert_eq!(status(&register(&mut solo, "alice", "two", 1, PHONE)), 200);
+}
+
+#[test]
+fn an_ipv6_network_guesses_as_one() {
+    let mut solo = solo();
+    let mut refused = 0;
+    for host in 1..30 {
+        solo.flow.remote = address(&format!("[2001:db8:1:2::{host}]:5060"));
+        let challenge = exchange(&mut solo, &request("REGISTER", "alice", "one", host, PHONE));
+        if status(&challenge) == 401 {
+            let wrong = credentials(&challenge, "REGISTER", "alice", "wrong", "MD5");
+            exchange(&mut solo, &request("REGISTER", "alice", "two", host, &wrong));
+        } else {
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 9, "20 wrong passwords of the /64");
+    solo.flow.remote = address("[2001:db8:1:3::1]:5060");
+    assert_eq!(status(&register(&mut solo, "alice", "three", 1, PHONE)), 200);
+}
+
+#[test]
+fn other_users_leave_the_phones_of_those_that_stay() {
+    let mut solo = solo();
+    register(&mut solo, "alice", "one", 1, PHONE);
+    register(&mut solo, "bob", "two", 1, "Contact: <sip:bob@10.0.0.6>");
+    let token = bindings(&mut solo).unwrap()[0].token;
+    let bob = Account { secret: Secret::Password("changed".into()), max_contacts: 1 };
+    let accounts = HashMap::from([(Arc::from("bob"), bob)]);
+    solo.endpoint.set_users(solo.now, Some(Users { realm: "here".into(), accounts }));
+    let told = solo.endpoint.poll_notice();
+    assert_eq!(told, Some(Notice::Bindings { user: "alice".into(), bindings: Vec::new() }));
+    assert_eq!(solo.endpoint.poll_notice(), None, "bob's phone stays as it is");
+    assert!(solo.endpoint.way(token).is_some());
+    let challenge = exchange(&mut solo, &request("REGISTER", "alice", "three", 1, PHONE));
+    let old = credentials(&challenge, "REGISTER", "alice", "wonderland", "SHA-256");
+    assert_eq!(status(&exchange(&mut solo, &request("REGISTER", "alice", "three", 2, &old))), 401);
 }

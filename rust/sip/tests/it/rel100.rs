@@ -286,9 +286,55 @@ fn a_prack_is_repeated_until_it_is_answered() {
     let prack = solo.sent_one();
     let sent: Vec<_> = solo.advance(seconds(1.6)).into_iter().map(|(_, line)| line).collect();
     assert_eq!(sent, ["PRACK", "PRACK"]);
-    solo.receive(&response(&prack, 481, "bob", ""));
+    solo.receive(&response(&prack, 200, "bob", ""));
     assert_eq!(solo.advance(seconds(20.0)), []);
     assert_eq!(solo.alive().3, 1, "the call rings on");
+}
+
+#[test]
+fn a_prack_that_fails_ends_the_call() {
+    for failure in [Some(481), Some(500), Some(488), None] {
+        let mut solo = supporting();
+        solo.dial(1);
+        let invite = solo.sent_one();
+        solo.receive(&response(&invite, 183, "bob", &reliable(1)));
+        let prack = solo.sent_one();
+        solo.events();
+        match failure {
+            Some(status) => solo.receive(&response(&prack, status, "bob", "")),
+            None => drop(solo.advance(seconds(31.9))),
+        }
+        let sent = match failure {
+            Some(_) => methods(&solo.sent()),
+            None => solo.advance(seconds(0.2)).into_iter().map(|(_, line)| line).collect(),
+        };
+        assert_eq!(sent, ["CANCEL"], "{failure:?}");
+        let ended = solo.ended();
+        assert_eq!((ended.cause, ended.status), (Cause::Lost, Some(failure.unwrap_or(408))), "{failure:?}");
+        solo.receive(&response(&invite, 487, "bob", ""));
+        assert_eq!(methods(&solo.sent()), ["ACK"]);
+        solo.advance(LONG);
+        assert_eq!(solo.alive(), NOTHING);
+    }
+}
+
+#[test]
+fn a_prack_that_fails_ends_its_fork_alone() {
+    let mut solo = supporting();
+    solo.dial(1);
+    let invite = solo.sent_one();
+    let pracks = ["one", "two"].map(|tag| {
+        solo.receive(&response(&invite, 183, tag, &reliable(5)));
+        solo.sent_one()
+    });
+    solo.events();
+    solo.receive(&response(&pracks[0], 500, "one", ""));
+    assert!(solo.sent().is_empty() && solo.events().is_empty(), "the other fork rings on");
+    assert_eq!(solo.alive().2, 1);
+    solo.receive(&response(&invite, 200, "two", CONTACT));
+    assert_eq!(methods(&solo.sent()), ["ACK"]);
+    solo.receive(&response(&pracks[1], 481, "two", ""));
+    assert!(matches!(solo.events()[..], [Event::Answered { .. }]), "after the 2xx a PRACK matters no more");
 }
 
 #[test]
