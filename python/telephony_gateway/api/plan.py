@@ -31,21 +31,26 @@ def _provisioning(request: web.Request) -> Provisioning:
     return request.app[CONTEXT].provisioning
 
 
-def _view(request: web.Request, entry: Entry) -> Any:
-    if entry.kind == "trunk":
-        return schemas.trunk_view(entry, _provisioning(request).targets(entry.name))
-    keys = [(other.key, other.stored is None) for other in _provisioning(request).entries("route")]
-    return schemas.route_view(entry, keys.index((entry.key, entry.stored is None)) + 1)
+def _views(request: web.Request, kind: RowKind, only: Entry | None = None) -> list[Any]:
+    """All of a kind, or one of them."""
+    provisioning = _provisioning(request)
+    places = enumerate(provisioning.entries(kind), 1)
+    wanted = [(place, entry) for place, entry in places if only is None or entry is only]
+    if kind == "route":
+        return [schemas.route_view(entry, place) for place, entry in wanted]
+    targets = provisioning.targets()
+    return [schemas.trunk_view(entry, targets.get(entry.name, ())) for _, entry in wanted]
 
 
 def _shown(request: web.Request, entry: Entry, status: int = 200, **headers: str) -> web.Response:
     if entry.stored is not None:
         headers["ETag"] = f'"{entry.stored.version}"'
-    return answer(_view(request, entry), status, **headers)
+    (view,) = _views(request, entry.kind, entry)
+    return answer(view, status, **headers)
 
 
 async def _list(request: web.Request, kind: RowKind) -> web.Response:
-    return answer({"items": [_view(request, entry) for entry in _provisioning(request).entries(kind)]})
+    return answer({"items": _views(request, kind)})
 
 
 async def _find(request: web.Request, kind: RowKind) -> web.Response:

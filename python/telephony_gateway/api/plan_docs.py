@@ -61,7 +61,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "key_file": "The key to sign with (PEM).",
         "certificate_url": "Where others fetch our certificate.",
         "ca_file": "The authorities that are believed (PEM).",
-        "allow": "Hosts that certificates may be fetched from.",
+        "allow": "Hosts that certificates may be fetched from; `*.` before a name: all below it. Of "
+        "names only public addresses are asked.",
     },
     "Route": {
         "name": "Names it in calls and paths.",

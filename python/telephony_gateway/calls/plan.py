@@ -1,12 +1,12 @@
 """The whole of `gateway.toml`: trunks, routes and users, read at once and checked against each other."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from telephony_gateway.calls.patterns import fault_of
 from telephony_gateway.calls.tables import Fault, Kind, T, Table, label, read
 from telephony_gateway.calls.trunks import (
     Found,
@@ -164,9 +164,10 @@ def trunk_faults(trunk: Trunk, environ: Mapping[str, str] | None) -> Iterator[Fa
     return _of(f"trunk {trunk.name!r}", faults_of(trunk, environ))
 
 
-def route_faults(route: Route, plan: Plan) -> Iterator[Fault]:
-    """What is wrong in a route among the trunks and users of a plan."""
-    return _of(f"route {route.name!r}", _Names(plan, ()).route_faults(route))
+def routes_faults(plan: Plan) -> Callable[[Route], Iterator[Fault]]:
+    """Tells what is wrong in a route among the trunks and users of a plan."""
+    names = _Names(plan, ())
+    return lambda route: _of(f"route {route.name!r}", names.route_faults(route))
 
 
 def trunks_of(route: Route) -> set[str]:
@@ -222,14 +223,14 @@ class _Names:
     def __init__(self, plan: Plan, known: Iterable[str | None]) -> None:
         self._known = set(known)
         self._trunks = {trunk.name: trunk for trunk in (DEVELOPMENT_TRUNK, PHONES, *plan.trunks)}
-        self._users = {user.name for user in plan.users}
+        self._users = {*self._known, *(user.name for user in plan.users)}
 
     def route_faults(self, route: Route) -> Found:
         match, target = route.match, route.target
         yield from name_faults(route.name)
-        if match.trunk is not None and match.trunk not in self._trunks.keys() | self._known:
+        if match.trunk is not None and match.trunk not in self._trunks and match.trunk not in self._known:
             yield "match.trunk", f"names {match.trunk!r}, which is no trunk"
-        if match.user is not None and match.user not in self._users | self._known:
+        if match.user is not None and match.user not in self._users:
             yield "match.user", f"names {match.user!r}, which is no user"
         yield from _pattern_faults("match.to", match.to)
         yield from _pattern_faults("match.from", match.from_)
@@ -244,7 +245,7 @@ class _Names:
             yield from self._dialled(f"{path}.trunk", goal.trunk)
         if goal.uri is not None and (parse_sip(goal.uri) is None or "?" in goal.uri):
             yield f"{path}.uri", "must be a sip: URI, as in sip:alice@192.0.2.1:5060"
-        if goal.user is not None and goal.user not in self._users | self._known:
+        if goal.user is not None and goal.user not in self._users:
             yield f"{path}.user", f"names {goal.user!r}, which is no user"
 
     def _choice_faults(self, choices: tuple[Choice, ...] | None) -> Found:
@@ -278,7 +279,5 @@ def _one_of(path: str, goal: Goal | Target) -> Found:
 
 
 def _pattern_faults(field: str, pattern: str | None) -> Found:
-    try:
-        re.compile(pattern or "")
-    except re.error as error:
-        yield field, f"is not a regular expression: {error}"
+    if pattern and (fault := fault_of(pattern)) is not None:
+        yield field, fault

@@ -5,13 +5,14 @@ another has changed the plan. Calls that run keep what they were given.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from telephony_gateway.calls.plan import Plan, Route, User, read_plan, trunks_of
+from telephony_gateway.calls.plan import MAX_ROWS, Plan, Route, User, read_plan, trunks_of
 from telephony_gateway.calls.ports import Target, Voucher
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.stored import (
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 POLL: Final = 2.0
 """Seconds between two looks at the shared plan."""
+MANY: Final = 200
+"""Rows that are put together in some 50 ms."""
 ATTEMPTS: Final = 5
 """How often a change is checked anew because another came between."""
 
@@ -116,9 +119,12 @@ class Provisioning:
         """The SIP phones' accounts: they belong to the file."""
         return self._file.users
 
-    def targets(self, trunk: str) -> list[Target]:
-        """The targets of a trunk that failed or are probed."""
-        return [target for target in self._engine.targets() if target.trunk == trunk]
+    def targets(self) -> Mapping[str, list[Target]]:
+        """The targets that failed or are probed, by trunk."""
+        found: dict[str, list[Target]] = {}
+        for target in self._engine.targets():
+            found.setdefault(target.trunk, []).append(target)
+        return found
 
     def entries(self, kind: RowKind) -> list[Entry]:
         """All trunks, or all routes in the order they are tried."""
@@ -208,8 +214,8 @@ class Provisioning:
         async with self._lock:
             for _ in range(ATTEMPTS):
                 change = make(self._state, self._stored.rows)
-                rows = change.applied_to(self._stored.rows)
-                composed = self._compose(rows)
+                rows = _bounded(change.applied_to(self._stored.rows))
+                composed = await self._composed(rows)
                 self._refuse_faults(composed, change)
                 if dry_run or change == PlanChange() or await self._save(change, composed):
                     return
@@ -254,7 +260,7 @@ class Provisioning:
     async def _reload(self) -> None:
         self._stored = await self._store.load_plan()
         self._refused = {}
-        composed = self._compose(self._stored.rows)
+        composed = await self._composed(self._stored.rows)
         try:
             self._tell(composed.plan)
         except GatewayError:
@@ -286,8 +292,20 @@ class Provisioning:
             self._engine.set_trunks(document)
             self._told = document
 
+    async def _composed(self, rows: Sequence[StoredRow]) -> Composed:
+        """Off the loop, where calls wait, when it takes long."""
+        return await asyncio.to_thread(self._compose, rows) if len(rows) > MANY else self._compose(rows)
+
     def _compose(self, rows: Sequence[StoredRow]) -> Composed:
         return compose(self._file, rows, self._routing.environ, self._refused)
+
+
+def _bounded(rows: tuple[StoredRow, ...]) -> tuple[StoredRow, ...]:
+    """As many of each as a file may have."""
+    kind, most = max(Counter(row.kind for row in rows).items(), key=lambda item: item[1], default=("row", 0))
+    if most > MAX_ROWS:
+        raise Invalid(f"there are {MAX_ROWS} {kind}s already: no more can be made")
+    return rows
 
 
 def _keyed(
@@ -307,7 +325,9 @@ def _placed(row: StoredRow, rows: Sequence[StoredRow], place: Place | None) -> P
     others = [other for other in order if other.name != row.name]
     line = [*others[:index], row, *others[index:]]
     placed = [msgspec.structs.replace(other, position=number) for number, other in enumerate(line)]
-    moved = tuple(other for other in placed if other.name != row.name and other not in order)
+    before = {other.name: other.position for other in order}
+    moved = tuple(other for other in placed if before.get(other.name, other.position) != other.position)
+    moved = tuple(other for other in moved if other.name != row.name)
     return PlanChange(put=(placed[index],), moved=moved)
 
 

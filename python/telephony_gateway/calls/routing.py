@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -63,6 +63,7 @@ class Routing:
         self._development = development
         self._environ = environ or {}
         self.contacts: Callable[[str], Sequence[Binding]] = lambda _user: ()
+        self._routes: list[_Compiled] = []
         self.adopt(plan)
 
     def adopt(self, plan: Plan) -> None:
@@ -73,7 +74,10 @@ class Routing:
         self.trunks: Mapping[str, Trunk] = trunks
         self.users: Mapping[str, User] = {user.name: user for user in plan.users}
         self._sources = _by_prefix(trunks.values())
-        self._routes = [_Compiled(route) for route in routes]
+        # A change of one route compiles no other anew.
+        known = {compiled.route.name: compiled for compiled in self._routes}
+        self._routes = [_compiled(route, known.get(route.name)) for route in routes]
+        self._at_host = _by_host(trunks.values())
         # Carriers call from few addresses.
         self._trunk_of = functools.lru_cache(REMEMBERED)(self._search)
 
@@ -209,11 +213,7 @@ class Routing:
         return Destination(uri=to, host=uri.host, trunk=name, next_hop=next_hop, codecs=codecs)
 
     def _trunk_at(self, uri: SipUri) -> Trunk | None:
-        same_host = [
-            (trunk, known.effective_port)
-            for trunk in self.trunks.values()
-            if trunk.uri and (known := parse_sip(trunk.uri)) and known.bare_host == uri.bare_host
-        ]
+        same_host = self._at_host.get(uri.bare_host, ())
         # Several trunks may be ports of one machine.
         exact = (trunk for trunk, port in same_host if port == uri.effective_port)
         nearest = next(exact, None) or next((trunk for trunk, _ in same_host), None)
@@ -221,7 +221,7 @@ class Routing:
 
 
 class _Compiled:
-    """A route, compiled. Patterns are the operator's own; subjects have at most 64 characters."""
+    """A route, compiled. `patterns` keeps out what could take long; subjects have at most 64 characters."""
 
     def __init__(self, route: Route) -> None:
         self.route = route
@@ -235,6 +235,10 @@ class _Compiled:
             and (self._to is None or self._to.search(to) is not None)
             and (self._from is None or self._from.search(from_) is not None)
         )
+
+
+def _compiled(route: Route, known: _Compiled | None) -> _Compiled:
+    return known if known is not None and known.route == route else _Compiled(route)
 
 
 def user_row(user: User, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -284,6 +288,14 @@ def _by_tls(trunk: Trunk) -> bool:
     """Whether what goes to the trunk goes by TLS; without a uri it goes where the called URI says."""
     known = parse_sip(trunk.uri) if trunk.uri is not None else None
     return known is None or known.secure or "tls" in (trunk.transport, named_transport(trunk))
+
+
+def _by_host(trunks: Iterable[Trunk]) -> Mapping[str, Sequence[tuple[Trunk, int]]]:
+    found: dict[str, list[tuple[Trunk, int]]] = {}
+    for trunk in trunks:
+        if trunk.uri and (known := parse_sip(trunk.uri)):
+            found.setdefault(known.bare_host, []).append((trunk, known.effective_port))
+    return found
 
 
 def _by_prefix(trunks: Any) -> list[tuple[Network, Trunk]]:

@@ -4,13 +4,13 @@
 never stops the gateway.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from telephony_gateway.calls.plan import Plan, Route, route_faults, trunk_faults
+from telephony_gateway.calls.plan import Plan, Route, routes_faults, trunk_faults
 from telephony_gateway.calls.tables import Fault, read
 from telephony_gateway.calls.trunks import Trunk
 
@@ -50,8 +50,8 @@ class PlanChange(msgspec.Struct, frozen=True, kw_only=True):
 
     def applied_to(self, rows: Sequence[StoredRow]) -> tuple[StoredRow, ...]:
         """The rows after it."""
-        changed = {row.key: row for row in (*self.moved, *self.put)}
-        kept = [changed.pop(row.key, row) for row in rows if row.key not in self.removed]
+        changed, removed = {row.key: row for row in (*self.moved, *self.put)}, set(self.removed)
+        kept = [changed.pop(row.key, row) for row in rows if row.key not in removed]
         return tuple(sorted((*kept, *changed.values()), key=lambda row: (row.position, row.name)))
 
 
@@ -107,15 +107,18 @@ def compose(
     refused: Mapping[str, str] | None = None,
 ) -> Composed:
     """Put file and rows together; `refused` names trunks that the engine does not take, and why."""
-    trunks = [_trunk_entry(row, file, environ, refused or {}) for row in rows if row.kind == "trunk"]
+    taken: set[Key] = {("trunk", trunk.name) for trunk in file.trunks}
+    taken.update(("route", route.name) for route in file.routes)
+    trunks = [_trunk_entry(row, taken, environ, refused or {}) for row in rows if row.kind == "trunk"]
     good = (entry.value for entry in trunks if not entry.faults)
     known = Plan(
         trunks=(*file.trunks, *(value for value in good if isinstance(value, Trunk))), users=file.users
     )
-    routes = [_route_entry(row, file, known) for row in rows if row.kind == "route"]
-    taken = (entry.value for entry in routes if not entry.faults)
+    faults = routes_faults(known)
+    routes = [_route_entry(row, taken, faults) for row in rows if row.kind == "route"]
+    good = (entry.value for entry in routes if not entry.faults)
     plan = msgspec.structs.replace(
-        known, routes=(*(value for value in taken if isinstance(value, Route)), *file.routes)
+        known, routes=(*(value for value in good if isinstance(value, Route)), *file.routes)
     )
     entries = (
         *(Entry(kind="trunk", name=trunk.name, value=trunk) for trunk in file.trunks),
@@ -126,10 +129,12 @@ def compose(
     return Composed(plan=plan, entries=entries)
 
 
-def _trunk_entry(row: StoredRow, file: Plan, environ: Mapping[str, str], refused: Mapping[str, str]) -> Entry:
+def _trunk_entry(
+    row: StoredRow, taken: Container[Key], environ: Mapping[str, str], refused: Mapping[str, str]
+) -> Entry:
     table = f"trunk {row.name!r}"
     value, faults = read(Trunk, row.row, table)
-    faults += _name_faults(row, value, [trunk.name for trunk in file.trunks], table)
+    faults += _name_faults(row, value, taken, table)
     if value is not None:
         faults += trunk_faults(value, environ)
     if row.name in refused:
@@ -137,19 +142,19 @@ def _trunk_entry(row: StoredRow, file: Plan, environ: Mapping[str, str], refused
     return Entry(kind="trunk", name=row.name, value=value, stored=row, faults=tuple(faults))
 
 
-def _route_entry(row: StoredRow, file: Plan, known: Plan) -> Entry:
+def _route_entry(row: StoredRow, taken: Container[Key], wrong: Callable[[Route], Iterator[Fault]]) -> Entry:
     table = f"route {row.name!r}"
     value, faults = read(Route, row.row, table)
-    faults += _name_faults(row, value, [route.name for route in file.routes], table)
+    faults += _name_faults(row, value, taken, table)
     if value is not None:
-        faults += route_faults(value, known)
+        faults += wrong(value)
     return Entry(kind="route", name=row.name, value=value, stored=row, faults=tuple(faults))
 
 
 def _name_faults(
-    row: StoredRow, value: Trunk | Route | None, taken: Sequence[str], table: str
+    row: StoredRow, value: Trunk | Route | None, taken: Container[Key], table: str
 ) -> Iterator[Fault]:
     if value is not None and value.name != row.name:
         yield Fault(table, "name", f"is {value.name!r} in the row itself")
-    if row.name in taken:
+    if row.key in taken:
         yield Fault(table, "name", f"gateway.toml has a {row.kind} of this name: that one counts")

@@ -5,6 +5,7 @@ that names the table, the field and the way to mend it.
 """
 
 import difflib
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
@@ -53,11 +54,11 @@ def config_error(faults: Sequence[Fault]) -> ConfigError:
     return ConfigError("GATEWAY_CONFIG", f"{faults[0]}{tail}")
 
 
-def _read(kind: type[Any], row: object, path: str, note: Any) -> Any:
+def _read(kind: Any, row: object, path: str, note: Any) -> Any:
     if not isinstance(row, Mapping):
         note(path, f"must be a table, not {_shown(row)}")
         return None
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     for key in row:
         if key not in fields:
             note(_join(path, str(key)), f"is no key of this table{_nearest(str(key), fields)}")
@@ -68,6 +69,11 @@ def _read(kind: type[Any], row: object, path: str, note: Any) -> Any:
         elif field.required:
             note(_join(path, key), "is missing")
     return kind(**values) if {f.name for f in fields.values() if f.required} <= values.keys() else None
+
+
+@functools.cache
+def _fields(kind: Any) -> Mapping[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def _value(kind: Any, value: object, path: str, note: Any) -> Any:

@@ -319,8 +319,8 @@ def _stir_faults(stir: Stir) -> Found:
     if stir.certificate_url is not None and not stir.certificate_url.startswith("https://"):
         yield "stir.certificate_url", "must be an https: URL (RFC 8226)"
     for host in stir.allow:
-        if not _HOST.fullmatch(host):
-            yield "stir.allow", f"has {host!r}, which is no host name"
+        if not _HOST.fullmatch(host.removeprefix("*.")):
+            yield "stir.allow", f"has {host!r}, which is no host name, nor `*.` and one"
 
 
 def _is_address(text: str) -> bool:

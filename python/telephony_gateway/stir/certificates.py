@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 
@@ -29,14 +30,16 @@ MIN_AGE: Final = 60.0
 FAILURE_AGE: Final = 30.0
 MAX_FETCHES: Final = 8
 
+_PLAIN = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.IGNORECASE)
+"""No user, query or fragment."""
+
 Fetch = Callable[[str], Awaitable[tuple[bytes, float]]]
 """The body at a URL, and for how many seconds it may be kept."""
 
 
 class _Kept(NamedTuple):
     until: float
-    key: ec.EllipticCurvePublicKey | None
-    fault: Refused | None
+    found: ec.EllipticCurvePublicKey | Refused
 
 
 class Certificates:
@@ -49,17 +52,24 @@ class Certificates:
         self._store = _load_authorities(authorities)
         self._fetch = fetch
         self._clock = clock
+        # Whoever calls names the URL: what leads nowhere must not crowd out what is needed.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._failed: OrderedDict[str, _Kept] = OrderedDict()
         self._running: dict[str, asyncio.Task[_Kept]] = {}
 
     async def key(self, url: str) -> ec.EllipticCurvePublicKey:
         """The key that a URL's certificate holds; `Refused` says why there is none to trust."""
-        kept = self._kept.get(url)
-        if kept is None or kept.until <= self._clock():
-            kept = await self._refresh(url)
-        if kept.key is None:
-            raise kept.fault or Refused(436, "no certificate")
-        return kept.key
+        kept = self._find(url) or await self._refresh(url)
+        if isinstance(kept.found, Refused):
+            raise kept.found
+        return kept.found
+
+    def _find(self, url: str) -> _Kept | None:
+        for table in (self._kept, self._failed):
+            if (kept := table.get(url)) is not None and kept.until > self._clock():
+                table.move_to_end(url)
+                return kept
+        return None
 
     async def _refresh(self, url: str) -> _Kept:
         self._check_url(url)
@@ -73,22 +83,31 @@ class Certificates:
         return await asyncio.shield(task)
 
     def _check_url(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or parts.username or parts.port not in (None, 443, 8443):
+        """ATIS-1000074 5.3.1, and not a character that two readers of URLs may read in two ways."""
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").lower(), parts.port
+        except ValueError:
+            raise Refused(436, "where the certificate is said to be is no URL") from None
+        if parts.scheme != "https" or port not in (None, 443, 8443):
             raise Refused(436, "the certificate is not offered by HTTPS on a usual port")
-        if not any(pattern.fullmatch((parts.hostname or "").lower()) for pattern in self._allow):
-            raise Refused(436, f"{parts.hostname} is not among the allowed hosts of certificates")
+        if _PLAIN.fullmatch(url) is None:
+            raise Refused(436, "the certificate's URL has more than a host, a port and a path")
+        if not any(pattern.fullmatch(host) for pattern in self._allow):
+            raise Refused(436, f"{host[:64]} is not among the allowed hosts of certificates")
 
     async def _load(self, url: str) -> _Kept:
         try:
             body, age = await self._fetch(url)
-            kept = _Kept(self._clock() + min(max(age, MIN_AGE), MAX_AGE), self._check(body), None)
+            kept = _Kept(self._clock() + min(max(age, MIN_AGE), MAX_AGE), self._check(body))
+            self._failed.pop(url, None)
         except Refused as fault:
-            kept = _Kept(self._clock() + FAILURE_AGE, None, fault)
-        self._kept[url] = kept
-        self._kept.move_to_end(url)
-        while len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
+            kept = _Kept(self._clock() + FAILURE_AGE, fault)
+        table = self._failed if isinstance(kept.found, Refused) else self._kept
+        table[url] = kept
+        table.move_to_end(url)
+        while len(table) > MAX_KEPT:
+            table.popitem(last=False)
         return kept
 
     def _check(self, body: bytes) -> ec.EllipticCurvePublicKey:
@@ -98,10 +117,12 @@ class Certificates:
             raise Refused(436, "what was fetched is no PEM certificate") from None
         try:
             leaf.extensions.get_extension_for_oid(TN_AUTH_LIST)
+            key = leaf.public_key()
         except x509.ExtensionNotFound:
             raise Refused(437, "the certificate may vouch for no number (RFC 8226 9)") from None
+        except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+            raise Refused(437, f"the certificate cannot be read: {error}") from None
         self._verify(leaf, between)
-        key = leaf.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise Refused(437, "the certificate's key is not for ES256")
         return key

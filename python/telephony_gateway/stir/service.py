@@ -45,7 +45,7 @@ class Stir:
     async def verify(
         self, trunk: str, identities: Sequence[str], caller: str, callees: Sequence[str]
     ) -> Verification | None:
-        """The verdict on a call in by this trunk; None if it does not verify. Takes 3 s at most."""
+        """The verdict on a call in by this trunk; None if it does not verify. Takes 5 s at most."""
         verifier = self._verifiers.get(trunk)
         return await verifier.verify(identities, caller, callees) if verifier is not None else None
 

@@ -56,7 +56,7 @@ verify = "annotate"
 key_file = "k.pem"
 certificate_url = "https://c.example.com/c.pem"
 ca_file = "ca.pem"
-allow = ["c.example.com"]
+allow = ["c.example.com", "*.d.example.com"]
 
 [[trunks]]
 name = "carrier-b"
@@ -104,7 +104,7 @@ def test_every_key_is_known() -> None:
     assert (trunk.reliable, trunk.caller_id.number, trunk.stir.allow) == (
         "require",
         "+74951234567",
-        ("c.example.com",),
+        ("c.example.com", "*.d.example.com"),
     )
     assert set(Trunk.__struct_encode_fields__) == tables["trunks"][0].keys()
     assert plan.users[0].max_contacts == 3

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from telephony_gateway.calls.model import Verification
 from telephony_gateway.errors import ConfigError
-from telephony_gateway.stir.certificates import Certificates
+from telephony_gateway.stir.certificates import MAX_KEPT, Certificates
+from telephony_gateway.stir.fetch import HttpsFetch, PublicResolver
 from telephony_gateway.stir.passport import Refused, number_of, read_identity, write_identity
 from telephony_gateway.stir.signer import Signer
 from telephony_gateway.stir.verifier import Verifier
@@ -179,3 +180,102 @@ def test_a_key_that_cannot_sign_is_a_config_error(world: World, tmp_path: Path) 
 def test_the_identity_header_is_read_in_any_spelling() -> None:
     with pytest.raises(Refused):
         read_identity("a.b.c;info=<https://x>")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://[::1/x.pem",
+        "https://certs.example.com:port/x.pem",
+        "https://certs.example.com:99999/x.pem",
+        "https://certs.example.com/x.pem?a=1",
+        "https://certs.example.com/x.pem#a",
+        "https://certs.example.com\\@evil.example/x.pem",
+        "https://evil.example\\.carrier.example/x.pem",
+        "https://certs.example.com/\r\nX: y",
+        "https://",
+    ],
+)
+async def test_a_url_that_means_more_than_a_place_is_never_fetched(world: World, url: str) -> None:
+    identity = world.signer(certificate_url=url).sign(CALLER, CALLEE) or ""
+    verdict = await world.verify(identity)
+    assert (verdict.verstat, verdict.status) == ("TN-Validation-Failed", 436), verdict.reason
+    assert world.fetched == []
+
+
+async def test_what_a_library_makes_of_a_strangers_bytes_ends_no_call(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Panic(BaseException):
+        """As PyO3 raises it."""
+
+    def panic(*_: object) -> None:
+        raise Panic
+
+    monkeypatch.setattr("telephony_gateway.stir.verifier.read_identity", panic)
+    verdict = await world.verify("x")
+    assert (verdict.verstat, verdict.status) == ("TN-Validation-Failed", 437)
+
+
+async def test_urls_that_lead_nowhere_crowd_no_certificate_out(world: World) -> None:
+    good = world.signer().sign(CALLER, CALLEE) or ""
+    await world.verify(good)
+    for number in range(MAX_KEPT + 10):
+        url = f"https://certs.example.com/{number}.pem"
+        await world.verify(world.signer(certificate_url=url).sign(CALLER, CALLEE) or "")
+    assert (await world.verify(good)).verstat == "TN-Validation-Passed"
+    assert world.fetched.count(URL) == 1
+    assert len(world.certificates._failed) == MAX_KEPT
+
+
+async def test_many_identities_of_silent_hosts_take_no_longer_than_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telephony_gateway.stir.verifier.PATIENCE", 0.05)
+
+    async def silence(url: str) -> tuple[bytes, float]:
+        await asyncio.sleep(0.04)
+        raise Refused(436, "no answer")
+
+    world.certificates._fetch = silence
+    urls = (f"https://certs.example.com/{number}.pem" for number in range(4))
+    identities = [world.signer(certificate_url=url).sign(CALLER, CALLEE) or "" for url in urls]
+    began = time.monotonic()
+    verdict = await world.verify(*identities)
+    assert time.monotonic() - began < 0.1
+    assert (verdict.status, verdict.verstat) == (436, "TN-Validation-Failed")
+
+
+class Names:
+    """A resolver whose names the test knows."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[dict[str, object]]:
+        return [{"host": address, "port": port} for address in self.addresses]
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("addresses", "left"),
+    [
+        (("8.8.8.8", "127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1"), ["8.8.8.8"]),
+        (("2606:4700::1", "::1", "fd00::1", "fe80::1%eth0", "::ffff:10.0.0.1"), ["2606:4700::1"]),
+    ],
+)
+async def test_names_lead_to_public_addresses_only(addresses: tuple[str, ...], left: list[str]) -> None:
+    resolver = PublicResolver(Names(*addresses))  # type: ignore[arg-type]
+    assert [found["host"] for found in await resolver.resolve("certs.example.com", 443)] == left
+    with pytest.raises(OSError, match="no public address"):
+        await PublicResolver(Names(*addresses[1:])).resolve("x", 443)  # type: ignore[arg-type]
+
+
+async def test_a_name_of_our_own_house_is_not_fetched_from() -> None:
+    fetch = HttpsFetch()
+    try:
+        with pytest.raises(Refused, match="localhost has no public"):
+            await fetch("https://localhost:8443/x.pem")
+    finally:
+        await fetch.close()
