@@ -13,6 +13,7 @@ _CALLER = '"Anna" <sip:+74950001122@[local_ip]:[local_port]>;tag=[pid]SIPpTag[ca
 _CALLEE = "<sip:bob@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]"
 _VIA = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport"
 _COPIED = "[last_Via:]\n[last_Record-Route:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n[last_CSeq:]"
+_PARTS = {"via": "Via", "from": "From", "to": "To", "cseq": "CSeq"}
 _MINE = ";tag=[pid]SIPpTag[call_number]"
 _NAMES = {0: "PCMU/8000", 8: "PCMA/8000", 18: "G729/8000", 101: "telephone-event/8000"}
 
@@ -38,11 +39,14 @@ class Script:
 
     def __init__(self, side: Literal["caller", "callee"], *, transactions: bool = False) -> None:
         """With `transactions` a response counts for the request whose branch it has, else for the last."""
+        self.contact = "sip:peer@[local_ip]:[local_port]"
         self._side = side
         self._transactions = transactions
         self._steps: list[str] = []
         self._variables = ["caller"] if side == "callee" else []
         self._cseq = 0
+        self._untagged = False
+        self._invite, self._refused = (0, 0), False
 
     @property
     def text(self) -> str:
@@ -56,44 +60,65 @@ class Script:
             + "</scenario>\n"
         )
 
+    def at(self, contact: str) -> "Script":
+        """From now on the other side shall send its requests to this URI."""
+        self.contact = contact
+        return self
+
     def ask(self, method: str, body: str = "", *, headers: str = "") -> "Script":
-        """Send a request of the dialog, or the INVITE that makes it."""
+        """Send a request of the dialog, or the INVITE that makes it; CANCEL, and the ACK of a refusal, belong
+        to the INVITE sent last (RFC 3261 9.1, 17.1.1.3)."""
         self._cseq += method not in ("ACK", "CANCEL")
-        first = self._side == "caller" and self._cseq == 1 and method == "INVITE"
-        uri = "sip:[service]@[remote_ip]:[remote_port]" if first else "[next_url]"
+        if method == "INVITE":
+            self._invite, self._refused = (self._cseq, len(self._steps)), False
+        same = method == "CANCEL" or (method == "ACK" and self._refused)
+        number = self._invite[0] if method in ("ACK", "CANCEL") else self._cseq
+        opening = self._side == "caller" and number == 1 and (same or method == "INVITE")
+        uri = "sip:[service]@[remote_ip]:[remote_port]" if opening else "[next_url]"
+        route = "" if opening else "[routes]\n"
+        via = _VIA.replace("[branch]", f"[branch-{len(self._steps) - self._invite[1]}]") if same else _VIA
+        ends = f"From: {_CALLEE}\nTo: [$caller]"
         if self._side == "caller":
-            peer = "<sip:[service]@[remote_ip]:[remote_port]>" + ("" if first else "[peer_tag_param]")
-            route, ends = ("" if first else "[routes]\n"), f"From: {_CALLER}\nTo: {peer}"
-        else:
-            route, ends = "[routes]\n", f"From: {_CALLEE}\nTo: [$caller]"
+            known = "" if opening and method != "ACK" else "[peer_tag_param]"
+            ends = f"From: {_CALLER}\nTo: <sip:[service]@[remote_ip]:[remote_port]>{known}"
         message = (
-            f"{method} {uri} SIP/2.0\n{_VIA}\n{route}Max-Forwards: 70\n{ends}\nCall-ID: [call_id]\n"
-            f"CSeq: {self._cseq} {method}\nContact: <sip:peer@[local_ip]:[local_port]>\n"
+            f"{method} {uri} SIP/2.0\n{via}\n{route}Max-Forwards: 70\n{ends}\nCall-ID: [call_id]\n"
+            f"CSeq: {number} {method}\nContact: <{self.contact}>\n"
             f"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE\n{headers}{_content(body)}"
         )
         retransmit = "" if method == "ACK" else ' retrans="500"'
         return self._send(message, retransmit + self._transaction("ack" if method == "ACK" else "start"))
 
-    def answer(self, status: str, body: str = "", *, headers: str = "") -> "Script":
-        """Send a response to the request received last."""
-        tag = _MINE if self._cseq == 0 and self._side == "callee" else ""
-        contact = "Contact: <sip:peer@[local_ip]:[local_port]>\n"
-        message = f"SIP/2.0 {status}\n{_COPIED.format(tag=tag)}\n{contact}{headers}{_content(body)}"
+    def answer(
+        self, status: str, body: str = "", *, headers: str = "", to: str = "", tag: str = _MINE
+    ) -> "Script":
+        """Send a response to the request received last, or `to` the one kept under this name; a callee's
+        responses get this `tag` where the request has none."""
+        copied = _COPIED
+        if to:
+            kept = [f"{header}: [${to}_{part}]" for part, header in _PARTS.items()]
+            copied = "\n".join([*kept, "Call-ID: [call_id]"]).replace("_to]", "_to]{tag}")
+        tag = tag if to == "call" or (self._untagged and not to) else ""
+        contact = f"Contact: <{self.contact}>\n"
+        message = f"SIP/2.0 {status}\n{copied.replace('{tag}', tag)}\n{contact}{headers}{_content(body)}"
         return self._send(message, "")
 
     def invited(self, *, has: Patterns = (), lacks: Patterns = ()) -> "Script":
-        """Receive the call."""
-        keep = '<ereg regexp=".*" search_in="hdr" header="From:" assign_to="caller"/>'
+        """Receive the call, and keep it as `call`."""
+        self._untagged = True
+        keep = '<ereg regexp=".*" search_in="hdr" header="From:" assign_to="caller"/>' + self._keep("call")
         return self._receive('request="INVITE" rrs="true"', has, lacks, keep)
 
-    def asked(self, method: str, *, has: Patterns = (), lacks: Patterns = ()) -> "Script":
-        """Receive a request in the dialog."""
-        return self._receive(f'request="{method}"', has, lacks)
+    def asked(self, method: str, *, has: Patterns = (), lacks: Patterns = (), keep: str = "") -> "Script":
+        """Receive a request in the dialog, and `keep` it under a name for a later answer."""
+        self._untagged = method == "CANCEL"
+        return self._receive(f'request="{method}"', has, lacks, self._keep(keep) if keep else "")
 
     def told(
         self, status: int, *, has: Patterns = (), lacks: Patterns = (), optional: bool = False
     ) -> "Script":
         """Receive a response."""
+        self._refused = self._refused or status >= 300
         extra = ' optional="true"' if optional else ' rrs="true"'
         return self._receive(f'response="{status}"{extra}{self._transaction("response")}', has, lacks)
 
@@ -129,6 +154,13 @@ class Script:
     def left(self) -> "Script":
         """Be hung up on."""
         return self.asked("BYE").answer("200 OK")
+
+    def _keep(self, name: str) -> str:
+        self._variables += [f"{name}_{part}" for part in _PARTS]
+        return "".join(
+            f'<ereg regexp=".*" search_in="hdr" header="{header}:" assign_to="{name}_{part}"/>'
+            for part, header in _PARTS.items()
+        )
 
     def _transaction(self, part: str) -> str:
         return f' {part}_txn="request{self._cseq}"' if self._transactions else ""

@@ -4,11 +4,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.interop.exchange import Exchange, history, play
 from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import Sipp, free_port, rtp_peer, sipp
 from tests.interop.pjsua_peer import phone
@@ -26,14 +26,6 @@ HOLDS = [
     (sdp(RTP, address="0.0.0.0"), "sendonly", "recvonly"),
 ]
 """What is said, what the other side is offered, what it answers and the holder is answered."""
-
-
-class Exchange:
-    """A gateway that sends every call to `callee`, and plays the European ringback tone."""
-
-    def __init__(self, running: Gateway, callee: int) -> None:
-        self.gateway = running
-        self.callee = callee
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -56,24 +48,6 @@ target = {{ uri = "sip:bob@127.0.0.1:{callee}" }}
     )
     async with gateway(folder, GATEWAY_CONFIG=str(tables)) as running:
         yield Exchange(running, callee)
-
-
-async def play(exchange: Exchange, folder: Path, caller: Script, callee: Script) -> tuple[Sipp, Sipp]:
-    """Play both sides to their end."""
-    async with sipp(callee, folder, port=exchange.callee) as bob:
-        async with sipp(caller, folder, remote=exchange.gateway.sip) as anna:
-            await anna.finished()
-            await bob.finished()
-            return anna, bob
-
-
-async def history(gateway: Gateway) -> list[dict[str, Any]]:
-    """The events of the newest call, once it is over."""
-    call = await gateway.ended((await gateway.calls())[0]["id"])
-    assert call["status"] == "completed", call
-    events: list[dict[str, Any]] = (await gateway.get(f"/api/v1/calls/{call['id']}/events"))["items"]
-    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
-    return events
 
 
 def origins(peer: Sipp, message: str) -> list[tuple[int, int]]:

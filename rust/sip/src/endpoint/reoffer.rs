@@ -206,6 +206,7 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.of_response(response) else {
             return self.acknowledge_belated(key, response);
         };
+        self.refresh_target(dialog, target_of(response));
         let owed = Owed { client: key, dialog, cseq: response.cseq_number(), rseq: None };
         let outgoing = self.legs.get(leg).and_then(|leg| leg.outgoing.as_ref());
         let asked = outgoing.is_some_and(|open| open.client() == Some(key) && open.body.is_none());

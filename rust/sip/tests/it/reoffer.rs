@@ -41,6 +41,7 @@ fn a_reinvite_of_ours_is_acknowledged_and_moves_the_target() {
     solo.receive(&ok);
     let ack = solo.sent_one();
     assert_eq!((ack.method(), ack.cseq().unwrap().number), (Some(Method::Ack), 2));
+    assert_eq!(ack.request_uri(), Some("sip:bob@192.0.2.9:5099"), "12.2.1.2: the ACK goes to the new target");
     match &solo.events()[..] {
         [Event::ReofferAnswered { leg: of, response }] => {
             assert_eq!((*of, response.body()), (leg, &b"v=0 held"[..]));

@@ -1,0 +1,34 @@
+"""A gateway between two SIP peers, and what became of the calls through it."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.interop.gateway import Gateway
+from tests.interop.peers import Sipp, sipp
+from tests.interop.script import Script
+
+
+class Exchange:
+    """A gateway that sends every call to `callee`."""
+
+    def __init__(self, running: Gateway, callee: int) -> None:
+        self.gateway = running
+        self.callee = callee
+
+
+async def play(exchange: Exchange, folder: Path, caller: Script, callee: Script) -> tuple[Sipp, Sipp]:
+    """Play both sides to their end."""
+    async with sipp(callee, folder, port=exchange.callee) as bob:
+        async with sipp(caller, folder, remote=exchange.gateway.sip) as anna:
+            await anna.finished()
+            await bob.finished()
+            return anna, bob
+
+
+async def history(gateway: Gateway) -> list[dict[str, Any]]:
+    """The events of the newest call, once it is over."""
+    call = await gateway.ended((await gateway.calls())[0]["id"])
+    assert call["status"] == "completed", call
+    events: list[dict[str, Any]] = (await gateway.get(f"/api/v1/calls/{call['id']}/events"))["items"]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    return events
