@@ -1,6 +1,7 @@
 """Kamailio as a record-routing hop: UDP, TCP and TLS on loopback, two Record-Routes where they change.
 
-What is addressed to Kamailio itself goes on to `target`, everything else to its Request-URI.
+What is addressed to Kamailio itself goes on to `target`, everything else to its Request-URI. Registrations
+get a Path (RFC 3327), so that calls to who registered come this way, too.
 """
 
 import asyncio
@@ -54,6 +55,7 @@ request_route {{
     t_check_trans();
     loose_route();
     if (is_method("INVITE|SUBSCRIBE")) record_route();
+    if (is_method("REGISTER")) append_hf("Path: <sip:127.0.0.1:{port};lr>\\r\\n");
     if (uri == myself) $du = "{target}";
     t_relay();
 }}

@@ -116,6 +116,10 @@ class Phone:
         """RFC 4733 events, or SIP INFO."""
         await self.do("digits", call=call, digits=digits, info=info)
 
+    async def register(self, *, renew: bool = True) -> None:
+        """Register again, or leave."""
+        await self.do("register", renew=renew)
+
     async def _read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
@@ -138,9 +142,9 @@ async def phone(folder: Path, **options: Any) -> AsyncIterator[Phone]:
 
     transport: "udp", "tcp" or "tls"; host, port; certificate, key, authority: PEM files; verify: of servers;
     require_certificate: of clients. user, registrar, username, password (or hashed_password, of MD5), realm;
-    proxy: a URI that every request goes by. reliable: "off", "supported" or "require" (100rel); timers: the
-    same; session_expires, min_se. auto: status to answer every call with. record: WAV file; codecs: names in
-    order ("PCMA/8000").
+    contact: parameters of Contact (";q=0.5"); proxy: a URI that every request goes by. reliable: "off",
+    "supported" or "require" (100rel); timers: the same; session_expires, min_se. auto: status to answer every
+    call with. record: WAV file; codecs: names in order ("PCMA/8000").
     """
     folder.mkdir(exist_ok=True)
     log = folder / f"pjsua-{len(list(folder.glob('pjsua-*.log')))}.log"

@@ -157,6 +157,8 @@ class Softphone:
         if "registrar" in options:
             config.regConfig.registrarUri = options["registrar"]
             config.regConfig.timeoutSec = options.get("register_expires", 300)
+            config.regConfig.retryIntervalSec = 1
+            config.sipConfig.contactParams = options.get("contact", "")
         if "proxy" in options:
             config.sipConfig.proxies.append(options["proxy"])
         elif suffix[kind] and "registrar" not in options:

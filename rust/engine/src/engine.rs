@@ -153,6 +153,7 @@ impl Engine {
         let next_leg = move || allocator.next(Kind::Sip, None).sip();
         let endpoint_config = telephony_sip::Config {
             user_agent: plan.config.user_agent.clone(),
+            public_host: plan.public.as_ref().map(|public| public.host.clone()),
             ..telephony_sip::Config::default()
         };
         let epoll = sip_thread::Parts::epoll(&mailbox, &addresses).map_err(system)?;

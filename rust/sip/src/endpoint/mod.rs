@@ -72,6 +72,8 @@ pub struct Config {
     pub max_dialogs: usize,
     /// The largest request that goes by UDP (RFC 3261 18.1.1); larger ones try TCP first.
     pub max_datagram: usize,
+    /// The host that phones know us by, if it is not the address that they reach (IPv6 in brackets).
+    pub public_host: Option<String>,
 }
 
 impl Default for Config {
@@ -83,6 +85,7 @@ impl Default for Config {
             max_transactions: 262_144,
             max_dialogs: 65_536,
             max_datagram: 1300,
+            public_host: None,
         }
     }
 }
@@ -148,7 +151,7 @@ impl Endpoint {
             registrations: Registrations::default(),
             probed: VecDeque::new(),
             challengeable: HashMap::new(),
-            registrar: Registrar::default(),
+            registrar: Registrar::new(config.public_host),
             doorman,
             gate: Gate::default(),
             refusing: None,

@@ -60,11 +60,26 @@ pub(crate) struct Registrar {
     bound: HashMap<Arc<str>, Vec<Bound>>,
     tokens: u64,
     next: Option<Instant>,
+    /// What phones are told instead of the address they reached.
+    public: Option<String>,
 }
 
 impl Registrar {
+    pub(crate) fn new(public: Option<String>) -> Self {
+        Self { public, ..Self::default() }
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next
+    }
+
+    /// RFC 3608 6.3: what the phone sends later shall come here, too, and by the same transport.
+    fn service_route(&self, flow: Flow) -> String {
+        let there = match self.public.as_deref() {
+            Some(host) => format!("{host}:{}", flow.local.port()),
+            None => host_port(flow.local),
+        };
+        format!("<sip:{there}{};lr>", flow.transport.uri_parameter())
     }
 
     fn plan(&mut self) {
@@ -268,8 +283,7 @@ impl Endpoint {
     ) {
         let bound = self.registrar.bound.get(user).cloned().unwrap_or_default();
         let outbound = bound.iter().any(|one| one.instance.is_some());
-        // RFC 3608 6.3: what the phone sends later shall come here, too.
-        let service = format!("<sip:{};lr>", host_port(arrival.flow.local));
+        let service = self.registrar.service_route(arrival.flow);
         let tag = self.prints.tag(request);
         self.reply(now, server, 200, |builder| {
             let builder = bound.iter().fold(builder.to_tag(&tag), |builder, one| written(builder, one, now));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use telephony_sip::digest::{Algorithm, Fields, Qop, Secret, Subject, Terms, response as digest};
 use telephony_sip::users::{Account, Binding, Guard, Users};
 use telephony_sip::{
-    Admission, Connection, Dial, Event, Flow, LegId, Message, Name, Notice, Profile, Stranger, Transport,
+    Admission, Config, Connection, Dial, Event, Flow, LegId, Message, Name, Notice, Profile, Stranger,
+    Transport,
 };
 
 use crate::wire::{Solo, address, dial, first_line, response};
@@ -15,7 +16,11 @@ use crate::wire::{Solo, address, dial, first_line, response};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn solo() -> Solo {
-    let mut solo = Solo::new();
+    with(Config::default())
+}
+
+fn with(config: Config) -> Solo {
+    let mut solo = Solo::with(config);
     let account =
         |password: &str, max_contacts| Account { secret: Secret::Password(password.into()), max_contacts };
     let hashed = Account { secret: Secret::from_ha1(&"0".repeat(32)).unwrap(), max_contacts: 1 };
@@ -264,6 +269,7 @@ fn a_phone_that_starts_anew_replaces_its_flow_and_a_lost_stream_ends_it() {
         (Some("outbound"), Some("120"))
     );
     assert_eq!(first.header(Name::Path), Some("<sip:edge.example;lr>"));
+    assert_eq!(first.header(Name::ServiceRoute), Some("<sip:192.0.2.1:5060;transport=tcp;lr>"));
     solo.flow = stream(2);
     register(&mut solo, "alice", "two", 1, &contact(2222));
     let told = bindings(&mut solo).unwrap();
@@ -274,6 +280,13 @@ fn a_phone_that_starts_anew_replaces_its_flow_and_a_lost_stream_ends_it() {
     assert_eq!(bindings(&mut solo), None, "nothing hung on the first any more");
     solo.endpoint.handle_closed(solo.now, Connection(2));
     assert_eq!(bindings(&mut solo), Some(Vec::new()));
+}
+
+#[test]
+fn phones_behind_our_nat_are_told_its_outside() {
+    let mut solo = with(Config { public_host: Some("gw.example.com".into()), ..Config::default() });
+    let answer = register(&mut solo, "alice", "one", 1, PHONE);
+    assert_eq!(answer.header(Name::ServiceRoute), Some("<sip:gw.example.com:5060;lr>"));
 }
 
 #[test]
