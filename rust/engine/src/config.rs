@@ -60,6 +60,8 @@ pub struct EngineConfig {
     pub dns_servers: String,
     /// What becomes of requests from addresses of no trunk.
     pub strangers: Stranger,
+    /// Bytes that calls' SIP messages may take, for whoever asks for them; 0 keeps none.
+    pub ladder_memory: usize,
     /// Events that may wait to be read before new calls are refused.
     pub event_capacity: usize,
 }
@@ -81,6 +83,7 @@ impl Default for EngineConfig {
             media_timeout: Duration::from_secs(60),
             dns_servers: String::new(),
             strangers: Stranger::Take,
+            ladder_memory: 32 << 20,
             event_capacity: 8192,
         }
     }

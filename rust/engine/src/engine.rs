@@ -4,6 +4,7 @@ use crate::command::Command;
 use crate::config::{EngineConfig, Public};
 use crate::event::Event;
 use crate::health::TargetReport;
+use crate::ladder::{Ladder, Rungs};
 use crate::leg::{Allocator, Kind, LegId};
 use crate::message::{ToSip, ToWorker};
 use crate::ports::PortPool;
@@ -56,6 +57,7 @@ pub struct Engine {
     webrtc_addresses: Vec<SocketAddr>,
     sip_stats: Arc<SipStats>,
     strangers: Stranger,
+    ladder: Arc<Ladder>,
     worker_stats: Vec<Arc<WorkerStats>>,
 }
 
@@ -117,6 +119,7 @@ impl Engine {
             webrtc_addresses,
             sip_stats: Arc::default(),
             strangers: config.strangers,
+            ladder: Arc::new(Ladder::new(config.ladder_memory)),
             worker_stats: plan.stats.clone(),
         };
         engine.start_workers(&workers, epolls)?;
@@ -176,6 +179,7 @@ impl Engine {
             resolver,
             public: plan.public.clone(),
             stats: Arc::clone(&self.sip_stats),
+            ladder: Arc::clone(&self.ladder),
             trunks: Trunks::none(plan.config.strangers),
         };
         lock(&self.threads).sip = Some(spawn("sip", move || SipThread::new(parts).run())?);
@@ -276,6 +280,12 @@ impl Engine {
     #[must_use]
     pub fn refusals(&self, limit: usize) -> Vec<Refusal> {
         self.sip_stats.refusals.latest(limit)
+    }
+
+    /// The SIP messages that passed for these legs, running or over, as far as they are still there.
+    #[must_use]
+    pub fn ladder(&self, legs: &[LegId]) -> Rungs {
+        self.ladder.read(legs)
     }
 
     /// Replaces the users whose phones may register: a JSON object with their realm and a list of them.

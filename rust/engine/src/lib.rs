@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod guard;
 mod health;
+mod ladder;
 mod leg;
 mod message;
 mod ports;
@@ -40,6 +41,7 @@ pub use event::{
     Bindings, Cause, Done, Ended, Event, Incoming, Outcome, Registration, RegistrationState, Side,
 };
 pub use health::{TargetReport, TargetState};
+pub use ladder::{Rung, Rungs};
 pub use leg::{Kind, LegId};
 pub use refusals::Refusal;
 pub use stats::EngineStats;

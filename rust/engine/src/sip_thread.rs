@@ -18,6 +18,7 @@ use crate::config::Public;
 use crate::event::{Cause, Done, Ended, Event, Outcome, Side};
 use crate::guard::guard;
 use crate::health::Health;
+use crate::ladder::Ladder;
 use crate::message::{Purpose, ToSip};
 use crate::queue::{Mailbox, Outbox};
 use crate::resolve::Resolver;
@@ -39,7 +40,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use telephony_sip::{Endpoint, Flow, Ground, Profile, Refused, Transmit, Transport};
+use telephony_sip::{Endpoint, Flow, Ground, Profile, Refused, Stranger, Transmit, Transport};
 
 const MAIL: u64 = 0;
 const SOCKETS: u64 = 1;
@@ -74,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) resolver: Resolver,
     pub(crate) public: Option<Public>,
     pub(crate) stats: Arc<SipStats>,
+    pub(crate) ladder: Arc<Ladder>,
     pub(crate) trunks: Trunks,
     pub(crate) epoll: Epoll,
 }
@@ -124,6 +126,7 @@ pub(crate) struct SipThread {
     /// When a datagram was last sent or received.
     last_datagram: Instant,
     stats: Arc<SipStats>,
+    ladder: Arc<Ladder>,
     publisher: Publisher,
     receive: ReceiveBatch,
     send: SendBatch,
@@ -156,6 +159,7 @@ impl SipThread {
             stop_at: None,
             last_datagram: Instant::now(),
             stats: parts.stats,
+            ladder: parts.ladder,
             publisher: Publisher::new(Instant::now()),
             receive: ReceiveBatch::new(BATCH, DATAGRAM),
             send: SendBatch::new(),
@@ -292,8 +296,20 @@ impl SipThread {
     }
 
     fn handle_message(&mut self, now: Instant, flow: Flow, message: Bytes, profile: &Arc<Profile>) {
+        let waiting = self.endpoint.transmits();
+        let text = match profile.admission.stranger {
+            Stranger::Take => {
+                self.ladder.note(now, false, flow, &message);
+                None
+            }
+            // A stranger's INVITE is kept once it is answered: what is dropped in silence leaves no trace.
+            _ => (!self.ladder.note_known(now, flow, &message)).then(|| message.clone()),
+        };
         let endpoint = &mut self.endpoint;
         guard(&self.stats.losses, || endpoint.handle_message(now, message, flow, profile));
+        if let Some(text) = text.filter(|_| self.endpoint.transmits() > waiting) {
+            self.ladder.note(now, false, flow, &text);
+        }
     }
 
     /// A source that sends too fast: the first drop is kept, the others are counted.
@@ -451,12 +467,14 @@ impl SipThread {
     /// Sends what the endpoint wrote; whether it was anything.
     fn transmit(&mut self) -> bool {
         let mut outgoing = std::mem::take(&mut self.outgoing);
-        let mut any = false;
+        let (mut any, mut began) = (false, None);
         while let Some(transmit) = self.endpoint.poll_transmit() {
             any = true;
+            let now = *began.get_or_insert_with(Instant::now);
+            self.ladder.note(now, true, transmit.flow, &transmit.payload);
             match transmit.flow.transport {
                 Transport::Udp => outgoing.push(transmit),
-                _ => self.streams.send(&self.epoll, Instant::now(), transmit.flow, transmit.payload),
+                _ => self.streams.send(&self.epoll, now, transmit.flow, transmit.payload),
             }
         }
         if !outgoing.is_empty() {
@@ -467,7 +485,7 @@ impl SipThread {
             self.flow_failed(flow);
         }
         if any {
-            self.last_datagram = Instant::now();
+            self.last_datagram = began.unwrap_or_else(Instant::now);
         }
         outgoing.clear();
         self.outgoing = outgoing;

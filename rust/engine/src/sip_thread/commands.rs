@@ -182,7 +182,11 @@ impl SipThread {
         if let Err(error) = self.endpoint.dial(now, leg.sip(), invite) {
             use telephony_sip::Error::{Full, TrunkFull};
             let status = matches!(error, Full | TrunkFull(_)).then_some(503);
-            self.end(Ended { status, ..Ended::new(leg, Side::System, Cause::Error, error.to_string()) });
+            let failed = Ended::new(leg, Side::System, Cause::Error, error.to_string());
+            return self.end(Ended { status, ..failed });
+        }
+        if let Some(call_id) = self.endpoint.call_id(leg.sip()) {
+            self.ladder.open(leg, call_id);
         }
     }
 
@@ -307,6 +311,7 @@ impl SipThread {
     pub(super) fn end(&mut self, mut ended: Ended) {
         let leg = ended.leg;
         let Some(entry) = self.legs.remove(&leg) else { return };
+        self.ladder.close(leg);
         if let State::Negotiating(pending) = entry.state {
             for correlation in pending.correlations() {
                 self.done(correlation, leg, Err(EngineError::wrong_state("the leg ended meanwhile")));

@@ -58,6 +58,7 @@ impl SipThread {
         entry.address = Some(self.media_address(flow, path));
         let contact = self.contact(flow, path, invite.request_uri().is_some_and(is_secure));
         self.legs.insert(leg, entry);
+        self.ladder.open(leg, invite.call_id());
         self.endpoint.set_contact(leg.sip(), contact);
         let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
         let trunk = trunk.unwrap_or_default();

@@ -9,6 +9,7 @@ mod corpora;
 mod corpus;
 mod descriptors;
 mod garbage;
+mod ladder;
 mod media;
 mod renew;
 mod rig;

@@ -209,6 +209,12 @@ impl Endpoint {
         self.io.transmits.pop_front()
     }
 
+    /// How many messages wait to be sent.
+    #[must_use]
+    pub fn transmits(&self) -> usize {
+        self.io.transmits.len()
+    }
+
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

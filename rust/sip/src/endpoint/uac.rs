@@ -97,10 +97,10 @@ impl Endpoint {
 
     /// The Call-ID of a leg, for records of the call.
     #[must_use]
-    pub fn call_id(&self, leg: LegId) -> Option<String> {
+    pub fn call_id(&self, leg: LegId) -> Option<&str> {
         let leg = self.legs.get(self.legs.find(leg).ok()?)?;
         let dialog = leg.dialog().and_then(|key| self.dialogs.get(key)).or(leg.draft.as_deref())?;
-        Some(dialog.call_id().to_owned())
+        Some(dialog.call_id())
     }
 
     /// Ends a leg, whatever its state: CANCEL, BYE or a final response. `reason` is the value of a Reason header
