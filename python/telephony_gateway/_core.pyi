@@ -210,6 +210,25 @@ class TargetReport:
     failures: int  # in a row
 
 @final
+class Rung:
+    """One SIP message of a leg."""
+
+    @property
+    def at(self) -> float: ...  # seconds since 1970
+    @property
+    def leg(self) -> LegId: ...
+    @property
+    def sent(self) -> bool: ...  # or received
+    @property
+    def transport(self) -> str: ...  # "udp", "tcp", "tls"
+    @property
+    def local(self) -> tuple[str, int]: ...
+    @property
+    def remote(self) -> tuple[str, int]: ...
+    @property
+    def message(self) -> bytes: ...
+
+@final
 class Refusal:
     """Something that was refused, or dropped without an answer (then `status` is None)."""
 
@@ -242,6 +261,7 @@ class Engine:
         event_capacity: int = 8192,
         dns_servers: str = "",  # ip[:port],...; empty: the system's
         unknown_sources: str = "take",  # or "drop", "refuse": requests from addresses of no trunk
+        ladder_memory: int = 33554432,  # bytes of SIP messages kept for `ladder`; 0: none
     ) -> Self: ...
     @property
     def sip_address(self) -> tuple[str, int]: ...
@@ -307,6 +327,8 @@ class Engine:
         """
     def refusals(self, limit: int = 1000) -> list[Refusal]:
         """What was refused or dropped at the door, the newest first."""
+    def ladder(self, legs: list[LegId]) -> tuple[list[Rung], bool]:
+        """The SIP messages of these legs in their order, running or over; and whether there were more."""
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""
     def stop(self, timeout: float = 5.0) -> None:

@@ -210,6 +210,7 @@ def _engine(settings: Settings) -> EngineClient:
         webrtc_port=settings.webrtc_port,
         media_workers=settings.media_workers,
         unknown_sources=settings.unknown_sources,
+        ladder_memory=settings.sip_ladder_memory << 20,
         user_agent=f"telephony-gateway/{__version__}",
     )
 
@@ -226,6 +227,7 @@ def _policy(settings: Settings) -> Policy:
     host = settings.sip_public_address or settings.sip_host.partition(",")[0]
     return Policy(
         max_calls=settings.max_calls,
+        ladder_memory=settings.sip_ladder_memory,
         from_host=None if ipaddress.ip_address(host).is_unspecified else _in_uri(host),
         ws_url=f"ws://{_in_uri(_reachable(settings.host))}:{settings.port}/ws",
         ice_servers=settings.ice_servers,

@@ -155,6 +155,7 @@ class Settings(BaseSettings):
     webrtc_port: Port = 40000
     media_workers: int = Field(1, ge=1, le=128)
     sip_unknown_sources: Annotated[Literal["drop", "refuse"], BeforeValidator(_lower)] | None = None
+    sip_ladder_memory: int = Field(32, ge=0, le=4096)
     shutdown_timeout: float = Field(30.0, ge=0, le=86400)
     rate_limit: Annotated[str, AfterValidator(_rate)] = "600/minute"
     pg_bin_dir: Path | None = None

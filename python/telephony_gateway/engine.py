@@ -14,6 +14,7 @@ import structlog
 
 from telephony_gateway import _core
 from telephony_gateway.calls import events
+from telephony_gateway.calls.ladder import Rung, Rungs
 from telephony_gateway.calls.model import LegStats
 from telephony_gateway.calls.ports import Target
 from telephony_gateway.calls.refusals import Refusal
@@ -58,6 +59,7 @@ class EngineClient:
         event_capacity: int = 8192,
         dns_servers: str = "",
         unknown_sources: str = "take",
+        ladder_memory: int = 32 << 20,
     ) -> None:
         self._build = functools.partial(
             _core.Engine,
@@ -75,6 +77,7 @@ class EngineClient:
             event_capacity=event_capacity,
             dns_servers=dns_servers,
             unknown_sources=unknown_sources,
+            ladder_memory=ladder_memory,
         )
         self._engine: _core.Engine | None = None
         self._on_event: Callable[[events.Event], None] = _ignore
@@ -254,6 +257,11 @@ class EngineClient:
             for refusal in self._running.refusals()
         ]
 
+    def ladder(self, legs: Sequence[int]) -> Rungs:
+        """The SIP messages of these legs in their order."""
+        messages, truncated = self._running.ladder(list(legs))
+        return Rungs(messages=[_rung(one) for one in messages], truncated=truncated)
+
     def set_users(self, document: bytes) -> None:
         """Replace the users whose phones may register: the JSON that `calls.routing` makes of them."""
         self._call(lambda engine: engine.set_users(document))
@@ -331,6 +339,23 @@ class EngineClient:
             log.warning(
                 "engine refused a command", leg=event.leg, code=event.error.code, error=str(event.error)
             )
+
+
+def _rung(rung: _core.Rung) -> Rung:
+    return Rung(
+        at=datetime.fromtimestamp(rung.at, UTC),
+        leg=rung.leg,
+        sent=rung.sent,
+        transport=rung.transport,
+        local=_host_port(rung.local),
+        remote=_host_port(rung.remote),
+        message=rung.message,
+    )
+
+
+def _host_port(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _ignore(event: object) -> None:

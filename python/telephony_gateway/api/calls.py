@@ -9,6 +9,7 @@ from aiohttp import web
 from telephony_gateway.api import schemas
 from telephony_gateway.api.context import CONTEXT
 from telephony_gateway.api.requests import read_call_id, read_idempotency_key, read_json, read_query
+from telephony_gateway.calls.ladder import as_text
 from telephony_gateway.calls.manager import Manager, NewCall
 from telephony_gateway.errors import Invalid
 
@@ -63,6 +64,15 @@ async def find_call(request: web.Request) -> web.Response:
 async def call_events(request: web.Request) -> web.Response:
     """`GET /api/v1/calls/{call_id}/events`."""
     return answer({"items": await _manager(request).call_events(read_call_id(request))})
+
+
+async def call_sip(request: web.Request) -> web.Response:
+    """`GET /api/v1/calls/{call_id}/sip`."""
+    query = read_query(request, schemas.SipQuery)
+    ladder = await _manager(request).call_sip(read_call_id(request))
+    if query.format == "text":
+        return web.Response(text=as_text(ladder), content_type="text/plain", charset="utf-8")
+    return answer(ladder)
 
 
 async def change_status(request: web.Request) -> web.Response:

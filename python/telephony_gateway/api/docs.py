@@ -78,6 +78,23 @@ FIELDS: dict[str, dict[str, str]] = {
         "items": "The calls of this page, newest first.",
         "next_cursor": "Give it as `cursor` for the next page; null on the last one.",
     },
+    "Ladder": {
+        "items": "The messages in the order they passed. Masked: credentials (RFC 7616, 3.4), PASSporTs "
+        "(RFC 8224, 4), passwords in URIs, keys in session descriptions (RFC 4568, RFC 8839), "
+        "digits in INFO.",
+        "truncated": "There were more than the node still has (SIP_LADDER_MEMORY).",
+    },
+    "SipMessage": {
+        "at": "When it passed.",
+        "direction": "`in`: the gateway received it; `out`: it sent it.",
+        "leg": "The `id` of the call's leg.",
+        "transport": "How: udp, tcp or tls (RFC 3261, 18).",
+        "local": "The gateway's address.",
+        "remote": "The peer's address.",
+        "summary": "Method and Request-URI, or status, phrase and the method answered.",
+        "message": "All of it, masked.",
+        "retransmissions": "When the same passed again (RFC 3261, 17.1).",
+    },
     "Registration": {
         "trunk": "The trunk that registers.",
         "state": "`registered`: calls can come by it; `failed`: they cannot, and it is tried again.",

@@ -15,6 +15,7 @@ from telephony_gateway.api.middleware.rate import UNLIMITED
 from telephony_gateway.api.pages import Pages
 from telephony_gateway.api.problems import problem
 from telephony_gateway.api.websocket import Sockets
+from telephony_gateway.calls.ladder import Ladder
 from telephony_gateway.calls.model import Call
 from telephony_gateway.calls.ports import CallPage
 from telephony_gateway.calls.registrations import RegistrationList, UserPhones
@@ -51,6 +52,22 @@ class Route:
 
 def api_routes(openapi: Handler) -> list[Route]:
     """The REST resources under `/api/v1`."""
+    return [
+        *_call_routes(),
+        *_registration_routes(),
+        Route(
+            method="GET",
+            path="/api/v1/openapi.json",
+            handler=openapi,
+            summary="This document",
+            tag="about",
+            answers={200: "application/json"},
+        ),
+    ]
+
+
+def _call_routes() -> list[Route]:
+    """Calls, and what can be asked of and done to one."""
     one = "/api/v1/calls/{call_id}"
     return [
         Route(
@@ -89,6 +106,15 @@ def api_routes(openapi: Handler) -> list[Route]:
             answers={200: schemas.EventList},
         ),
         Route(
+            method="GET",
+            path=f"{one}/sip",
+            handler=calls.call_sip,
+            summary="Show a call's SIP messages, all legs in order, secrets masked",
+            tag="calls",
+            query=schemas.SipQuery,
+            answers={200: Ladder},
+        ),
+        Route(
             method="PATCH",
             path=f"{one}/status",
             handler=calls.change_status,
@@ -116,15 +142,6 @@ def api_routes(openapi: Handler) -> list[Route]:
             body=schemas.SessionBody,
             body_optional=True,
             answers={201: schemas.SessionTicket},
-        ),
-        *_registration_routes(),
-        Route(
-            method="GET",
-            path="/api/v1/openapi.json",
-            handler=openapi,
-            summary="This document",
-            tag="about",
-            answers={200: "application/json"},
         ),
     ]
 

@@ -230,6 +230,14 @@ class DetailedHealthBody(HealthBody, frozen=True, kw_only=True):
     ]
 
 
+class SipQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to show a call's SIP messages."""
+
+    format: Annotated[
+        Literal["json", "text"], Meta(description="`text`: one plain text, for reading and for mail.")
+    ] = "json"
+
+
 class EventList(msgspec.Struct, frozen=True, kw_only=True):
     """A call's history."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from telephony_gateway.calls.attempts import Hunt
 from telephony_gateway.calls.events import Incoming, LegId
+from telephony_gateway.calls.ladder import PastLegs
 from telephony_gateway.calls.limits import Limits
 from telephony_gateway.calls.model import Call, Leg, Session
 from telephony_gateway.calls.ports import Browser
@@ -63,6 +64,8 @@ class LiveCall:
     watchers: dict[str, Browser] = field(default_factory=dict)
     declined: frozenset[str] = frozenset()
     legs: dict[LegId, Leg] = field(default_factory=dict)
+    sip_legs: list[tuple[LegId, UUID]] = field(default_factory=list)
+    """All there ever were, for who asks for their messages."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     timer: asyncio.TimerHandle | None = None
@@ -98,8 +101,9 @@ class LiveCall:
 class LiveCalls:
     """Every call at hand, by id and by engine leg. Holds at most `capacity` running calls."""
 
-    def __init__(self, capacity: int, limits: Limits | None = None) -> None:
+    def __init__(self, capacity: int, past: PastLegs, limits: Limits | None = None) -> None:
         self.capacity = capacity
+        self.past = past
         self._limits = limits or Limits()
         # By the integer of the id: a UUID's own hash is a call of Python.
         self._by_id: dict[int, LiveCall] = {}
@@ -148,6 +152,8 @@ class LiveCalls:
     def attach(self, live: LiveCall, number: LegId, leg: Leg) -> None:
         """Note that an engine leg belongs to a call, from before its first command to its `Ended`."""
         live.legs[number] = leg
+        if leg.kind == "sip":
+            live.sip_legs.append((number, leg.id))
         self._by_leg[number] = live
         self._legless.clear()
 
@@ -190,6 +196,7 @@ class LiveCalls:
     def forget(self, live: LiveCall) -> None:
         """Drop every trace of a call."""
         self.retire(live)
+        self.past.keep(live.call.id, live.sip_legs)
         for number in list(live.legs):
             self.detach(live, number)
         for browser_id in live.watchers:

@@ -5,9 +5,12 @@ from uuid import UUID
 import structlog
 
 from telephony_gateway.calls.containment import contained
+from telephony_gateway.calls.ids import Owner
+from telephony_gateway.calls.ladder import Ladder, ladder
 from telephony_gateway.calls.live import LiveCall, LiveCalls
 from telephony_gateway.calls.model import Call, CallEvent
-from telephony_gateway.calls.ports import Cache, CallPage, CallQuery, Store
+from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.ports import Cache, CallPage, CallQuery, Engine, Store
 from telephony_gateway.errors import CallNotFound, WrongState
 
 log = structlog.get_logger(__name__)
@@ -16,7 +19,12 @@ log = structlog.get_logger(__name__)
 class Lookup:
     """Reads calls and their history."""
 
-    def __init__(self, *, calls: LiveCalls, cache: Cache, store: Store) -> None:
+    def __init__(
+        self, *, calls: LiveCalls, cache: Cache, store: Store, engine: Engine, owner: Owner, policy: Policy
+    ) -> None:
+        self._engine = engine
+        self._owner = owner
+        self._policy = policy
         self._calls = calls
         self._cache = cache
         self._store = store
@@ -56,6 +64,19 @@ class Lookup:
         """A call's history."""
         await self.call(call_id)
         return await self._store.call_events(call_id)
+
+    async def ladder(self, call_id: UUID) -> Ladder:
+        """A call's SIP messages, which only the node that ran it has; `WrongState` for any other."""
+        if not self._policy.ladder_memory:
+            raise WrongState("SIP messages are not kept: SIP_LADDER_MEMORY is 0")
+        live = self._calls.find(call_id)
+        numbers = live.sip_legs if live is not None else self._calls.past.of(call_id)
+        if numbers is not None:
+            return ladder(numbers, self._engine.ladder)
+        call = await self.call(call_id)
+        if Owner.from_id(call.id).node == self._owner.node:
+            return Ladder(items=(), truncated=True)
+        raise WrongState("the call ran on another node, which alone has its SIP messages")
 
     async def _cached(self, call_id: UUID) -> Call | None:
         with contained(lambda error: log.warning("cache not read", error=repr(error))):

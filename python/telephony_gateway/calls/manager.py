@@ -25,6 +25,7 @@ from telephony_gateway.calls.hunting import Hunting
 from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.inbound import Inbound
 from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.ladder import Ladder, PastLegs
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.limits import Limits
 from telephony_gateway.calls.live import LiveCall, LiveCalls
@@ -80,8 +81,10 @@ class Manager:
         self._engine = engine
         self._draining = False
         self.refusals = Refusals(engine.refusals)
-        self._calls = calls = LiveCalls(policy.max_calls, limits := Limits())
-        self._lookup = lookup = Lookup(calls=calls, cache=cache, store=store)
+        self._calls = calls = LiveCalls(policy.max_calls, PastLegs(policy.ladder_memory), limits := Limits())
+        self._lookup = lookup = Lookup(
+            calls=calls, cache=cache, store=store, engine=engine, owner=ids.owner, policy=policy
+        )
         self._journal = journal = Journal(
             store=store, cache=cache, observers=observers, clock=clock or SystemClock()
         )
@@ -159,6 +162,10 @@ class Manager:
     async def call_events(self, call_id: UUID) -> list[CallEvent]:
         """A call's history."""
         return await self._lookup.events(call_id)
+
+    async def call_sip(self, call_id: UUID) -> Ladder:
+        """A call's SIP messages."""
+        return await self._lookup.ladder(call_id)
 
     async def change_status(self, call_id: UUID, status: Status) -> Call:
         """End a call as `completed`, before its answer as `canceled`; decline one that came in as `busy` or

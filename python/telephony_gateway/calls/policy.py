@@ -19,6 +19,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long a call that is over stays at hand, so that whoever asks at once finds it."""
     leg_farewell: float = 35.0
     """How long to wait for the last leg of a call that is over: 64*T1 and a little (RFC 3261 17.1.1.2)."""
+    ladder_memory: int = 32
+    """MiB that the engine may keep of calls' SIP messages; 0: none."""
     max_digits: int = 1_000
     """Digit events kept per call; the tones themselves always pass."""
     codecs: tuple[str, ...] = ALL_CODECS

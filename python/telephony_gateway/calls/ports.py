@@ -12,6 +12,7 @@ import msgspec
 
 from telephony_gateway.calls.events import LegId
 from telephony_gateway.calls.frames import ServerFrame
+from telephony_gateway.calls.ladder import Rungs
 from telephony_gateway.calls.model import (
     Call,
     CallEvent,
@@ -185,6 +186,10 @@ class Engine(Protocol):
 
     def refusals(self) -> Sequence[Refusal]:
         """What was refused or dropped at the door, the newest first."""
+        ...
+
+    def ladder(self, legs: Sequence[LegId]) -> Rungs:
+        """The SIP messages of these legs in their order, running or over, while there is room for them."""
         ...
 
     def set_trunks(self, document: bytes) -> None:

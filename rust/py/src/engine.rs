@@ -2,6 +2,7 @@
 
 use crate::error::{Error, codecs, seconds, tone};
 use crate::event;
+use crate::ladder::Rung;
 use crate::refusal::{Refusal, strangers};
 use crate::stats::{EngineStats, LegStats, TargetReport};
 use pyo3::prelude::*;
@@ -23,10 +24,11 @@ impl Engine {
     #[pyo3(
         signature = (*, sip_host, sip_port, sip_tls_port=5061, sip_tls_files=None, sip_public_address=None, rtp_port_range=(20000, 29999), webrtc_host=None,
             webrtc_port=40000, media_workers=1, user_agent="telephony-gateway".to_owned(), media_timeout=60.0,
-            event_capacity=8192, dns_servers=String::new(), unknown_sources="take"),
+            event_capacity=8192, dns_servers=String::new(), unknown_sources="take",
+            ladder_memory=33_554_432),
         text_signature = "(*, sip_host, sip_port, sip_tls_port=5061, sip_tls_files=None, sip_public_address=None, rtp_port_range=(20000, 29999), \
             webrtc_host=None, webrtc_port=40000, media_workers=1, user_agent='telephony-gateway', \
-            media_timeout=60.0, event_capacity=8192, dns_servers='', unknown_sources='take')"
+            media_timeout=60.0, event_capacity=8192, dns_servers='', unknown_sources='take', ladder_memory=33554432)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -45,6 +47,7 @@ impl Engine {
         event_capacity: usize,
         dns_servers: String,
         unknown_sources: &str,
+        ladder_memory: usize,
     ) -> Result<Self, Error> {
         let config = EngineConfig {
             sip_host,
@@ -65,6 +68,7 @@ impl Engine {
             event_capacity,
             dns_servers,
             strangers: strangers(unknown_sources)?,
+            ladder_memory,
             ..EngineConfig::default()
         };
         Ok(Self(py.detach(|| telephony_engine::Engine::start(&config))?))
@@ -218,6 +222,13 @@ impl Engine {
     #[pyo3(signature = (limit=1000))]
     fn refusals(&self, limit: usize) -> Vec<Refusal> {
         self.0.refusals(limit).into_iter().map(Refusal::from).collect()
+    }
+
+    /// The SIP messages of these legs in their order, and whether there were more.
+    fn ladder(&self, legs: Vec<u64>) -> (Vec<Rung>, bool) {
+        let legs: Vec<LegId> = legs.into_iter().map(LegId::from_raw).collect();
+        let rungs = self.0.ladder(&legs);
+        (rungs.messages.into_iter().map(Rung::from).collect(), rungs.truncated)
     }
 
     /// Replace the trunks: a JSON list, checked in Python; what it does not know is refused.

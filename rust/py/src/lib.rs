@@ -5,6 +5,7 @@
 mod engine;
 mod error;
 mod event;
+mod ladder;
 mod refusal;
 mod stats;
 
@@ -16,6 +17,7 @@ use telephony_engine::Codec;
 #[pymodule(name = "_core", gil_used = true)]
 fn core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
+    module.add_class::<ladder::Rung>()?;
     module.add_class::<refusal::Refusal>()?;
     module.add_class::<stats::LegStats>()?;
     module.add_class::<stats::EngineStats>()?;

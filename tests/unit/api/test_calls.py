@@ -1,9 +1,11 @@
 """The REST resource `calls`."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from telephony_gateway.calls.ladder import Rung
 from telephony_gateway.errors import StoreUnavailable
 from tests.unit.api.world import OFFER, UNKNOWN, World
 
@@ -203,3 +205,43 @@ async def test_a_store_that_is_down_is_503_not_500(gateway: World) -> None:
         assert response.headers["Retry-After"] == "2"
         assert (await response.json(content_type=None))["code"] == "store_unavailable"
     await gateway.json("POST", "/api/v1/calls", 503, json=NEW)
+
+
+async def test_a_calls_sip_messages_as_json_and_as_text(gateway: World) -> None:
+    call = await dial(gateway)
+    leg = gateway.engine.commands[0][1]
+    message = "INVITE sip:bob@127.0.0.1:5070 SIP/2.0\r\nCSeq: 1 INVITE\r\nX-Token: 5ec2e7\r\n\r\n"
+    gateway.engine.rungs.append(
+        Rung(
+            at=datetime(2026, 11, 22, tzinfo=UTC),
+            leg=leg,
+            sent=True,
+            transport="udp",
+            local="127.0.0.1:5060",
+            remote="127.0.0.1:5070",
+            message=message.encode() + b"\xff",
+        )
+    )
+    told = await gateway.json("GET", f"/api/v1/calls/{call['id']}/sip", 200)
+    assert told == {
+        "items": [
+            {
+                "at": "2026-11-22T00:00:00Z",
+                "direction": "out",
+                "leg": (await gateway.json("GET", f"/api/v1/calls/{call['id']}", 200))["legs"][0]["id"],
+                "transport": "udp",
+                "local": "127.0.0.1:5060",
+                "remote": "127.0.0.1:5070",
+                "summary": "INVITE sip:bob@127.0.0.1:5070",
+                "message": message.replace("5ec2e7", "***") + "\ufffd",
+                "retransmissions": [],
+            }
+        ],
+        "truncated": False,
+    }
+    async with gateway.http.get(f"/api/v1/calls/{call['id']}/sip?format=text") as response:
+        assert (response.status, response.content_type) == (200, "text/plain")
+        assert "127.0.0.1:5060 -> 127.0.0.1:5070 udp leg" in await response.text()
+    await gateway.json("GET", f"/api/v1/calls/{UNKNOWN}/sip", 404)
+    problem = await gateway.json("GET", f"/api/v1/calls/{call['id']}/sip?format=pcap", 422)
+    assert [error["path"] for error in problem["errors"]] == ["format"]

@@ -17,6 +17,7 @@ from telephony_gateway.api.rest import build_app
 from telephony_gateway.api.server import HttpRunner
 from telephony_gateway.calls.events import Ended, Incoming, Ringing
 from telephony_gateway.calls.ids import IdSource, Owner
+from telephony_gateway.calls.ladder import Rung, Rungs
 from telephony_gateway.calls.manager import Manager
 from telephony_gateway.calls.model import Call, CallEvent, Session
 from telephony_gateway.calls.policy import Policy
@@ -50,6 +51,7 @@ class ScriptedEngine:
         self.known_targets: list[Target] = []
         self.usable = True
         self.refused: list[Refusal] = []
+        self.rungs: list[Rung] = []
         self.delay = 0.0
         self.fault: BaseException | None = None
         self.manager: Manager | None = None
@@ -111,6 +113,9 @@ class ScriptedEngine:
 
     def leg_stats(self, leg: int) -> None:
         return None
+
+    def ladder(self, legs: Sequence[int]) -> Rungs:
+        return Rungs(messages=[rung for rung in self.rungs if rung.leg in legs])
 
     def refusals(self) -> list[Refusal]:
         return list(self.refused)

@@ -11,6 +11,7 @@ from uuid import UUID
 from telephony_gateway.calls.events import Answered, Digit, Ended, EndedBy, EndedCause, Incoming, Ringing
 from telephony_gateway.calls.frames import ServerFrame
 from telephony_gateway.calls.ids import IdSource, Owner
+from telephony_gateway.calls.ladder import Rung, Rungs
 from telephony_gateway.calls.manager import Manager, NewCall
 from telephony_gateway.calls.model import TERMINAL_EVENTS, Call, CallEvent, Leg, LegStats, Session
 from telephony_gateway.calls.policy import Policy
@@ -66,6 +67,7 @@ class FakeEngine:
     faults: dict[str, BaseException] = field(default_factory=dict)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     rung: list[int] = field(default_factory=list)
+    rungs: list[Rung] = field(default_factory=list)
     refusing: bool = False
     silent: bool = False
     said: list[tuple[int, str | None]] = field(default_factory=list)
@@ -166,6 +168,10 @@ class FakeEngine:
 
     def stats(self) -> Any:
         raise NotImplementedError
+
+    def ladder(self, legs: Sequence[int]) -> Rungs:
+        messages = [rung for rung in self.rungs if rung.leg in legs]
+        return Rungs(messages=messages, truncated=not set(legs) <= {rung.leg for rung in self.rungs})
 
     def refusals(self) -> list[Any]:
         return []
