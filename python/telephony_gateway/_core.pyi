@@ -320,6 +320,8 @@ class Engine:
         rewrite); guard (as credentials: what its calls must prove); phones (whether users' phones may sit at
         its addresses); transport, local, advertise, tls. An unknown key is refused.
         """
+    def check_trunks(self, document: bytes) -> None:
+        """Fail as `set_trunks` would, and change nothing."""
     def set_users(self, document: bytes) -> None:
         """Replace the users whose phones may register, by a JSON object.
 

@@ -34,10 +34,11 @@ from telephony_gateway.calls.ports import Cache, Store
 from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.registrations import Registrations
 from telephony_gateway.calls.routing import Routing
-from telephony_gateway.config import Settings, load_settings, load_tables
+from telephony_gateway.config import Settings, environment, load_settings, load_tables
 from telephony_gateway.engine import EngineClient
 from telephony_gateway.errors import ConfigError
 from telephony_gateway.identity import node_name
+from telephony_gateway.reread import Rereading
 from telephony_gateway.signals import StopSignals
 from telephony_gateway.stir import Stir
 from telephony_gateway.store import EmbeddedPostgres, PostgresStore
@@ -77,7 +78,7 @@ def run() -> int:
 def load_routing(settings: Settings) -> Routing:
     """Trunks and routes as GATEWAY_CONFIG has them."""
     tables = load_tables(settings.gateway_config) if settings.gateway_config else {}
-    return Routing.from_tables(tables, development=settings.development, environ=os.environ)
+    return Routing.from_tables(tables, development=settings.development, environ=environment())
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Running:
 
     manager: Manager
     health: Health
+    provisioning: Provisioning
 
 
 async def _serve(settings: Settings, routing: Routing) -> int:
@@ -96,6 +98,9 @@ async def _serve(settings: Settings, routing: Routing) -> int:
     try:
         async with AsyncExitStack() as stack:
             running = await _start(stack, settings, routing)
+            rereading = Rereading(settings.gateway_config, running.provisioning.take_file)
+            again = asyncio.create_task(rereading.follow(signals.reread), name="reread")
+            stack.callback(again.cancel)
             signals.started()
             await signals.asked.wait()
             code = await _drain(running, signals, settings.shutdown_timeout)
@@ -136,7 +141,6 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     await engine.start(manager.handle)
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
     stack.push_async_callback(manager.close)
-    engine.set_users(routing.users_document)
     provisioning = await _start_provisioning(stack, store, engine, routing, voucher)
     register_engine(metrics.registry, engine.stats)
     register_targets(metrics.registry, engine.targets)
@@ -148,7 +152,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     health.ready = True
     _warn(settings, routing)
     log.info("ready", http=url, sip=_sip_url(engine), page=f"{url}/")
-    return Running(manager, health)
+    return Running(manager, health, provisioning)
 
 
 def _spare_the_collector() -> None:

@@ -7,11 +7,14 @@ fault into one `ConfigError` that names the setting and its fix. `load_tables` r
 
 import ipaddress
 import json
+import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -191,6 +194,15 @@ def load_settings(**overrides: Any) -> Settings:
     _check_production(settings)
     _check_tls(settings)
     return settings
+
+
+def environment() -> Mapping[str, str]:
+    """The environment, and `.env` behind it: where secrets of trunks and users are. Read anew each time."""
+    try:
+        written = dotenv_values(".env")
+    except UnicodeDecodeError:
+        raise ConfigError(".env", "is not UTF-8 text") from None
+    return {name: value for name, value in written.items() if value is not None} | os.environ
 
 
 def load_tables(path: Path) -> dict[str, Any]:

@@ -241,6 +241,10 @@ class EngineClient:
         """Replace the trunks: the JSON that `calls.routing` makes of them."""
         self._call(lambda engine: engine.set_trunks(document))
 
+    def check_trunks(self, document: bytes) -> None:
+        """Whether they could be set, files and all; `Invalid` says why not."""
+        self._call(lambda engine: engine.check_trunks(document))
+
     def refusals(self) -> list[Refusal]:
         """What was refused or dropped at the door, the newest first."""
         return [

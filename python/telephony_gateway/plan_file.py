@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from telephony_gateway.calls.plan import Plan, read_plan
-from telephony_gateway.config import load_tables
+from telephony_gateway.config import environment, load_tables
 from telephony_gateway.errors import ConfigError
 
 TIMEOUT: Final = 15.0
@@ -32,7 +32,7 @@ def read_file(path: Path) -> tuple[Plan, list[str], list[str]]:
     except ConfigError as error:
         return Plan(), [error.message.removeprefix("GATEWAY_CONFIG: ")], []
     plan, faults = read_plan(tables, None)
-    _, with_secrets = read_plan(tables, os.environ)
+    _, with_secrets = read_plan(tables, environment())
     lacking = [fault for fault in with_secrets if fault not in faults]
     return plan, [str(fault) for fault in faults], [f"note: {fault}" for fault in lacking]
 

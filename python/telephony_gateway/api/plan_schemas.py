@@ -16,7 +16,9 @@ from telephony_gateway.calls.trunks import Trunk
 
 ManagedBy = Annotated[
     Literal["file", "api"],
-    Meta(description="`file`: gateway.toml, read at the start; `api`: this API, kept in the database."),
+    Meta(
+        description="`file`: gateway.toml, read at the start and on SIGHUP; `api`: this API, in the database."
+    ),
 ]
 Version = Annotated[
     Annotated[int, Meta(ge=0)] | None,

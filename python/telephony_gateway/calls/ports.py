@@ -286,8 +286,14 @@ class Cache(Protocol):
 class Voucher(Protocol):
     """Vouches for callers by STIR/SHAKEN, and judges those who are vouched for (RFC 8224)."""
 
-    def configure(self, trunks: Mapping[str, Stir]) -> None:
-        """Take the trunks' settings; `ConfigError` names a file at fault, and nothing has changed."""
+    def configure(self, trunks: Mapping[str, Stir], *, anew: bool = False) -> None:
+        """Take the trunks' settings; `ConfigError` names a file at fault, and nothing has changed. Files that
+        were read before are read again only `anew`.
+        """
+        ...
+
+    def check(self, trunk: str, stir: Stir) -> None:
+        """`ConfigError` names a file of these settings that cannot be used; nothing is changed."""
         ...
 
     def sign(self, trunk: str, caller: str, callee: str) -> str | None:

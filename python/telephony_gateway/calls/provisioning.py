@@ -27,7 +27,7 @@ from telephony_gateway.calls.stored import (
     compose,
 )
 from telephony_gateway.calls.tables import Fault
-from telephony_gateway.calls.trunks import Trunk
+from telephony_gateway.calls.trunks import Stir, Trunk
 from telephony_gateway.calls.vouching import NobodyVouches
 from telephony_gateway.errors import ConfigError, GatewayError, Invalid, NotFound, VersionMismatch, WrongState
 
@@ -49,6 +49,14 @@ class Trunks(Protocol):
 
     def set_trunks(self, document: bytes) -> None:
         """Replace them; `Invalid` when it cannot."""
+        ...
+
+    def check_trunks(self, document: bytes) -> None:
+        """`Invalid` when it could not; nothing is changed."""
+        ...
+
+    def set_users(self, document: bytes) -> None:
+        """Replace the users whose phones register here."""
         ...
 
     def targets(self) -> Sequence[Target]:
@@ -86,7 +94,7 @@ Make = Callable[[Composed, Sequence[StoredRow]], PlanChange]
 
 
 class Provisioning:
-    """Owns the plan of a node: `gateway.toml`, which does not change, and the rows of the store."""
+    """Owns the plan of a node: `gateway.toml`, read at the start and when asked to, and the store's rows."""
 
     def __init__(
         self, *, store: PlanStore, engine: Trunks, routing: Routing, voucher: Voucher | None = None
@@ -100,13 +108,33 @@ class Provisioning:
         self._refused: dict[str, str] = {}
         self._state = self._compose(())
         self._lock = asyncio.Lock()
-        self._told = b""
+        self._told = self._users_told = b""
+        self._vouched: Mapping[str, Stir] = {}
         self._away = False
 
     async def start(self) -> None:
         """Load the rows and give the engine its trunks; a row with a fault is logged and left out."""
         async with self._lock:
             await self._reload()
+            self._tell_users()
+
+    async def take_file(self, plan: Plan, environ: Mapping[str, str]) -> None:
+        """Another `gateway.toml` in place of the one before, and secrets anew; `GatewayError` when something
+        in it cannot be used: then all stays as it was. Rows of the API that no longer fit are left out.
+        """
+        async with self._lock:
+            self._engine.check_trunks(self._routing.document_of(plan, environ))
+            for trunk in plan.trunks:
+                self._voucher.check(trunk.name, trunk.stir)
+            self._stored = await self._store.load_plan()
+            before = self._file, self._routing.environ
+            self._file, self._routing.environ = plan, environ
+            try:
+                await self._recompose(anew=True)
+                self._tell_users()
+            except BaseException:
+                self._file, self._routing.environ = before
+                raise
 
     async def watch(self) -> None:
         """Follow what other nodes change, for ever."""
@@ -203,7 +231,7 @@ class Provisioning:
         found = [entry for entry in state.entries if entry.key == (kind, name)]
         stored = next((entry for entry in found if entry.stored is not None), None)
         if found and stored is None:
-            raise WrongState(f"{kind} {name!r} is managed by gateway.toml: change it there and start anew")
+            raise WrongState(f"{kind} {name!r} is managed by gateway.toml: change it there, then send SIGHUP")
         version = stored.stored.version if stored is not None and stored.stored is not None else None
         if expected is not None and version != expected:
             now = "it is not there" if version is None else f"it is at version {version}"
@@ -252,19 +280,24 @@ class Provisioning:
                 async with self._lock:
                     await self._reload()
             self._away = False
-        except GatewayError as error:
+        except Exception as error:  # or nobody would look ever again
             if not self._away:
-                log.warning("the shared plan cannot be read", error=error.message)
+                log.warning("the shared plan cannot be read", error=str(error), kind=type(error).__name__)
             self._away = True
 
     async def _reload(self) -> None:
         self._stored = await self._store.load_plan()
+        await self._recompose()
+
+    async def _recompose(self, *, anew: bool = False) -> None:
         self._refused = {}
         composed = await self._composed(self._stored.rows)
         try:
-            self._tell(composed.plan)
+            self._tell(composed.plan, anew=anew)
         except GatewayError:
-            composed = self._without_refused(self._stored.rows)
+            self._refused = self._refusals(composed)
+            composed = await self._composed(self._stored.rows)
+            self._tell(composed.plan, anew=anew)
         already = {entry.key: entry.faults for entry in self._state.faulty}
         for entry in composed.faulty:
             if already.get(entry.key) != entry.faults:
@@ -273,24 +306,36 @@ class Provisioning:
         self._state = composed
         self._routing.adopt(composed.plan)
 
-    def _without_refused(self, rows: Sequence[StoredRow]) -> Composed:
-        """Find the trunks that the engine refuses, one by one, and leave them out."""
-        self._tell(self._file)
-        for row in rows:
-            try:
-                self._tell(self._compose([row]).plan)
-            except GatewayError as error:
-                self._refused[row.name] = error.message
-        composed = self._compose(rows)
-        self._tell(composed.plan)
-        return composed
+    def _refusals(self, composed: Composed) -> dict[str, str]:
+        """The API's trunks that cannot be used, each asked by itself: those that run are not disturbed."""
+        refused = {}
+        for entry in composed.entries:
+            if entry.stored is not None and isinstance(trunk := entry.value, Trunk) and not entry.faults:
+                try:
+                    self._engine.check_trunks(self._routing.document_of(Plan(trunks=(trunk,))))
+                    self._voucher.check(trunk.name, trunk.stir)
+                except GatewayError as error:
+                    refused[entry.name] = error.message
+        return refused
 
-    def _tell(self, plan: Plan) -> None:
+    def _tell(self, plan: Plan, *, anew: bool = False) -> None:
+        """Both take it, or neither."""
         document = self._routing.document_of(plan)
-        self._voucher.configure({trunk.name: trunk.stir for trunk in plan.trunks})
+        vouched = {trunk.name: trunk.stir for trunk in plan.trunks}
+        self._voucher.configure(vouched, anew=anew)
         if document != self._told:
-            self._engine.set_trunks(document)
+            try:
+                self._engine.set_trunks(document)
+            except BaseException:
+                self._voucher.configure(self._vouched)
+                raise
             self._told = document
+        self._vouched = vouched
+
+    def _tell_users(self) -> None:
+        if (document := self._routing.users_document) != self._users_told:
+            self._engine.set_users(document)
+            self._users_told = document
 
     async def _composed(self, rows: Sequence[StoredRow]) -> Composed:
         """Off the loop, where calls wait, when it takes long."""

@@ -61,7 +61,8 @@ class Routing:
 
     def __init__(self, plan: Plan, *, development: bool, environ: Mapping[str, str] | None = None) -> None:
         self._development = development
-        self._environ = environ or {}
+        self.environ: Mapping[str, str] = environ or {}
+        """Where secrets are."""
         self.contacts: Callable[[str], Sequence[Binding]] = lambda _user: ()
         self._routes: list[_Compiled] = []
         self.adopt(plan)
@@ -86,11 +87,6 @@ class Routing:
         """Whether the built-in trunk and route are there."""
         return self._development
 
-    @property
-    def environ(self) -> Mapping[str, str]:
-        """Where secrets are."""
-        return self._environ
-
     @classmethod
     def from_tables(
         cls, tables: Mapping[str, Any], *, development: bool, environ: Mapping[str, str] | None = None
@@ -109,10 +105,10 @@ class Routing:
         """What the engine has to know of the trunks, as JSON."""
         return self.document_of(self.plan)
 
-    def document_of(self, plan: Plan) -> bytes:
+    def document_of(self, plan: Plan, environ: Mapping[str, str] | None = None) -> bytes:
         """The same for another plan, before it is adopted."""
         trunks = self._with_built_in(plan).values()
-        rows = [engine_row(trunk, self._environ) for trunk in trunks]
+        rows = [engine_row(trunk, self.environ if environ is None else environ) for trunk in trunks]
         for trunk, row in zip(trunks, rows, strict=True):
             # The built-in trunk has every private address: phones sit there, too.
             row["last"] = row["phones"] = trunk is DEVELOPMENT_TRUNK
@@ -121,7 +117,7 @@ class Routing:
     @property
     def users_document(self) -> bytes:
         """What the engine has to know of the users whose phones register here, as JSON."""
-        rows = [user_row(user, self._environ) for user in self.users.values()]
+        rows = [user_row(user, self.environ) for user in self.users.values()]
         return msgspec.json.encode({"realm": REALM, "users": rows})
 
     def _with_built_in(self, plan: Plan) -> dict[str, Trunk]:

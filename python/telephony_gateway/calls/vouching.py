@@ -27,8 +27,11 @@ IDENTITY = frozenset({"identity", "y"})
 class NobodyVouches:
     """Where no voucher is there: no call is signed or judged."""
 
-    def configure(self, trunks: Mapping[str, Stir]) -> None:
+    def configure(self, trunks: Mapping[str, Stir], *, anew: bool = False) -> None:
         """Nothing to take."""
+
+    def check(self, trunk: str, stir: Stir) -> None:
+        """Nothing to read."""
 
     def sign(self, trunk: str, caller: str, callee: str) -> str | None:
         """No signature."""

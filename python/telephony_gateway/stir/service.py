@@ -22,9 +22,9 @@ class Stir:
         self._verifiers: dict[str, Verifier] = {}
         self._fetch: HttpsFetch | None = None
 
-    def configure(self, trunks: Mapping[str, Table]) -> None:
+    def configure(self, trunks: Mapping[str, Table], *, anew: bool = False) -> None:
         """Load keys and authorities; `ConfigError` names the file at fault, and nothing has changed."""
-        kept = {name for name, stir in trunks.items() if self._tables.get(name) == stir}
+        kept = {name for name, stir in trunks.items() if self._tables.get(name) == stir and not anew}
         signers = {
             name: self._signers[name] if name in kept else _signer(name, stir)
             for name, stir in trunks.items()
@@ -36,6 +36,13 @@ class Stir:
             if stir.verify != "off"
         }
         self._tables, self._signers, self._verifiers = dict(trunks), signers, verifiers
+
+    def check(self, trunk: str, stir: Table) -> None:
+        """Load what these settings name, and forget it."""
+        if stir.sign:
+            _signer(trunk, stir)
+        if stir.verify != "off":
+            self._verifier(stir)
 
     def sign(self, trunk: str, caller: str, callee: str) -> str | None:
         """The Identity header of a call out by this trunk, if it signs and both are numbers."""

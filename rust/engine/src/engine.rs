@@ -276,6 +276,14 @@ impl Engine {
         self.links()?.sip.send(ToSip::Trunks(trunks)).map_err(|_| EngineError::queue_full())
     }
 
+    /// Fails as [`Engine::set_trunks`] would, and changes nothing.
+    ///
+    /// # Errors
+    /// If the document is none, or a file that it names cannot be used.
+    pub fn check_trunks(&self, document: &[u8]) -> Result<(), EngineError> {
+        Trunks::parse(document, self.strangers)?.load(&self.tls).map(|_| ())
+    }
+
     /// The latest refusals and drops at the door, the newest first.
     #[must_use]
     pub fn refusals(&self, limit: usize) -> Vec<Refusal> {

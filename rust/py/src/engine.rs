@@ -236,6 +236,11 @@ impl Engine {
         Ok(self.0.set_trunks(document)?)
     }
 
+    /// Fail as `set_trunks` would, and change nothing.
+    fn check_trunks(&self, document: &[u8]) -> Result<(), Error> {
+        Ok(self.0.check_trunks(document)?)
+    }
+
     /// Replace the users whose phones may register: a JSON object.
     fn set_users(&self, document: &[u8]) -> Result<(), Error> {
         Ok(self.0.set_users(document)?)

@@ -123,6 +123,11 @@ class ScriptedEngine:
     def set_trunks(self, document: bytes) -> None:
         self.commands.append(("set_trunks", document))
 
+    def check_trunks(self, document: bytes) -> None: ...
+
+    def set_users(self, document: bytes) -> None:
+        self.commands.append(("set_users", document))
+
     def targets(self) -> list[Target]:
         return self.known_targets
 

@@ -20,12 +20,20 @@ class Engine:
 
     def __init__(self) -> None:
         self.documents: list[bytes] = []
+        self.users: list[bytes] = []
         self.refuses = b"never"
 
     def set_trunks(self, document: bytes) -> None:
         if self.refuses in document:
             raise Invalid("the certificate is not there")
         self.documents.append(document)
+
+    def check_trunks(self, document: bytes) -> None:
+        if self.refuses in document:
+            raise Invalid("the certificate is not there")
+
+    def set_users(self, document: bytes) -> None:
+        self.users.append(document)
 
     def targets(self) -> list[Target]:
         return []
@@ -174,3 +182,77 @@ def test_a_change_of_one_route_compiles_no_other(monkeypatch: pytest.MonkeyPatch
     found = routing.route(trunk="x", to="3", from_="")
     assert found is not None
     assert found.name == "a"
+
+
+def read(tables: dict[str, Any], environ: dict[str, str] | None = None) -> Plan:
+    plan, faults = read_plan(tables, environ or {})
+    assert not faults
+    return plan
+
+
+async def test_another_file_takes_the_place_of_the_one_before() -> None:
+    before = {"trunks": [{"name": "old", "uri": "sip:192.0.2.1"}]}
+    plan, _, engine, routing = await made(
+        row("kept"), row("r", "route", 1, target={"trunk": "old"}), file=before
+    )
+    assert routing.route_names == ["r"]
+    after = {
+        "trunks": [{"name": "new", "username": "u", "password_env": "SECRET"}],
+        "routes": [{"name": "file", "target": {"reject": 486}}],
+        "users": [{"name": "alice", "password_env": "SECRET"}],
+    }
+    secret = {"SECRET": "s3cret"}
+    await plan.take_file(read(after, secret), secret)
+    assert set(routing.trunks) == {"new", "kept"}
+    assert routing.route_names == ["file"], "a row of the API that no longer fits is left out"
+    assert "old" in str(plan.entry("route", "r").faults[0])
+    assert b"s3cret" in engine.documents[-1]
+    assert b"alice" in engine.users[-1]
+    told = len(engine.users), len(engine.documents)
+    await plan.take_file(read(after, secret), secret)
+    assert (len(engine.users), len(engine.documents)) == told, "nothing has changed"
+    await plan.take_file(read(after, secret), {"SECRET": "another"})
+    assert b"another" in engine.documents[-1]
+    assert b"another" in engine.users[-1]
+    await plan.put("trunk", "later", lambda _: {"name": "later"})
+    assert set(routing.trunks) == {"new", "kept", "later"}
+
+
+async def test_a_file_that_cannot_be_used_changes_nothing() -> None:
+    plan, store, engine, routing = await made(row("kept"), file={"trunks": [{"name": "old"}]})
+    told = list(engine.documents)
+    engine.refuses = b"broken"
+    with pytest.raises(Invalid):
+        await plan.take_file(read({"trunks": [{"name": "broken"}]}), {})
+
+    async def away() -> Any:
+        raise StoreUnavailable("away")
+
+    store.load_plan = away  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        await plan.take_file(read({"trunks": [{"name": "new"}]}), {})
+    assert set(routing.trunks) == {"old", "kept"}
+    assert engine.documents == told
+
+
+async def test_the_search_for_a_refused_trunk_disturbs_no_other() -> None:
+    plan, store, engine, _ = await made(row("good"))
+    engine.refuses = b"broken"
+    store.write(PlanChange(put=(row("broken"), row("fine"))))
+    await plan._look()
+    assert all(b"good" in document for document in engine.documents[1:])
+    assert b"fine" in engine.documents[-1]
+
+
+async def test_a_fault_of_the_store_stops_no_later_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, store, _, routing = await made()
+
+    async def broken() -> int:
+        raise RuntimeError("a driver's own")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "plan_revision", broken)
+        await plan._look()
+    store.write(PlanChange(put=(row("t"),)))
+    await plan._look()
+    assert list(routing.trunks) == ["t"]
