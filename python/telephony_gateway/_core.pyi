@@ -34,6 +34,7 @@ class Incoming:
     local: tuple[str, int]
     trunk: str  # by its address or by our registration; empty for none
     user: str | None  # of ours, whose phone it came from, proved by his password
+    replaces: LegId | None  # the leg whose place it is to take (RFC 3891)
     codecs: list[str]  # codecs the SDP offer names, in its order; empty for a late offer
     def header(self, name: str) -> str | None: ...
     def headers(self) -> list[tuple[str, str]]: ...
@@ -80,6 +81,36 @@ class Held:
 
     leg: LegId
     held: bool
+
+@final
+class Refer:
+    """A leg's peer asks for its partner to call somebody else (RFC 3515).
+
+    Answer by `accept_refer` and `notify_refer`, or by `refuse_refer`.
+    """
+
+    leg: LegId
+    id: int
+    uri: str  # Refer-To without its headers
+    headers: list[tuple[str, str]]  # those, escapes resolved
+    referred_by: str  # as it stood; empty without one
+    replaces: LegId | None  # the leg of ours that a Replaces among the headers names
+
+@final
+class ReferAnswered:
+    """The final answer of a leg's peer to `refer`; `Referral` follows a 2xx."""
+
+    leg: LegId
+    status: int
+
+@final
+class Referral:
+    """What has become of what `refer` asked for, in the words of the one who was called."""
+
+    leg: LegId
+    status: int | None  # None: it was never said
+    reason: str
+    last: bool
 
 @final
 class Ended:
@@ -157,6 +188,9 @@ Event = (
     | Connected
     | Digit
     | Held
+    | Refer
+    | ReferAnswered
+    | Referral
     | Ended
     | Registration
     | Bindings
@@ -309,6 +343,22 @@ class Engine:
         """Play a ringback tone ("eu", "us") until sound or the answer comes; None ends it."""
     def unbridge(self, leg: LegId) -> int: ...
     def send_digits(self, leg: LegId, digits: str, duration: float = 0.1) -> int: ...
+    def introduce(self, first: LegId, second: LegId) -> int:
+        """Tell the peers of two legs that were bridged anew what each does.
+
+        A hold of who was there before is over.
+        """
+
+    def refer(
+        self, leg: LegId, target: str = "", *, replaces: LegId | None = None, referred_by: str | None = None
+    ) -> int:
+        """Ask a leg's peer to call `target`, or to take the place of another leg at that leg's peer."""
+
+    def accept_refer(self, leg: LegId, number: int) -> int: ...
+    def refuse_refer(self, leg: LegId, number: int, status: int) -> int: ...
+    def notify_refer(self, leg: LegId, number: int, status: int, reason: str = "") -> int:
+        """Tell how far a transfer has come; from 200 on it is the last word."""
+
     def leg_stats(self, leg: LegId) -> LegStats | None: ...
     def stats(self) -> EngineStats: ...
     def targets(self) -> list[TargetReport]: ...

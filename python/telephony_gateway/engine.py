@@ -225,6 +225,28 @@ class EngineClient:
         """Send RFC 4733 digits to the leg's peer."""
         self._call(lambda engine: engine.send_digits(leg, digits, duration))
 
+    def introduce(self, first: int, second: int) -> None:
+        """Tell the peers of two legs that were bridged anew what each does: a hold before is over."""
+        self._call(lambda engine: engine.introduce(first, second))
+
+    def refer(
+        self, leg: int, target: str = "", *, replaces: int | None = None, referred_by: str | None = None
+    ) -> None:
+        """Ask a leg's peer to call somebody else; `ReferAnswered` and `Referral` follow."""
+        self._call(lambda engine: engine.refer(leg, target, replaces=replaces, referred_by=referred_by))
+
+    def accept_refer(self, leg: int, number: int) -> None:
+        """Take up what a leg's peer asks for."""
+        self._call(lambda engine: engine.accept_refer(leg, number))
+
+    def refuse_refer(self, leg: int, number: int, status: int) -> None:
+        """Turn it down."""
+        self._call(lambda engine: engine.refuse_refer(leg, number, status))
+
+    def notify_refer(self, leg: int, number: int, status: int, reason: str = "") -> None:
+        """Tell how far it has come; from 200 on that is the last word."""
+        self._call(lambda engine: engine.notify_refer(leg, number, status, reason))
+
     def leg_stats(self, leg: int) -> LegStats | None:
         """Media counters of a running leg."""
         return _leg_stats(self._call(lambda engine: engine.leg_stats(leg)))
@@ -407,6 +429,7 @@ def _neutral(event: _core.Event) -> events.Event:
                 local=event.local,
                 trunk=event.trunk,
                 user=event.user,
+                replaces=event.replaces,
                 codecs=event.codecs,
                 message=event,
             )
@@ -422,6 +445,19 @@ def _neutral(event: _core.Event) -> events.Event:
             return events.Digit(leg=event.leg, digit=event.digit, duration=event.duration)
         case _core.Held():
             return events.Held(leg=event.leg, held=event.held)
+        case _core.Refer():
+            return events.Refer(
+                leg=event.leg,
+                id=event.id,
+                uri=event.uri,
+                headers=event.headers,
+                referred_by=event.referred_by,
+                replaces=event.replaces,
+            )
+        case _core.ReferAnswered():
+            return events.ReferAnswered(leg=event.leg, status=event.status)
+        case _core.Referral():
+            return events.Referral(leg=event.leg, status=event.status, reason=event.reason, last=event.last)
         case _core.Ended():
             return events.Ended(
                 leg=event.leg,

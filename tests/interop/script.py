@@ -84,10 +84,14 @@ class Script:
         message = (
             f"{method} {uri} SIP/2.0\n{via}\n{route}Max-Forwards: 70\n{ends}\nCall-ID: [call_id]\n"
             f"CSeq: {number} {method}\nContact: <{self.contact}>\n"
-            f"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE\n{headers}{_content(body)}"
+            f"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE\n{_headed(headers, body)}"
         )
         retransmit = "" if method == "ACK" else ' retrans="500"'
         return self._send(message, retransmit + self._transaction("ack" if method == "ACK" else "start"))
+
+    def notify(self, headers: str, body: str) -> "Script":
+        """Tell of something in the dialog; the headers name the body's type."""
+        return self.ask("NOTIFY", headers=headers + "[body]" + body)
 
     def answer(
         self, status: str, body: str = "", *, headers: str = "", to: str = "", tag: str = _MINE
@@ -182,6 +186,12 @@ class Script:
         self._variables.append(name)
         quoted = pattern.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
         return f'<ereg regexp="{quoted}" search_in="msg" {kind}="true" assign_to="{name}"/>'
+
+
+def _headed(headers: str, body: str) -> str:
+    """Headers and a body: a session description, or what stands behind `[body]`."""
+    own, mark, other = headers.partition("[body]")
+    return f"{own}Content-Length: [len]\n\n{other}" if mark else f"{headers}{_content(body)}"
 
 
 def _content(body: str) -> str:

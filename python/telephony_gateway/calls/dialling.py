@@ -49,17 +49,28 @@ class Dialler:
             raise LoopDetected("the route leads back to this gateway")
         self.check(destination)
 
-    def dial(self, live: LiveCall, leg: LegId, destination: Destination, timeout: float) -> None:
-        """Send the INVITE; events of the leg follow."""
+    def dial(
+        self,
+        live: LiveCall,
+        leg: LegId,
+        destination: Destination,
+        timeout: float,
+        *,
+        order: Order | None = None,
+        extra: Headers | None = None,
+    ) -> None:
+        """Send the INVITE; events of the leg follow. `order` stands in for what the call itself asks for."""
         target = self._routing.trunks.get(destination.trunk) if destination.trunk else None
         host = self._policy.from_host or destination.host
-        request, codecs = live.request, destination.codecs
+        request, codecs = order or live.request, destination.codecs
         if isinstance(request, Incoming):
             said, headers = self._forwarded(live, request, target, destination, host)
             ordered = in_order(request.codecs, codecs)
         else:
             said, headers = _ordered(request or Order(), target, host)
             ordered = list(codecs)
+        if extra:
+            headers = [*headers, *extra]
         if target is not None:
             self._limits.dialled(target, leg)
             timeout = min(timeout, target.ring_timeout or timeout)
@@ -118,7 +129,7 @@ def _ordered(order: Order, target: Trunk | None, host: str) -> tuple[Shown, Head
     if caller.is_plain(target):
         return Shown(uri=uri or f"sip:{escape_user(user)}@{host}"), headers
     # The operator's own back end answers for the number it names.
-    asserted = f"<{uri or f'sip:{escape_user(user)}@{host}'}>" if order.from_ else ""
+    asserted = f"<{uri or f'sip:{escape_user(user)}@{host}'}>" if order.from_ and order.vouched else ""
     said = caller.shown(Caller(user=user, uri=uri, asserted=asserted), target, host)
     return said, headers + said.headers
 

@@ -59,6 +59,8 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     trunk: str = ""
     """The trunk that its source, or its registration, belongs to; empty without one."""
     user: str | None = None
+    replaces: LegId | None = None
+    """The leg whose place the new one is to take (RFC 3891)."""
 
 
 class Ringing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,6 +105,37 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     leg: LegId
     held: bool
+
+
+class Refer(msgspec.Struct, frozen=True, kw_only=True):
+    """A leg's peer asks for its partner to call somebody else (RFC 3515)."""
+
+    leg: LegId
+    id: int
+    """Names the request among others of the leg."""
+    uri: str
+    """Refer-To without its headers."""
+    headers: Sequence[tuple[str, str]] = ()
+    referred_by: str = ""
+    replaces: LegId | None = None
+    """The leg of ours that a Replaces among the headers names: an attended transfer."""
+
+
+class ReferAnswered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The final answer of a leg's peer to a REFER of ours."""
+
+    leg: LegId
+    status: int
+
+
+class Referral(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What has become of what a REFER of ours asked for."""
+
+    leg: LegId
+    status: int | None
+    """As the one who was called gave it; None if that was never said."""
+    reason: str = ""
+    last: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -151,4 +184,16 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
     bindings: Sequence[Binding]
 
 
-Event = Incoming | Ringing | Answered | Confirmed | Connected | Digit | Held | Ended
+Event = (
+    Incoming
+    | Ringing
+    | Answered
+    | Confirmed
+    | Connected
+    | Digit
+    | Held
+    | Refer
+    | ReferAnswered
+    | Referral
+    | Ended
+)

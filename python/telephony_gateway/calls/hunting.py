@@ -95,6 +95,7 @@ class Hunting:
         self._record(live, leg, destination, "answered", None)
         self._cancel(live, hunt)
         live.hunt = live.request = None
+        live.destination = destination
         if (participant := live.participant) is not None and live.call.direction == "inbound":
             # A browser was about to answer: the first answer wins.
             self._closing.part(live, participant)

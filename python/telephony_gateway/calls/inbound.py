@@ -4,6 +4,7 @@ from uuid import UUID
 
 import structlog
 
+from telephony_gateway.calls.attended import Attended
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.carried import carried
@@ -66,6 +67,7 @@ class Inbound:
         refusals: Refusals,
         limits: Limits,
         vouching: Vouching,
+        attended: Attended,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -83,12 +85,17 @@ class Inbound:
         self._refusals = refusals
         self._limits = limits
         self._vouching = vouching
+        self._attended = attended
 
     def incoming(self, event: Incoming, *, draining: bool) -> None:
         """Decide where a call goes; the one Python decision of an inbound call."""
         self._dialler.heard_at(event.local)
         trunk = self._admit(event, draining)
         if trunk is None:
+            return
+        if event.replaces is not None:
+            if not self._attended.replace(event, trunk.name, trunk.codecs):
+                self._refuse(event, 481, "replaces", "the call to be taken over is in no state for that")
             return
         to = trunk.received(user_of(event.request_uri) or user_of(event.to_uri))
         from_ = user_of(event.from_uri)

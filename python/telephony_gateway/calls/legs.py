@@ -40,6 +40,25 @@ class Legs:
         self._journal.leg(live, number, leg, followed=True)
         return number
 
+    def beside(self, live: LiveCall, other: LegId, side: LegSide) -> LegId:
+        """A SIP leg, to be dialled, for the partner of another one."""
+        number = self._engine.new_sip_leg(beside=other)
+        self.joins(live, number, side)
+        return number
+
+    def joins(self, live: LiveCall, number: LegId, side: LegSide) -> None:
+        """A SIP leg comes to a call that runs."""
+        leg = Leg(id=self._ids.new(), kind="sip", side=side)
+        self._calls.attach(live, number, leg)
+        self._journal.leg(live, number, leg, followed=True)
+
+    def move(self, before: LiveCall, live: LiveCall, number: LegId, side: LegSide) -> None:
+        """A leg goes from one call to another; the record of the first one keeps it as it is."""
+        leg = msgspec.structs.replace(before.legs[number], side=side)
+        self._calls.detach(before, number)
+        self._calls.attach(live, number, leg)
+        self._journal.leg(live, number, leg, followed=True)
+
     def webrtc(self, live: LiveCall, session: Session) -> LegId:
         """A browser's leg, beside the SIP leg."""
         number = self._engine.new_webrtc_leg(beside=live.anchor)

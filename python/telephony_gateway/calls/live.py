@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -16,12 +17,17 @@ from telephony_gateway.calls.ports import Browser
 from telephony_gateway.calls.routing import Destination, Target
 from telephony_gateway.errors import Overloaded, WrongState
 
+if TYPE_CHECKING:
+    from telephony_gateway.calls.transfer import Transfer
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the maker of a call wants said to the callee."""
 
     from_: str | None = None
     headers: dict[str, str] = {}
+    vouched: bool = True
+    """The one who ordered it answers for the number."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +57,9 @@ class LiveCall:
     destination: Destination | None = None
     """The one place of a call that is not hunted."""
     hunt: Hunt | None = None
+    anchor_trunk: str | None = None
+    """The trunk of the first leg, where another has taken the place of the leg that the call began with."""
+    transfer: "Transfer | None" = None
     far_codec: str | None = None
     codec: str | None = None
     answering: bool = False

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 
+from telephony_gateway.calls.attended import Attended
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.clock import SystemClock
@@ -48,8 +49,10 @@ from telephony_gateway.calls.ports import (
 from telephony_gateway.calls.progress import Progress
 from telephony_gateway.calls.refusals import Refusals
 from telephony_gateway.calls.routing import Routing
+from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.tickets import Tickets
+from telephony_gateway.calls.transfers import Transfers
 from telephony_gateway.calls.vouching import NobodyVouches, Vouching
 from telephony_gateway.errors import EngineFailure, GatewayError, Overloaded
 
@@ -107,6 +110,17 @@ class Manager:
             engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks,
             bridging=bridging, routing=routing, dialler=dialler, hunting=hunting, refusals=self.refusals,
         )  # fmt: skip
+        seeking = Seeking(
+            engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks, dialler=dialler
+        )
+        attended = Attended(
+            engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
+            seeking=seeking,
+        )  # fmt: skip
+        self._transfers = Transfers(
+            engine=engine, journal=journal, closing=closing, routing=routing, seeking=seeking,
+            attended=attended,
+        )  # fmt: skip
         self._outbound = Outbound(
             engine=engine, cache=cache, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
             bridging=bridging, lookup=lookup, routing=routing, dialler=dialler, hunting=hunting, ids=ids,
@@ -115,12 +129,13 @@ class Manager:
         self._inbound = Inbound(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
             browsers=browsers, forwarding=forwarding, dialler=dialler, bridging=bridging, routing=routing,
-            ids=ids, policy=policy, refusals=self.refusals, limits=limits,
+            ids=ids, policy=policy, refusals=self.refusals, limits=limits, attended=attended,
             vouching=Vouching(voucher=voucher, journal=journal, closing=closing, tasks=tasks),
         )  # fmt: skip
         self._progress = Progress(
             journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,
-            participants=self._participants, hunting=hunting, policy=policy,
+            participants=self._participants, hunting=hunting, transfers=self._transfers, seeking=seeking,
+            policy=policy,
         )  # fmt: skip
 
     @property

@@ -126,8 +126,11 @@ class Participants:
         if live.participant is None or live.participant.browser is not browser:
             self._decline(live, browser)
             return
+        leaving = live.transfer is not None and live.transfer.leaving == live.participant.leg
         self._closing.part(live, live.participant)
-        if live.call.status == "in-progress":
+        if leaving and live.transfer is not None:
+            live.transfer.gone = browser_left(live)
+        elif live.call.status == "in-progress":
             self._closing.finish(live, browser_left(live))
         elif live.call.status == "ringing":
             # Who came while it was taken has not been rung yet.
@@ -201,6 +204,8 @@ def _check_joinable(live: LiveCall) -> None:
         raise WrongState(f"the call is over: {call.status}")
     if live.participant is not None:
         raise WrongState("another browser has the call")
+    if call.direction == "outbound" and live.far is not None:
+        raise WrongState("the call was transferred: no browser can join it")
     if call.direction == "inbound" and (live.target is None or live.target.browser is None):
         raise WrongState("the call is forwarded: no browser can join it")
     if call.direction == "inbound" and (call.status != "ringing" or live.answering):

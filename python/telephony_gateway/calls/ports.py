@@ -176,6 +176,35 @@ class Engine(Protocol):
         """Send RFC 4733 digits to the leg's peer."""
         ...
 
+    def introduce(self, first: LegId, second: LegId) -> None:
+        """Tell the peers of two legs that were bridged anew what each does: a hold before is over."""
+        ...
+
+    def refer(
+        self,
+        leg: LegId,
+        target: str = "",
+        *,
+        replaces: LegId | None = None,
+        referred_by: str | None = None,
+    ) -> None:
+        """Ask a leg's peer to call somebody else, or to take the place of another leg at that leg's peer;
+        `ReferAnswered` and `Referral` follow.
+        """
+        ...
+
+    def accept_refer(self, leg: LegId, number: int) -> None:
+        """Take up what a leg's peer asks for."""
+        ...
+
+    def refuse_refer(self, leg: LegId, number: int, status: int) -> None:
+        """Turn it down with 300 to 699."""
+        ...
+
+    def notify_refer(self, leg: LegId, number: int, status: int, reason: str = "") -> None:
+        """Tell how far it has come, as whoever was called said it; from 200 on that is the last word."""
+        ...
+
     def leg_stats(self, leg: LegId) -> LegStats | None:
         """Media counters of a running leg."""
         ...

@@ -13,6 +13,9 @@ from telephony_gateway.calls.events import (
     Event,
     Held,
     Incoming,
+    Refer,
+    ReferAnswered,
+    Referral,
     Ringing,
 )
 from telephony_gateway.calls.forwarding import Forwarding
@@ -23,6 +26,8 @@ from telephony_gateway.calls.live import LiveCall
 from telephony_gateway.calls.outbound import Outbound
 from telephony_gateway.calls.participants import Participants
 from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.seeking import Seeking
+from telephony_gateway.calls.transfers import Transfers
 
 
 class Progress:
@@ -38,6 +43,8 @@ class Progress:
         forwarding: Forwarding,
         participants: Participants,
         hunting: Hunting,
+        transfers: Transfers,
+        seeking: Seeking,
         policy: Policy,
     ) -> None:
         self._journal = journal
@@ -47,6 +54,8 @@ class Progress:
         self._forwarding = forwarding
         self._participants = participants
         self._hunting = hunting
+        self._transfers = transfers
+        self._seeking = seeking
         self._policy = policy
 
     def handle(self, live: LiveCall, event: Event) -> None:
@@ -66,12 +75,20 @@ class Progress:
                 self._digit(live, event)
             case Held():
                 self._held(live, event)
+            case Refer():
+                self._transfers.requested(live, event)
+            case ReferAnswered():
+                self._transfers.answered(live, event)
+            case Referral():
+                self._transfers.told(live, event)
             case Confirmed() | Incoming():
                 pass
             case _:
                 assert_never(event)
 
     def _ringing(self, live: LiveCall, event: Ringing) -> None:
+        if live.transfer is not None and self._seeking.ringing(live, event):
+            return
         if live.hunt is not None and not self._hunting.leads(live, event.leg):
             self._legs.update(live, event.leg, "ringing")
             return
@@ -82,6 +99,8 @@ class Progress:
             self._outbound.ringing(live, event)
 
     def _answered(self, live: LiveCall, event: Answered) -> None:
+        if live.transfer is not None and self._seeking.answered(live, event):
+            return
         if live.hunt is not None and not self._hunting.won(live, event.leg):
             return
         if event.leg == live.far:
@@ -107,14 +126,19 @@ class Progress:
         )
 
     def _ended(self, live: LiveCall, event: Ended) -> None:
-        self._legs.ended(live, event.leg, event.stats)
+        leg = self._legs.ended(live, event.leg, event.stats)
         if live.call.over:
             self._closing.settle(live)
+        elif live.transfer is not None and self._transfers.ended(
+            live, event, leg.side if leg is not None else "callee"
+        ):
+            pass  # the call goes on while somebody is called for the empty place
         elif (live.hunt is not None or event.contacts) and self._hunting.failed(live, event):
             pass  # another place is tried, or the call has ended with the best answer of all
         elif event.leg == live.anchor:
             self._closing.finish(live, ending_of(event, anchor_side(live), answered=live.call.answered))
         elif event.leg == live.far:
-            self._closing.finish(live, ending_of(event, "callee", answered=live.call.answered))
+            side = leg.side if leg is not None else "callee"
+            self._closing.finish(live, ending_of(event, side, answered=live.call.answered))
         else:
             self._participants.lost(live, event)

@@ -100,6 +100,51 @@ pub enum Command {
         /// The leg.
         leg: LegId,
     },
+    /// Tell the peers of two legs that were bridged anew what each does: a hold of whoever was there before is over.
+    Introduce {
+        /// One leg.
+        first: LegId,
+        /// The other.
+        second: LegId,
+    },
+    /// Ask a leg's peer to call somebody else (RFC 3515); `ReferAnswered` and `Referral` follow.
+    Refer {
+        /// The leg.
+        leg: LegId,
+        /// The URI of Refer-To; empty for that of the leg to be replaced.
+        target: String,
+        /// The leg whose place the peer is to take at that leg's own peer (RFC 3891).
+        replaces: Option<LegId>,
+        /// Referred-By, as it is to stand (RFC 3892).
+        referred_by: Option<String>,
+    },
+    /// Take up what a leg's peer asks for by REFER.
+    AcceptRefer {
+        /// The leg.
+        leg: LegId,
+        /// As [`crate::Event::Refer`] named it.
+        id: u32,
+    },
+    /// Turn it down.
+    RefuseRefer {
+        /// The leg.
+        leg: LegId,
+        /// As [`crate::Event::Refer`] named it.
+        id: u32,
+        /// 300 to 699.
+        status: u16,
+    },
+    /// Tell how far it has come; the leg may be gone, and its peer may not want to know.
+    NotifyRefer {
+        /// The leg.
+        leg: LegId,
+        /// As [`crate::Event::Refer`] named it.
+        id: u32,
+        /// As the one who was called gave it; from 200 on it is the last.
+        status: u16,
+        /// The phrase beside it; empty for the registered one.
+        reason: String,
+    },
     /// Send digits to the leg's peer as RFC 4733 events.
     SendDigits {
         /// The leg.
@@ -151,6 +196,11 @@ impl Command {
             | Self::Bridge { first: leg, .. }
             | Self::Preview { first: leg, .. }
             | Self::RingBack { leg, .. }
+            | Self::Introduce { first: leg, .. }
+            | Self::Refer { leg, .. }
+            | Self::AcceptRefer { leg, .. }
+            | Self::RefuseRefer { leg, .. }
+            | Self::NotifyRefer { leg, .. }
             | Self::Unbridge { leg }
             | Self::SendDigits { leg, .. } => *leg,
         }
@@ -159,7 +209,15 @@ impl Command {
     /// Whether the SIP thread carries it out; a media worker does otherwise.
     pub(crate) fn is_signalling(&self) -> bool {
         match self {
-            Self::Dial(_) | Self::Ring { .. } | Self::Answer { .. } | Self::Reject { .. } => true,
+            Self::Dial(_)
+            | Self::Ring { .. }
+            | Self::Answer { .. }
+            | Self::Reject { .. }
+            | Self::Introduce { .. }
+            | Self::Refer { .. }
+            | Self::AcceptRefer { .. }
+            | Self::RefuseRefer { .. }
+            | Self::NotifyRefer { .. } => true,
             Self::Hangup { leg, .. } => leg.kind() == Kind::Sip,
             _ => false,
         }
@@ -174,7 +232,10 @@ impl Command {
         match self {
             Self::Dial(dial) => dial.check(),
             Self::Ring { codecs, status, .. } => check_codecs(codecs).and(check_status(*status, 101..=199)),
-            Self::Reject { status, .. } => check_status(*status, 300..=699),
+            Self::Reject { status, .. } | Self::RefuseRefer { status, .. } => {
+                check_status(*status, 300..=699)
+            }
+            Self::NotifyRefer { status, .. } => check_status(*status, 100..=699),
             Self::AcceptOffer { codecs, .. } | Self::CreateOffer { codecs, .. } => check_codecs(codecs),
             Self::Bridge { first, second } | Self::Preview { first, second } => check_bridge(*first, *second),
             _ => Ok(()),
@@ -183,9 +244,11 @@ impl Command {
 
     fn check_kind(&self) -> Result<(), EngineError> {
         let (wanted, name) = match self {
-            Self::Dial(_) | Self::Ring { .. } | Self::Answer { .. } | Self::Reject { .. } => {
-                (Kind::Sip, "SIP")
-            }
+            Self::Dial(_)
+            | Self::Ring { .. }
+            | Self::Answer { .. }
+            | Self::Reject { .. }
+            | Self::Refer { .. } => (Kind::Sip, "SIP"),
             Self::AcceptOffer { .. }
             | Self::CreateOffer { .. }
             | Self::AcceptAnswer { .. }

@@ -58,6 +58,26 @@ pub enum Event {
         /// Whether it listens no more.
         held: bool,
     },
+    /// A leg's peer asks for its partner to call somebody else. Answer by `AcceptRefer` or `RefuseRefer`.
+    Refer(Box<Refer>),
+    /// The final answer of a leg's peer to a REFER of ours.
+    ReferAnswered {
+        /// The leg.
+        leg: LegId,
+        /// 2xx: `Referral` follows.
+        status: u16,
+    },
+    /// What has become of what a REFER of ours asked for.
+    Referral {
+        /// The leg.
+        leg: LegId,
+        /// As the peer got it; `None` if it never said.
+        status: Option<u16>,
+        /// The phrase beside it.
+        reason: String,
+        /// Nothing more follows.
+        last: bool,
+    },
     /// The leg is gone; exactly once per leg, nothing follows it.
     Ended(Box<Ended>),
     /// What became of a trunk's registration.
@@ -122,6 +142,8 @@ pub struct Incoming {
     pub trunk: Arc<str>,
     /// The user of ours whose phone it came from, proved by his password.
     pub user: Option<Arc<str>>,
+    /// The leg whose place it is to take (RFC 3891).
+    pub replaces: Option<LegId>,
     /// Encoding names of the offer, in its order; empty for a late offer.
     pub codecs: Vec<String>,
     pub(crate) invite: Message,
@@ -174,6 +196,23 @@ impl Incoming {
     pub fn user_agent(&self) -> Option<&str> {
         self.invite.header(Name::UserAgent)
     }
+}
+
+/// What a REFER asks for (RFC 3515).
+#[derive(Debug, Clone)]
+pub struct Refer {
+    /// The leg whose peer asks.
+    pub leg: LegId,
+    /// Names the request among others of the leg.
+    pub id: u32,
+    /// Whom to call: Refer-To without its headers.
+    pub uri: String,
+    /// The headers that Refer-To brings along, escapes resolved.
+    pub headers: Vec<(String, String)>,
+    /// Referred-By as it stood; empty without one.
+    pub referred_by: String,
+    /// The leg of ours that the Replaces among those headers names: an attended transfer.
+    pub replaces: Option<LegId>,
 }
 
 /// Who ended a leg.

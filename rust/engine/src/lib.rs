@@ -38,7 +38,7 @@ pub use config::EngineConfig;
 pub use engine::Engine;
 pub use error::{Code, EngineError};
 pub use event::{
-    Bindings, Cause, Done, Ended, Event, Incoming, Outcome, Registration, RegistrationState, Side,
+    Bindings, Cause, Done, Ended, Event, Incoming, Outcome, Refer, Registration, RegistrationState, Side,
 };
 pub use health::{TargetReport, TargetState};
 pub use ladder::{Rung, Rungs};

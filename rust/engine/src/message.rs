@@ -65,6 +65,8 @@ pub(crate) enum Purpose {
     LateAnswer,
     /// The answer (or our offer, if there was none) to a re-INVITE or UPDATE.
     Reoffer,
+    /// Whether the peer of the leg that this one is bridged to anew has something to be told.
+    Introduce,
     /// Our offer to a peer, because the bridged leg's has renewed its own.
     Tell,
     /// The peer's answer to that, and with it ours to the bridged leg's peer.
@@ -83,6 +85,8 @@ pub(crate) enum MediaJob {
     AcceptAnswer { answer: String },
     /// Answer a renewed offer, unless the bridged leg is a SIP leg whose peer must be asked first (or is not `asked`).
     Renew { offer: String, codecs: Vec<Codec>, ask: bool },
+    /// Look what the peer of the bridged leg does not know of what this one's does.
+    Review,
     /// Make an offer that tells the peer what the bridged leg's has changed.
     Tell { codecs: Vec<Codec>, news: Renewal },
     /// Take the peer's answer to that, and then the offer of the leg that has renewed its own, with its codecs.

@@ -13,6 +13,7 @@ mod probing;
 mod refusal;
 mod registrations;
 mod renew;
+mod transfer;
 
 use crate::config::Public;
 use crate::event::{Cause, Done, Ended, Event, Outcome, Side};

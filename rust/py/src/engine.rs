@@ -205,6 +205,38 @@ impl Engine {
         self.command(Command::SendDigits { leg: LegId::from_raw(leg), digits, duration })
     }
 
+    /// Tell the peers of two legs that were bridged anew what each does: a hold of who was there before is over.
+    fn introduce(&self, first: u64, second: u64) -> Result<u64, Error> {
+        self.command(Command::Introduce { first: LegId::from_raw(first), second: LegId::from_raw(second) })
+    }
+
+    /// Ask a leg's peer by REFER to call somebody else, or to take the place of another leg at that leg's peer.
+    #[pyo3(signature = (leg, target="", *, replaces=None, referred_by=None))]
+    fn refer(
+        &self,
+        leg: u64,
+        target: &str,
+        replaces: Option<u64>,
+        referred_by: Option<String>,
+    ) -> Result<u64, Error> {
+        let (leg, replaces) = (LegId::from_raw(leg), replaces.map(LegId::from_raw));
+        self.command(Command::Refer { leg, target: target.to_owned(), replaces, referred_by })
+    }
+
+    fn accept_refer(&self, leg: u64, number: u32) -> Result<u64, Error> {
+        self.command(Command::AcceptRefer { leg: LegId::from_raw(leg), id: number })
+    }
+
+    fn refuse_refer(&self, leg: u64, number: u32, status: u16) -> Result<u64, Error> {
+        self.command(Command::RefuseRefer { leg: LegId::from_raw(leg), id: number, status })
+    }
+
+    /// Tell how far a transfer has come; from 200 on it is the last word.
+    #[pyo3(signature = (leg, number, status, reason=String::new()), text_signature = "($self, leg, number, status, reason='')")]
+    fn notify_refer(&self, leg: u64, number: u32, status: u16, reason: String) -> Result<u64, Error> {
+        self.command(Command::NotifyRefer { leg: LegId::from_raw(leg), id: number, status, reason })
+    }
+
     fn leg_stats(&self, py: Python<'_>, leg: u64) -> Option<LegStats> {
         py.detach(|| self.0.leg_stats(LegId::from_raw(leg))).map(LegStats::from)
     }

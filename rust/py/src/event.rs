@@ -62,6 +62,11 @@ impl Incoming {
     }
 
     #[getter]
+    fn replaces(&self) -> Option<u64> {
+        self.0.replaces.map(telephony_engine::LegId::raw)
+    }
+
+    #[getter]
     fn codecs(&self) -> Vec<String> {
         self.0.codecs.clone()
     }
@@ -125,6 +130,33 @@ pub(crate) struct Digit {
 pub(crate) struct Held {
     leg: u64,
     held: bool,
+}
+
+/// A leg's peer asks for its partner to call somebody else (RFC 3515).
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Refer {
+    leg: u64,
+    id: u32,
+    uri: String,
+    headers: Vec<(String, String)>,
+    referred_by: String,
+    replaces: Option<u64>,
+}
+
+/// The final answer of a leg's peer to a REFER of ours.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct ReferAnswered {
+    leg: u64,
+    status: u16,
+}
+
+/// What has become of what a REFER of ours asked for.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct Referral {
+    leg: u64,
+    status: Option<u16>,
+    reason: String,
+    last: bool,
 }
 
 /// The leg is gone; exactly once per leg, nothing follows it.
@@ -257,6 +289,27 @@ impl Held {
 }
 
 #[pymethods]
+impl Refer {
+    fn __repr__(&self) -> String {
+        format!("Refer(leg={}, id={}, uri={:?}, replaces={:?})", self.leg, self.id, self.uri, self.replaces)
+    }
+}
+
+#[pymethods]
+impl ReferAnswered {
+    fn __repr__(&self) -> String {
+        format!("ReferAnswered(leg={}, status={})", self.leg, self.status)
+    }
+}
+
+#[pymethods]
+impl Referral {
+    fn __repr__(&self) -> String {
+        format!("Referral(leg={}, status={:?}, last={})", self.leg, self.status, self.last)
+    }
+}
+
+#[pymethods]
 impl Ended {
     fn __repr__(&self) -> String {
         let (leg, by, cause, reason) = (self.leg, self.by, self.cause, &self.reason);
@@ -290,11 +343,26 @@ pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         Event::Digit { leg, digit, duration } => {
             Py::new(py, Digit { leg: leg.raw(), digit, duration: duration.as_secs_f64() })?.into_any()
         }
+        Event::Refer(refer) => Py::new(py, Refer::new(*refer))?.into_any(),
+        Event::ReferAnswered { leg, status } => {
+            Py::new(py, ReferAnswered { leg: leg.raw(), status })?.into_any()
+        }
+        Event::Referral { leg, status, reason, last } => {
+            Py::new(py, Referral { leg: leg.raw(), status, reason, last })?.into_any()
+        }
         Event::Ended(ended) => Py::new(py, Ended::new(py, *ended)?)?.into_any(),
         Event::Registration(told) => Py::new(py, Registration::new(*told))?.into_any(),
         Event::Bindings(told) => Py::new(py, Bindings::new(py, *told)?)?.into_any(),
         Event::Done(done) => Py::new(py, Done::new(py, *done))?.into_any(),
     })
+}
+
+impl Refer {
+    fn new(refer: telephony_engine::Refer) -> Self {
+        let telephony_engine::Refer { leg, id, uri, headers, referred_by, replaces } = refer;
+        let replaces = replaces.map(telephony_engine::LegId::raw);
+        Self { leg: leg.raw(), id, uri, headers, referred_by, replaces }
+    }
 }
 
 impl Ended {
@@ -374,6 +442,9 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py.get_type::<Connected>(),
         py.get_type::<Digit>(),
         py.get_type::<Held>(),
+        py.get_type::<Refer>(),
+        py.get_type::<ReferAnswered>(),
+        py.get_type::<Referral>(),
         py.get_type::<Ended>(),
         py.get_type::<Registration>(),
         py.get_type::<Bindings>(),

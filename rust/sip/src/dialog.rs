@@ -7,7 +7,7 @@ use std::sync::Arc;
 use slotmap::{SlotMap, new_key_type};
 
 use crate::endpoint::{Auth, LegKey};
-use crate::header::NameAddr;
+use crate::header::{NameAddr, Replaces};
 use crate::transaction::key::{Fingerprint, Fingerprints, Index};
 use crate::{Builder, Flow, Message, Method, Name, Uri};
 
@@ -61,6 +61,8 @@ pub(crate) struct Dialog {
     pub(crate) rseq: Option<u32>,
     /// An offer and its answer have been exchanged before the 2xx (RFC 3262 5).
     pub(crate) settled: bool,
+    /// The peer has sent a REFER in it.
+    pub(crate) was_referred: bool,
     /// What it is filed under.
     print: Option<Fingerprint>,
 }
@@ -143,6 +145,7 @@ impl Dialog {
             remote_cseq: None,
             rseq: None,
             settled: false,
+            was_referred: false,
             print: None,
         }
     }
@@ -239,6 +242,11 @@ impl Dialog {
 
     pub(crate) fn call_id(&self) -> &str {
         self.identity.part(&self.identity.call_id)
+    }
+
+    /// The remote target.
+    pub(crate) fn target(&self) -> &str {
+        &self.target
     }
 
     /// The CSeq number of our last request.
@@ -403,6 +411,11 @@ impl Dialogs {
     /// The dialog of a response to our request.
     pub(crate) fn of_response(&self, response: &Message) -> Option<DialogKey> {
         self.find(response.call_id(), response.from_tag()?, response.to_tag().unwrap_or_default())
+    }
+
+    /// The dialog that a Replaces names: its to-tag is ours (RFC 3891 3).
+    pub(crate) fn replaced(&self, named: &Replaces<'_>) -> Option<DialogKey> {
+        self.find(named.call_id, named.to_tag, named.from_tag)
     }
 
     fn find(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> Option<DialogKey> {

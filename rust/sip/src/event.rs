@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Failure, Flow, Message, Profile, Target};
+use crate::{Failure, Flow, Message, Profile, ReferTo, Target};
 
 /// One leg of a call, named by the owner of the endpoint. Opaque here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub enum Event {
         flow: Flow,
         /// The user of ours that it has proved to come from; `None` for a trunk's.
         user: Option<Arc<str>>,
+        /// The leg whose place it is to take (RFC 3891); `None` for a plain call.
+        replaces: Option<LegId>,
     },
     /// A provisional response to our INVITE, any but 100. A reliable one has its PRACK, unless we offered nothing and
     /// it does: then the PRACK waits for `acknowledge`.
@@ -86,6 +88,33 @@ pub enum Event {
         /// The request.
         request: Message,
     },
+    /// A REFER: the peer wants its partner to call somebody else. Answer with `accept_refer` or `refuse_refer`.
+    Refer {
+        /// The leg.
+        leg: LegId,
+        /// Names it among others of the leg: its CSeq number.
+        id: u32,
+        /// What the peer wants.
+        referred: Box<Referred>,
+    },
+    /// The final answer to our REFER, or 408 or 503 of our own where none came (8.1.3.1).
+    ReferAnswered {
+        /// The leg.
+        leg: LegId,
+        /// From 300 on, nothing more follows.
+        status: u16,
+    },
+    /// What has become of what our REFER asked for.
+    Referral {
+        /// The leg.
+        leg: LegId,
+        /// As the peer got it from the one it called; `None` if it never said.
+        status: Option<u16>,
+        /// The reason phrase beside it.
+        reason: String,
+        /// Nothing more follows.
+        last: bool,
+    },
     /// The next hop of a leg's dialog is a name; say where it leads by `next_hop_found`, or let the dialog's flow do.
     NextHop {
         /// The leg.
@@ -136,6 +165,9 @@ impl Event {
             | Self::ReofferAnswered { leg, .. }
             | Self::ReofferRefused { leg, .. }
             | Self::Info { leg, .. }
+            | Self::Refer { leg, .. }
+            | Self::ReferAnswered { leg, .. }
+            | Self::Referral { leg, .. }
             | Self::NextHop { leg, .. }
             | Self::TargetFailed { leg, .. }
             | Self::Said { leg, .. }
@@ -164,6 +196,17 @@ pub struct Said {
     pub reasons: String,
     /// Where a 3xx says that the callee is, the likeliest first (`q`: RFC 3261 20.10).
     pub contacts: Vec<String>,
+}
+
+/// What a REFER asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referred {
+    /// Where to call, and what to say there.
+    pub refer_to: ReferTo,
+    /// Who asks, as the value of Referred-By stands (RFC 3892); empty without one.
+    pub referred_by: String,
+    /// The leg of ours whose dialog the Replaces in Refer-To names (RFC 3891): an attended transfer.
+    pub replaces: Option<LegId>,
 }
 
 /// Who ended a leg.

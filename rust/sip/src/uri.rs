@@ -417,7 +417,7 @@ fn params_end(bytes: &[u8], from: usize) -> Result<usize, Malformed> {
 }
 
 /// `%xx` resolved; bytes that are not UTF-8 become U+FFFD.
-fn unescape(text: &str) -> Cow<'_, str> {
+pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

@@ -163,6 +163,23 @@ class FakeEngine:
     def send_digits(self, leg: int, digits: str, duration: float = 0.1) -> None:
         self._note("send_digits", leg, digits)
 
+    def introduce(self, first: int, second: int) -> None:
+        self._note("introduce", first, second)
+
+    def refer(
+        self, leg: int, target: str = "", *, replaces: int | None = None, referred_by: str | None = None
+    ) -> None:
+        self._note("refer", leg, target, replaces, referred_by)
+
+    def accept_refer(self, leg: int, number: int) -> None:
+        self._note("accept_refer", leg, number)
+
+    def refuse_refer(self, leg: int, number: int, status: int) -> None:
+        self._note("refuse_refer", leg, number, status)
+
+    def notify_refer(self, leg: int, number: int, status: int, reason: str = "") -> None:
+        self._note("notify_refer", leg, number, status)
+
     def leg_stats(self, leg: int) -> LegStats | None:
         return None
 

@@ -27,7 +27,7 @@ impl SipThread {
     pub(super) fn on_command(&mut self, now: Instant, correlation: u64, command: Command) {
         let leg = command.leg();
         // What these lead to is told by the leg's events, its end at the latest.
-        let is_told = matches!(command, Command::Dial(_) | Command::Reject { .. } | Command::Hangup { .. });
+        let is_told = !matches!(command, Command::Ring { .. } | Command::Answer { .. });
         let stats = std::sync::Arc::clone(&self.stats);
         let result = guard(&stats.losses, || match command {
             Command::Dial(dial) => self.dial(now, dial).map(Some),
@@ -40,7 +40,7 @@ impl SipThread {
                 self.hang_up(now, leg, reason.as_deref());
                 Ok(Some(Outcome::default()))
             }
-            _ => Err(EngineError::wrong_state("the SIP thread moves no media")),
+            command => self.transfer(now, command).map(|()| Some(Outcome::default())),
         });
         match result {
             Some(Ok(None)) => {}
@@ -375,7 +375,7 @@ impl SipThread {
     }
 }
 
-fn refused(error: telephony_sip::Error) -> EngineError {
+pub(super) fn refused(error: telephony_sip::Error) -> EngineError {
     EngineError::new(Code::WrongState, error.to_string())
 }
 

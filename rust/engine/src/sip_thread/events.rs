@@ -12,11 +12,15 @@ use std::time::Instant;
 use telephony_sip::header::unquote;
 use telephony_sip::{Event as SipEvent, Flow, Message, Params};
 
+/// The user of ours that a call comes from, and the leg that it replaces.
+type Whose = (Option<Arc<str>>, Option<LegId>);
+
 impl SipThread {
     pub(super) fn on_sip_event(&mut self, now: Instant, event: SipEvent) {
         match event {
-            SipEvent::Incoming { leg, invite, flow, user } => {
-                self.on_incoming(now, leg.into(), invite, flow, user);
+            SipEvent::Incoming { leg, invite, flow, user, replaces } => {
+                let whose = (user, replaces.map(LegId::from));
+                self.on_incoming(now, leg.into(), invite, flow, whose);
             }
             SipEvent::Progress { leg, response } => self.on_progress(now, leg.into(), &response),
             SipEvent::Answered { leg, response } => self.on_answered(now, leg.into(), &response),
@@ -33,6 +37,13 @@ impl SipThread {
             SipEvent::ReofferRefused { leg, status, response } => {
                 self.on_reoffer_refused(now, leg.into(), status, response.as_ref());
             }
+            SipEvent::Refer { leg, id, referred } => self.on_refer(leg.into(), id, *referred),
+            SipEvent::ReferAnswered { leg, status } => {
+                self.events.send(Event::ReferAnswered { leg: leg.into(), status });
+            }
+            SipEvent::Referral { leg, status, reason, last } => {
+                self.on_referral(leg.into(), status, reason, last);
+            }
             SipEvent::Said { leg, said } => {
                 if let Some(entry) = self.legs.get_mut(&leg.into()) {
                     entry.said = Some(said);
@@ -44,7 +55,14 @@ impl SipThread {
         }
     }
 
-    fn on_incoming(&mut self, now: Instant, leg: LegId, invite: Message, flow: Flow, user: Option<Arc<str>>) {
+    fn on_incoming(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        invite: Message,
+        flow: Flow,
+        (user, replaces): Whose,
+    ) {
         let (offer, codecs) = match Description::of(&invite) {
             Description::None => (None, Vec::new()),
             Description::Sdp(offer) => {
@@ -62,7 +80,8 @@ impl SipThread {
         self.endpoint.set_contact(leg.sip(), contact);
         let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
         let trunk = trunk.unwrap_or_default();
-        let incoming = Incoming { leg, source: flow.remote, local: flow.local, trunk, codecs, user, invite };
+        let incoming =
+            Incoming { leg, source: flow.remote, local: flow.local, trunk, codecs, user, replaces, invite };
         self.events.send(Event::Incoming(Box::new(incoming)));
     }
 

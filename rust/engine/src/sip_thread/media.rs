@@ -30,6 +30,7 @@ impl SipThread {
             Purpose::Answer => self.on_answer_taken(now, leg, result),
             Purpose::LateAnswer => self.on_late_answer(now, leg, result),
             Purpose::Reoffer => self.on_renewed(now, leg, result),
+            Purpose::Introduce => self.on_introduced(now, leg, result),
             Purpose::Tell => self.on_told(now, leg, result),
             Purpose::Exchange => self.on_exchanged(now, leg, result),
             Purpose::Told => self.on_told_answer(now, leg, result),

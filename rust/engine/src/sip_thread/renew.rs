@@ -130,7 +130,7 @@ impl SipThread {
     }
 
     /// Makes the offer to `other` that tells what the peer of `leg` has changed.
-    fn tell_other(&mut self, now: Instant, leg: LegId, other: LegId, news: Renewal) {
+    pub(super) fn tell_other(&mut self, now: Instant, leg: LegId, other: LegId, news: Renewal) {
         let Some(entry) = self.legs.get_mut(&other) else { return };
         entry.renewing = Some(Renewing::Telling { other: leg });
         let codecs = entry.codecs.clone();
@@ -205,7 +205,9 @@ impl SipThread {
     pub(super) fn on_told_answer(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
         let Some(other) = self.told_for(leg) else { return };
         self.finish_telling(leg);
-        if let Some(entry) = self.legs.get_mut(&other) {
+        if let Some(entry) = self.legs.get_mut(&other)
+            && !matches!(entry.renewing, Some(Renewing::Telling { .. }))
+        {
             entry.renewing = None;
         }
         if let Ok(outcome) = result {

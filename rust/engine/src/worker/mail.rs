@@ -89,9 +89,7 @@ impl Worker {
                 self.hang_up(leg, reason);
                 Ok(Outcome::default())
             }
-            Command::Dial(_) | Command::Ring { .. } | Command::Answer { .. } | Command::Reject { .. } => {
-                Err(EngineError::wrong_state("a media worker does no signalling"))
-            }
+            _ => Err(EngineError::wrong_state("a media worker does no signalling")),
         }
     }
 
@@ -111,6 +109,7 @@ impl Worker {
             }),
             MediaJob::AcceptAnswer { answer } => self.accept_late(leg, &answer),
             MediaJob::Renew { offer, codecs, ask } => self.renew(leg, &offer, &codecs, ask),
+            MediaJob::Review => self.review(leg),
             MediaJob::Tell { codecs, news } => self.describe(leg, None, |worker| {
                 worker.switch.renew_offer(leg.media(), &codecs, news.direction, news.codec)
             }),

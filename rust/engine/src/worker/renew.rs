@@ -31,6 +31,12 @@ impl Worker {
         })
     }
 
+    /// What the peer of the bridged leg has to be told of what this one's does.
+    pub(super) fn review(&mut self, leg: LegId) -> Result {
+        let news = for_telephones(self.switch.review_answer(leg.media())?);
+        Ok(Outcome { news, ..Outcome::default() })
+    }
+
     /// The told leg's peer has agreed: both legs change, and the one that asked gets its answer.
     pub(super) fn exchange(
         &mut self,

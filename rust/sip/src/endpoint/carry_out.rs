@@ -99,6 +99,7 @@ impl Endpoint {
         self.drop_reoffer(now, key);
         self.drop_outgoing(now, key);
         let Some(mut leg) = self.legs.remove(key) else { return };
+        self.forget_referrals(now, leg.id);
         leg.timers.stop_all(&mut self.io.timers);
         for dialog in leg.dialogs {
             let closing = |dialog: &crate::dialog::Dialog| dialog.state == crate::dialog::State::Closing;

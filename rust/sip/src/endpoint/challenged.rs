@@ -163,6 +163,7 @@ impl Endpoint {
                 let sent = matches!(leg.outgoing.as_ref()?.stage, Stage::Sent(_));
                 leg.dialogs.last().copied().filter(|_| sent)
             }
+            User::Notify(leg, _) | User::Refer(leg) => self.referrals.dialog(leg),
             User::Invite(_) | User::Former(_) | User::Probe(_) | User::Register(_) | User::Cancel => None,
         }
     }
@@ -215,6 +216,8 @@ impl Endpoint {
                 }
             }
             User::Prack(_) | User::Former(_) | User::Cancel => {}
+            User::Notify(leg, id) => self.replace_notify(leg, id, new),
+            User::Refer(leg) => self.replace_refer(leg, new, number),
         }
     }
 

@@ -1,27 +1,32 @@
 //! The headers this endpoint writes itself, and those it takes from its owner.
 
-use super::{Endpoint, refresh, rel100};
+use super::{Endpoint, refresh, rel100, replaces};
 use crate::transaction::Arrival;
 use crate::{Body, BuildError, Builder, Error, Message, Name, Profile, Support};
 
 /// The methods answered here (RFC 3261 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY";
 /// The bodies understood here (RFC 3261 20.1).
 pub(super) const ACCEPT: &str = "application/sdp";
+
+/// REFER without notices (RFC 4488 7).
+const NO_REFER_SUB: &str = "norefersub";
 
 /// Whether an extension is spoken with a peer.
 pub(super) fn understands(profile: &Profile, tag: &str) -> bool {
     let spoken = |name: &str, support| tag.eq_ignore_ascii_case(name) && support != Support::Off;
-    spoken(rel100::TAG, profile.reliable) || spoken(refresh::TAG, profile.session.support)
+    spoken(rel100::TAG, profile.reliable)
+        || spoken(refresh::TAG, profile.session.support)
+        || [replaces::TAG, NO_REFER_SUB].iter().any(|always| tag.eq_ignore_ascii_case(always))
 }
 
 /// The extensions spoken with a peer (RFC 3261 20.37).
 pub(super) fn supported(profile: &Profile) -> &'static str {
     match (profile.reliable, profile.session.support) {
-        (Support::Off, Support::Off) => "",
-        (_, Support::Off) => rel100::TAG,
-        (Support::Off, _) => refresh::TAG,
-        (_, _) => "100rel, timer",
+        (Support::Off, Support::Off) => "replaces, norefersub",
+        (_, Support::Off) => "replaces, norefersub, 100rel",
+        (Support::Off, _) => "replaces, norefersub, timer",
+        (_, _) => "replaces, norefersub, 100rel, timer",
     }
 }
 
@@ -95,8 +100,7 @@ impl BuilderExt for Builder {
     }
 
     fn extensions(self, profile: &Profile) -> Self {
-        let offered = supported(profile);
-        let builder = if offered.is_empty() { self } else { self.safe(Name::Supported, offered) };
+        let builder = self.safe(Name::Supported, supported(profile));
         let required = |support, tag| (support == Support::Required).then_some(tag);
         let builder = builder
             .maybe(Name::Require, required(profile.reliable, rel100::TAG))

@@ -1,4 +1,4 @@
-//! Requests inside a dialog: BYE, re-INVITE, UPDATE, INFO, OPTIONS (RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311; RFC 6086).
+//! Requests inside a dialog: BYE, re-INVITE, UPDATE, INFO, OPTIONS and whose rooms REFER and NOTIFY are (RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311; RFC 6086).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,6 +66,8 @@ impl Endpoint {
             Some(Method::Invite) => self.reinvite(now, key, leg, server, request),
             Some(Method::Update) => self.update(now, key, leg, server, request),
             Some(Method::Prack) => self.prack(now, key, leg, server, request),
+            Some(Method::Refer) => self.referred(now, key, leg, server, request),
+            Some(Method::Notify) => self.notified(now, key, leg, server, request),
             Some(Method::Info) => {
                 self.reply(now, server, 200, |builder| builder);
                 self.tell(leg, Some(request), |leg, request| Event::Info { leg, request });

@@ -4,7 +4,7 @@
 //! `poll_timeout`. It never looks at a clock and owns no socket.
 //!
 //! Requests without a call are answered without state (`refuse`, `options`); calls live in `uac`, `uas`, `in_dialog`,
-//! `reoffer` and `rel100`; what a leg does when is the table in `session`, carried out by `carry_out`.
+//! `reoffer` and `rel100`, transfers in `refer`, `referring` and `replaces`; what a leg does when is the table in `session`, carried out by `carry_out`.
 
 mod admit;
 mod authenticate;
@@ -17,12 +17,16 @@ mod legs;
 mod options;
 mod probe;
 mod receive;
+mod refer;
+mod referrals;
+mod referring;
 mod refresh;
 mod refuse;
 mod register;
 mod registrar;
 mod rel100;
 mod reoffer;
+mod replaces;
 mod said;
 mod session;
 mod uac;
@@ -51,6 +55,7 @@ pub(crate) use legs::LegKey;
 use legs::Legs;
 use probe::Challengeable;
 pub use probe::{Probe, Probed};
+use referrals::Referrals;
 pub(crate) use register::RegistrationKey;
 use register::Registrations;
 use registrar::Registrar;
@@ -110,6 +115,7 @@ pub struct Endpoint {
     /// The probes under way that may be challenged, by their number; each leaves with its answer.
     challengeable: HashMap<u64, Challengeable>,
     registrar: Registrar,
+    referrals: Referrals,
     doorman: Doorman,
     gate: Gate,
     refusing: Option<RangeInclusive<u32>>,
@@ -152,6 +158,7 @@ impl Endpoint {
             probed: VecDeque::new(),
             challengeable: HashMap::new(),
             registrar: Registrar::new(config.public_host),
+            referrals: Referrals::default(),
             doorman,
             gate: Gate::default(),
             refusing: None,
@@ -184,6 +191,7 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.registrations_due(now);
         self.registrar_due(now);
+        self.referrals_due(now);
         while let Some((Timer { owner, kind }, interval)) = self.io.timers.pop_expired(now) {
             match owner {
                 Owner::Client(key) => {
@@ -200,7 +208,11 @@ impl Endpoint {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let own = [self.registrations.next_deadline(), self.registrar.next_deadline()];
+        let own = [
+            self.registrations.next_deadline(),
+            self.registrar.next_deadline(),
+            self.referrals.next_deadline(),
+        ];
         self.io.timers.next_deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 

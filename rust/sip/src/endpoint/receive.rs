@@ -141,6 +141,8 @@ impl Endpoint {
             }
             (User::Probe(probe), Some(signal)) => self.probed(probe, signal, response),
             (User::Prack(dialog), Some(signal)) => self.prack_outcome(now, dialog, signal, response),
+            (User::Notify(leg, id), Some(signal)) => self.notify_outcome(now, leg, id, signal, response),
+            (User::Refer(leg), Some(signal)) => self.refer_outcome(now, leg, key, signal, response),
             // Whatever the answer to a BYE, the dialog is over (15.1.1); it stays for a crossing BYE until timer K.
             (User::Bye(dialog), _) if outcome.gone => self.dialogs.remove(dialog),
             (
@@ -151,6 +153,8 @@ impl Endpoint {
                 | User::Reoffer(_)
                 | User::Prack(_)
                 | User::Register(_)
+                | User::Notify(..)
+                | User::Refer(_)
                 | User::Cancel,
                 _,
             ) => {}

@@ -53,6 +53,10 @@ impl Endpoint {
             Some(Method::Invite) => self.invited(now, request, arrival, profile),
             Some(Method::Register) => self.on_register(now, request, arrival, profile),
             Some(Method::Options) => self.options(request, arrival, profile),
+            // Nobody is called here for who is in no call.
+            Some(Method::Refer) => {
+                self.refuse(request, arrival, &Refusal::plain(403, "REFER outside a call"), profile);
+            }
             _ => self.refuse(request, arrival, &Refusal::plain(481, ""), profile),
         }
     }
@@ -144,9 +148,9 @@ impl Endpoint {
 
 /// 8.2.1: an unknown method gets 405 and the known ones.
 pub(super) fn check_method(request: &Message) -> Result<(), Refusal> {
-    use Method::{Ack, Bye, Cancel, Info, Invite, Options, Prack, Update};
+    use Method::{Ack, Bye, Cancel, Info, Invite, Notify, Options, Prack, Refer, Update};
     match request.method() {
-        Some(Invite | Ack | Cancel | Bye | Options | Info | Prack | Update) => Ok(()),
+        Some(Invite | Ack | Cancel | Bye | Options | Info | Prack | Update | Refer | Notify) => Ok(()),
         _ => Err(Refusal::with(405, Name::Allow, ALLOW)),
     }
 }

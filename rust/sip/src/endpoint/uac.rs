@@ -304,12 +304,14 @@ impl Endpoint {
     /// BYE in the leg's dialog.
     pub(super) fn leave(&mut self, now: Instant, key: LegKey) {
         self.settle_acks(now, key);
-        let Some((dialog, reason)) =
-            self.legs.get(key).and_then(|leg| Some((leg.dialog()?, leg.reason.clone())))
+        let Some((id, dialog, reason)) =
+            self.legs.get(key).and_then(|leg| Some((leg.id, leg.dialog()?, leg.reason.clone())))
         else {
             return;
         };
-        self.send_bye(now, dialog, reason.as_deref());
+        if !self.leaves_later(now, id, dialog, reason.as_deref()) {
+            self.send_bye(now, dialog, reason.as_deref());
+        }
     }
 
     /// BYE in a dialog (15.1.1), which then only waits for the answer.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::carry_out::Turn;
-use super::headers::{ALLOW, BuilderExt, check_headers, check_value};
+use super::headers::{ALLOW, BuilderExt, check_headers, check_value, supported};
 use super::legs::{Invite, Leg, Unacked};
 use super::refuse::Refusal;
 use super::session::{Input, State};
@@ -38,6 +38,10 @@ impl Endpoint {
             let refusal = Refusal::plain(400, "Missing Contact header field");
             return self.refuse(invite, arrival, &refusal, profile);
         };
+        let replaces = match self.replaced_by(invite) {
+            Ok(replaces) => replaces,
+            Err(refusal) => return self.refuse(invite, arrival, &refusal, profile),
+        };
         let id = (self.next_leg)();
         if self.legs.contains(id) {
             return self.overloaded(invite, arrival, profile);
@@ -64,7 +68,7 @@ impl Endpoint {
             let after = Duration::from_secs(seconds.into());
             self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::Expires, after));
         }
-        self.events.push_back(Event::Incoming { leg: id, invite: invite.clone(), flow, user });
+        self.events.push_back(Event::Incoming { leg: id, invite: invite.clone(), flow, user, replaces });
         self.ask_next_hop(dialog);
     }
 
@@ -201,12 +205,14 @@ impl Endpoint {
         status: u16,
         reason: &str,
     ) -> Option<Builder> {
-        let dialog = self.dialogs.get(self.legs.get(key)?.dialog()?)?;
+        let leg = self.legs.get(key)?;
+        let dialog = self.dialogs.get(leg.dialog()?)?;
         Some(
             self.final_response(key, server, status, reason)?
                 .copy(Name::RecordRoute, self.servers.request(server)?)
                 .contact(&dialog.contact)
-                .safe(Name::Allow, ALLOW),
+                .safe(Name::Allow, ALLOW)
+                .safe(Name::Supported, supported(&leg.profile)),
         )
     }
 

@@ -4,6 +4,8 @@ mod cseq;
 mod name;
 mod name_addr;
 mod params;
+mod refer_to;
+mod replaces;
 pub(crate) mod scan;
 mod via;
 
@@ -13,6 +15,8 @@ pub(crate) use name::Names;
 pub(crate) use name_addr::Address;
 pub use name_addr::NameAddr;
 pub use params::Params;
+pub use refer_to::ReferTo;
+pub use replaces::Replaces;
 pub use scan::{Values, unquote};
 pub use via::Via;
 pub(crate) use via::{Hop, reply_address};

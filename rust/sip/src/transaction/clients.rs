@@ -11,7 +11,7 @@ use super::{Action, Io, Owner, Running, client, client_invite};
 use crate::dialog::DialogKey;
 use crate::endpoint::{LegKey, RegistrationKey};
 use crate::timer::{TimerKind, TimerSet};
-use crate::{Builder, Connection, Flow, Message, Method, Name, Transmit, Transport};
+use crate::{Builder, Connection, Flow, LegId, Message, Method, Name, Transmit, Transport};
 
 new_key_type! {
     /// One client transaction.
@@ -35,6 +35,10 @@ pub(crate) enum User {
     Register(RegistrationKey),
     /// A PRACK in an early dialog.
     Prack(DialogKey),
+    /// A NOTIFY about a peer's REFER, by the leg it came in, which may be gone, and its CSeq number.
+    Notify(LegId, u32),
+    /// A REFER in the dialog of a leg.
+    Refer(LegId),
     /// A CANCEL: only the INVITE's own response counts (9.1).
     Cancel,
 }

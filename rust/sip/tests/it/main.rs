@@ -18,6 +18,7 @@ mod parse;
 mod property;
 mod property_machines;
 mod races;
+mod refer;
 mod refresh;
 mod refusals;
 mod register;

@@ -29,8 +29,16 @@ const OFFER: &str = "Content-Type: application/sdp\n\nv=0";
 const TIMED: &str =
     "Supported: timer\nSession-Expires: 95;refresher=uas\nContent-Type: application/sdp\n\nv=0";
 const RELIABLE: &str = "Supported: 100rel\nContent-Type: application/sdp\n\nv=0";
-const METHODS: [&str; 10] =
-    ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "DANCE"];
+const METHODS: [&str; 12] = [
+    "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "DANCE", "REFER",
+    "NOTIFY",
+];
+const TRANSFERS: [&str; 4] = [
+    "",
+    "Refer-To: <sip:carol@192.0.2.7>\n",
+    "Refer-To: <sip:carol@192.0.2.7>\nRefer-Sub: false\n",
+    "Event: refer\nSubscription-State: terminated\n",
+];
 const STATUSES: [u16; 16] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 422, 481, 486, 487, 491, 503, 603];
 
 fn pick<T>(all: &[T], number: u16) -> Option<&T> {
@@ -110,7 +118,8 @@ impl Script {
         let extra = if two.is_multiple_of(3) { OFFER } else { "" };
         let branch = format!("d{}", two % 50);
         let rseq = ours.header(Name::RSeq).unwrap_or("1");
-        let extra = format!("RAck: {rseq} {} INVITE\n{extra}", ours.cseq_number());
+        let transfer = pick(&TRANSFERS, two / 12).unwrap();
+        let extra = format!("RAck: {rseq} {} INVITE\n{transfer}{extra}", ours.cseq_number());
         let text = request(method, &branch, u32::from(two % 7), mine.unwrap_or_default(), &extra)
             .replace("tag=peer", &format!("tag={theirs}"))
             .replace("solo@example.org", ours.call_id());
@@ -160,7 +169,7 @@ impl Script {
         let Some(leg) = pick(&legs, one).copied() else { return };
         let (endpoint, now) = (&mut self.solo.endpoint, self.solo.now);
         // Wrong commands are part of the game; what they return does not matter here.
-        let _ = match two % 12 {
+        let _ = match two % 15 {
             0 => endpoint.provisional(now, leg, 180, sdp("v=0").filter(|_| one.is_multiple_of(2))),
             1 | 2 => endpoint.answer(now, leg, sdp("v=0")),
             3 => endpoint.reject(now, leg, 486, Some("No"), &[]),
@@ -175,6 +184,9 @@ impl Script {
                 endpoint.withdraw_reoffer(now, leg);
                 Ok(())
             }
+            11 => endpoint.refer(now, leg, "sip:carol@192.0.2.7", None),
+            12 => endpoint.accept_refer(now, leg, u32::from(one % 7)),
+            13 => endpoint.notify_refer(now, leg, u32::from(one % 7), 100 + one % 200, ""),
             _ => endpoint.hangup(now, leg, Some("Q.850;cause=16")),
         };
     }
@@ -227,8 +239,9 @@ fn converse(seed: u8, steps: &[Step]) {
         let mut legs: Vec<LegId> = wire.peers[side].events.iter().map(Event::leg).collect();
         legs.dedup();
         let (leg, now) = (pick(&legs, *two).copied().unwrap_or(LegId(0)), wire.now);
+        let refer = last_refer(&wire.peers[side].events, leg);
         let endpoint = &mut wire.peers[side].endpoint;
-        let _ = match what % 12 {
+        let _ = match what % 15 {
             0 => {
                 wire.dial(
                     side,
@@ -245,6 +258,9 @@ fn converse(seed: u8, steps: &[Step]) {
             8 => endpoint.reoffer(now, leg, None, Method::Invite),
             9 => endpoint.answer_reoffer(now, leg, sdp("v=0")),
             10 if two.is_multiple_of(2) => endpoint.acknowledge(now, leg, sdp("v=0")),
+            11 => endpoint.refer(now, leg, "sip:carol@192.0.2.7", None),
+            12 => endpoint.accept_refer(now, leg, refer),
+            13 => endpoint.notify_refer(now, leg, refer, if two.is_multiple_of(2) { 180 } else { 200 }, ""),
             _ => {
                 wire.run(Duration::from_millis(u64::from(*two % 4000)));
                 Ok(())
@@ -253,6 +269,15 @@ fn converse(seed: u8, steps: &[Step]) {
         wire.pump();
     }
     finish_wire(wire);
+}
+
+/// The number of the last REFER that came in for a leg.
+fn last_refer(events: &[Event], leg: LegId) -> u32 {
+    let number = |event: &Event| match event {
+        Event::Refer { leg: of, id, .. } if *of == leg => Some(*id),
+        _ => None,
+    };
+    events.iter().rev().find_map(number).unwrap_or_default()
 }
 
 fn finish_wire(mut wire: Wire) {

@@ -59,9 +59,9 @@ fn after(solo: &mut Solo, by: f64) -> Message {
 #[test]
 fn the_invite_proposes_what_the_profile_says() {
     for (support, supported, required, interval) in [
-        (Support::Off, "", "", ""),
-        (Support::Supported, "timer", "", "1800"),
-        (Support::Required, "timer", "timer", "1800"),
+        (Support::Off, "replaces, norefersub", "", ""),
+        (Support::Supported, "replaces, norefersub, timer", "", "1800"),
+        (Support::Required, "replaces, norefersub, timer", "timer", "1800"),
     ] {
         let mut solo = Solo::of(profile(support));
         solo.dial(1);

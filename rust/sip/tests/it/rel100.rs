@@ -219,9 +219,9 @@ fn what_the_profile_demands_the_peer_must_understand() {
 #[test]
 fn the_invite_says_what_the_profile_wants() {
     for (support, supported, required) in [
-        (Support::Off, None, None),
-        (Support::Supported, Some("100rel"), None),
-        (Support::Required, Some("100rel"), Some("100rel")),
+        (Support::Off, Some("replaces, norefersub"), None),
+        (Support::Supported, Some("replaces, norefersub, 100rel"), None),
+        (Support::Required, Some("replaces, norefersub, 100rel"), Some("100rel")),
     ] {
         let mut solo = Solo::of(profile(support));
         solo.dial(1);

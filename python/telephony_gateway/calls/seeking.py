@@ -1,0 +1,192 @@
+"""Calling for the empty place of a transfer: stage after stage, until somebody answers or nobody is left."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+
+from telephony_gateway.calls.attempts import Failure, better, failure_of
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.dialling import Dialler
+from telephony_gateway.calls.endings import not_dialled, rejection
+from telephony_gateway.calls.events import Answered, Ended, LegId, Ringing
+from telephony_gateway.calls.hunting import ELSEWHERE, GRACE, NO_ANSWER
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.legs import Legs
+from telephony_gateway.calls.live import LiveCall
+from telephony_gateway.calls.ports import Engine
+from telephony_gateway.calls.routing import Destination
+from telephony_gateway.calls.stages import Stage
+from telephony_gateway.calls.tasks import Tasks
+from telephony_gateway.calls.transfer import Transfer, take_place
+from telephony_gateway.errors import GatewayError
+
+MAX_ATTEMPTS = 16
+
+
+class Seeking:
+    """Drives the search, and puts the new leg in its place."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        journal: Journal,
+        legs: Legs,
+        closing: Closing,
+        tasks: Tasks,
+        dialler: Dialler,
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._legs = legs
+        self._closing = closing
+        self._tasks = tasks
+        self._dialler = dialler
+
+    def begin(self, live: LiveCall, transfer: Transfer, stages: Iterable[Stage]) -> None:
+        """Try the stages in turn."""
+        transfer.waiting = deque(stages)
+        live.transfer = transfer
+        self._next(live, transfer)
+
+    def ringing(self, live: LiveCall, event: Ringing) -> bool:
+        """A leg rings; whether it is one of a transfer. The side that stays hears it."""
+        transfer = live.transfer
+        if transfer is None or event.leg not in transfer.mine:
+            return False
+        if event.leg in transfer.ringing and not transfer.answering:
+            self._legs.update(live, event.leg, "ringing", event.codec)
+            self._tell(transfer, event.status)
+            if event.codec is not None or not transfer.parted:
+                transfer.parted = True
+                self._tasks.spawn(live, lambda: self._let_hear(live, transfer, event))
+        return True
+
+    def answered(self, live: LiveCall, event: Answered) -> bool:
+        """A leg answered; whether it is one of a transfer. The first one has the place."""
+        transfer = live.transfer
+        if transfer is None or event.leg not in transfer.mine:
+            return False
+        destination = transfer.ringing.pop(event.leg, None)
+        if destination is None or transfer.answering:
+            self._legs.hangup(event.leg, ELSEWHERE)
+            return True
+        transfer.answering = True
+        self._legs.update(live, event.leg, "answered", event.codec)
+        self._cancel(transfer)
+        self._tasks.spawn(live, lambda: self._settle(live, transfer, event.leg, destination))
+        return True
+
+    def ended(self, live: LiveCall, transfer: Transfer, event: Ended) -> bool:
+        """A leg ended; whether it is one that was called for the transfer."""
+        if event.leg not in transfer.mine:
+            return False
+        if transfer.ringing.pop(event.leg, None) is None or transfer.answering:
+            return True
+        transfer.best = better(transfer.best, failure_of(event))
+        if not transfer.ringing:
+            self._next(live, transfer)
+        return True
+
+    async def settle(
+        self, live: LiveCall, transfer: Transfer, leg: LegId, destination: Destination | None
+    ) -> None:
+        """Give the leg, which is of this call and answered, the place of the one that leaves."""
+        await self._engine.bridge(transfer.staying, leg)
+        if live.call.over or live.transfer is not transfer:
+            return
+        take_place(live, transfer.leaving, leg, destination)
+        live.transfer = None
+        with suppress(GatewayError):
+            self._engine.introduce(transfer.staying, leg)
+        self._tell(transfer, 200)
+        known = live.legs.get(leg)
+        new_leg = str(known.id) if known is not None else None
+        self._journal.apply(live, "transfer", transfer.facts | {"new_leg_id": new_leg})
+        if (participant := live.participant) is not None and participant.leg == transfer.leaving:
+            self._closing.part(live, participant)
+        elif transfer.gone is None:
+            self._legs.hangup(transfer.leaving)
+
+    def fail(self, live: LiveCall, transfer: Transfer, failure: Failure) -> None:
+        """Nobody answered: who was to leave stays, unless it has gone."""
+        live.transfer = None
+        self._tell(transfer, failure.status, failure.ending.reason or "")
+        said = {"sip_response_code": failure.status, "reason": failure.ending.reason}
+        self._journal.apply(live, "refer-fail", transfer.facts | said)
+        if transfer.gone is not None:
+            self._closing.finish(live, transfer.gone)
+        elif transfer.parted:
+            self._tasks.spawn(live, lambda: self._rejoin(transfer))
+
+    async def _settle(self, live: LiveCall, transfer: Transfer, leg: LegId, destination: Destination) -> None:
+        try:
+            await self.settle(live, transfer, leg, destination)
+        except GatewayError as error:
+            if live.call.over or live.transfer is not transfer:
+                return
+            # The one who answered is gone again, or the media cannot be joined.
+            self._legs.hangup(leg)
+            transfer.parted = True
+            self.fail(live, transfer, Failure(500, rejection(500, error.message)))
+
+    async def _rejoin(self, transfer: Transfer) -> None:
+        # Either side may have hung up meanwhile; its end is told.
+        with suppress(GatewayError):
+            self._engine.ring_back(transfer.staying, None)
+            await self._engine.bridge(transfer.staying, transfer.leaving)
+
+    async def _let_hear(self, live: LiveCall, transfer: Transfer, event: Ringing) -> None:
+        with suppress(GatewayError):
+            if event.codec is not None:
+                await self._engine.preview(transfer.staying, event.leg)
+            elif live.ringback is not None:
+                self._engine.unbridge(transfer.staying)
+                self._engine.ring_back(transfer.staying, live.ringback)
+
+    def _next(self, live: LiveCall, transfer: Transfer) -> None:
+        while transfer.waiting:
+            stage = transfer.waiting.popleft()
+            for destination in stage.destinations:
+                self._dial(live, transfer, destination, stage.timeout or live.call.timeout)
+            if transfer.ringing:
+                transfer.stage += 1
+                self._tasks.spawn(live, lambda: self._wait(live, transfer, stage))  # noqa: B023
+                return
+        self.fail(live, transfer, transfer.best or Failure(480, NO_ANSWER))
+
+    async def _wait(self, live: LiveCall, transfer: Transfer, stage: Stage) -> None:
+        number = transfer.stage
+        await asyncio.sleep((stage.timeout or live.call.timeout) + GRACE)
+        if live.transfer is not transfer or transfer.stage != number or transfer.answering:
+            return
+        transfer.best = better(transfer.best, Failure(408, NO_ANSWER))
+        self._cancel(transfer)
+        self._next(live, transfer)
+
+    def _dial(self, live: LiveCall, transfer: Transfer, destination: Destination, timeout: float) -> None:
+        if len(transfer.mine) >= MAX_ATTEMPTS:
+            return
+        leaving = live.legs.get(transfer.leaving)
+        leg = self._legs.beside(live, transfer.staying, leaving.side if leaving is not None else "callee")
+        transfer.mine.add(leg)
+        try:
+            self._dialler.check_onward(destination)
+            self._dialler.dial(live, leg, destination, timeout, order=transfer.order, extra=transfer.headers)
+        except GatewayError as error:
+            self._legs.drop(live, leg)
+            ending = not_dialled(error)
+            transfer.best = better(transfer.best, Failure(ending.sip_response_code or 500, ending, error))
+            return
+        transfer.ringing[leg] = destination
+
+    def _cancel(self, transfer: Transfer) -> None:
+        for leg in transfer.ringing:
+            self._legs.hangup(leg, ELSEWHERE)
+        transfer.ringing.clear()
+
+    def _tell(self, transfer: Transfer, status: int, reason: str = "") -> None:
+        if transfer.number is not None:
+            with suppress(GatewayError):
+                self._engine.notify_refer(transfer.leaving, transfer.number, status, reason)

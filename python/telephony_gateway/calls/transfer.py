@@ -1,0 +1,108 @@
+"""A transfer while it runs: who leaves, who stays, and who is called for the empty place (RFC 3515)."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from urllib.parse import quote
+
+from telephony_gateway.calls.attempts import Failure
+from telephony_gateway.calls.events import LegId, Refer
+from telephony_gateway.calls.live import LiveCall, Order
+from telephony_gateway.calls.model import Ending
+from telephony_gateway.calls.routing import Destination
+from telephony_gateway.calls.stages import Stage
+
+Kind = Literal["blind", "attended"]
+
+TALKING: Final = ("answered", "connected")
+"""States of a leg whose peer is there."""
+
+
+@dataclass(slots=True, eq=False)
+class Transfer:
+    """One transfer of one call."""
+
+    leaving: LegId
+    staying: LegId
+    to: str
+    kind: Kind = "blind"
+    number: int | None = None
+    """Of the REFER that asked for it; None: the API did."""
+    passed: bool = False
+    """The staying side was asked to call by itself."""
+    order: Order = field(default_factory=Order)
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    waiting: deque[Stage] = field(default_factory=deque)
+    ringing: dict[LegId, Destination] = field(default_factory=dict)
+    mine: set[LegId] = field(default_factory=set)
+    best: Failure | None = None
+    parted: bool = False
+    """The staying side hears the one who is called, or a tone, and not who leaves."""
+    answering: bool = False
+    gone: Ending | None = None
+    """How the leaving side hung up before the outcome was known: so the call ends if nobody answers."""
+    stage: int = 0
+    facts: dict[str, object] = field(default_factory=dict)
+    """What the history says of it."""
+
+
+def staying_with(live: LiveCall, leg: LegId) -> LegId | None:
+    """The leg that is left if this one leaves; None if the two do not talk."""
+    if live.far is not None and _talks(live, live.far):
+        other = {live.anchor: live.far, live.far: live.anchor}.get(leg)
+    else:
+        browser = live.participant.leg if live.participant and live.participant.bridged else None
+        other = {live.anchor: browser, browser: live.anchor}.get(leg)
+    return other if other is not None and _talks(live, other) else None
+
+
+def _talks(live: LiveCall, number: LegId) -> bool:
+    leg = live.legs.get(number)
+    if leg is None:
+        return False
+    return leg.kind == "webrtc" or number == live.anchor or leg.state in TALKING
+
+
+def trunk_of(live: LiveCall, leg: LegId) -> str | None:
+    """The trunk that a leg of the call came or was dialled by."""
+    if leg == live.anchor:
+        return live.anchor_trunk or live.call.trunk
+    return live.destination.trunk if live.destination is not None else None
+
+
+def take_place(live: LiveCall, leaving: LegId, leg: LegId, destination: Destination | None) -> None:
+    """The new leg is in the call what the leaving one was."""
+    if live.anchor == leaving:
+        live.anchor = leg
+        live.anchor_trunk = destination.trunk if destination is not None else None
+    else:
+        live.far = leg
+        live.destination = destination
+
+
+def describe(live: LiveCall, transfer: Transfer) -> None:
+    """Note for the history whom the transfer is about, while both are there."""
+    leaving = live.legs.get(transfer.leaving)
+    transfer.facts = {
+        "leg_id": str(leaving.id) if leaving is not None else None,
+        "side": leaving.side if leaving is not None else None,
+        "to": transfer.to,
+        "kind": transfer.kind,
+    }
+
+
+def refer_to(event: Refer) -> str:
+    """Refer-To as it came: the URI with its headers."""
+    if not event.headers:
+        return event.uri
+    pairs = (f"{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}" for name, value in event.headers)
+    return f"{event.uri}?{'&'.join(pairs)}"
+
+
+def replaces_in(event: Refer) -> str | None:
+    """The Replaces that Refer-To brings along (RFC 3891)."""
+    return next((value for name, value in event.headers if name.lower() == "replaces"), None)
+
+
+_PLAIN: Final = "-_.!~*'()"
+"""What RFC 3261 25.1 calls `mark`."""

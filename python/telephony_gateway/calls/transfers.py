@@ -1,0 +1,224 @@
+"""Transfers: a telephone asks by REFER, or the API does, that its partner talks to somebody else.
+
+By its trunk's `transfer` the gateway calls for the empty place itself, has the partner do it, or refuses.
+Where a call may go is for the routes to say, as if the telephone that asks had called there. Until somebody
+answers nobody leaves: when it fails, the two are together again.
+"""
+
+from telephony_gateway.calls.attended import Attended
+from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.endings import ending_of
+from telephony_gateway.calls.events import Ended, LegId, Refer, ReferAnswered, Referral
+from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.live import LiveCall, Order
+from telephony_gateway.calls.model import LegSide
+from telephony_gateway.calls.plan import DEVELOPMENT_ROUTE
+from telephony_gateway.calls.ports import Engine
+from telephony_gateway.calls.routing import Routing
+from telephony_gateway.calls.seeking import Seeking
+from telephony_gateway.calls.stages import Stage, way
+from telephony_gateway.calls.transfer import (
+    Transfer,
+    describe,
+    refer_to,
+    replaces_in,
+    staying_with,
+    trunk_of,
+)
+from telephony_gateway.calls.uris import user_of
+from telephony_gateway.errors import Forbidden, GatewayError, Invalid, WrongState
+
+MAX_TO = 256
+UNKNOWN = 408
+"""Of a transfer whose outcome nobody told."""
+
+
+class Transfers:
+    """Decides what becomes of a REFER, and follows it."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        journal: Journal,
+        closing: Closing,
+        routing: Routing,
+        seeking: Seeking,
+        attended: Attended,
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._closing = closing
+        self._routing = routing
+        self._seeking = seeking
+        self._attended = attended
+
+    def requested(self, live: LiveCall, event: Refer) -> None:
+        """A REFER came in for one of the call's legs."""
+        staying = staying_with(live, event.leg)
+        if live.transfer is not None or live.call.status != "in-progress":
+            self._engine.refuse_refer(event.leg, event.id, 491)
+            return
+        attended = replaces_in(event) is not None
+        transfer = Transfer(
+            leaving=event.leg,
+            staying=event.leg if staying is None else staying,
+            to=event.uri[:MAX_TO],
+            kind="attended" if attended else "blind",
+            number=event.id,
+        )
+        describe(live, transfer)
+        referred_by = event.referred_by or None
+        self._journal.apply(live, "refer", transfer.facts | {"referred_by": referred_by})
+        policy = self._policy(live, event.leg)
+        if staying is None or policy == "refuse":
+            reason = "nobody is there to be transferred" if staying is None else "the trunk refuses transfers"
+            self._refuse(live, transfer, 480 if staying is None else 403, reason)
+        elif policy == "pass" and _is_telephone(live, staying):
+            self._pass(live, transfer, event)
+        elif event.replaces is not None:
+            self._attended.transfer(live, transfer, event.replaces)
+        else:
+            self._handle(live, transfer, event)
+
+    def by_request(self, live: LiveCall, to: str, trunk: str | None, timeout: float | None) -> None:
+        """The API has the far party of a call talk to somebody else."""
+        if live.call.status != "in-progress" or live.transfer is not None:
+            raise WrongState("the call is in no state to be transferred")
+        leaving = staying_with(live, live.anchor)
+        if leaving is None:
+            raise WrongState("nobody is there to be transferred")
+        stages = (Stage(destinations=(self._routing.destination(to, trunk),), timeout=timeout),)
+        transfer = Transfer(
+            leaving=leaving, staying=live.anchor, to=to[:MAX_TO], order=_order(live, live.anchor)
+        )
+        describe(live, transfer)
+        self._journal.apply(live, "refer", transfer.facts | {"referred_by": None})
+        self._seeking.begin(live, transfer, stages)
+
+    def answered(self, live: LiveCall, event: ReferAnswered) -> None:
+        """The staying side says whether it calls."""
+        transfer = _passed(live, event.leg)
+        if transfer is None or transfer.number is None:
+            return
+        if event.status < 300:
+            self._engine.accept_refer(transfer.leaving, transfer.number)
+        else:
+            self._refuse(live, transfer, event.status, "the other side refused the transfer")
+
+    def told(self, live: LiveCall, event: Referral) -> None:
+        """The staying side says how far it has come."""
+        transfer = _passed(live, event.leg)
+        if transfer is None or transfer.number is None:
+            return
+        status = event.status if event.status is not None else UNKNOWN if event.last else None
+        if status is None or status == 100:
+            return  # that it is being tried was told with the answer to the REFER
+        self._engine.notify_refer(transfer.leaving, transfer.number, status, event.reason)
+        if not event.last:
+            return
+        live.transfer = None
+        if status < 300:
+            self._journal.apply(live, "transfer", transfer.facts | {"new_leg_id": None})
+            return
+        reason = event.reason or "the outcome was never told"
+        self._fail(live, transfer, status, reason)
+        if transfer.gone is not None:
+            self._closing.finish(live, transfer.gone)
+
+    def ended(self, live: LiveCall, event: Ended, side: LegSide) -> bool:
+        """A leg of this side ended. Whether that is the transfer's affair, and the call goes on."""
+        transfer = live.transfer
+        if transfer is None:
+            return False
+        if event.leg == transfer.leaving:
+            # It has done its part; many a telephone hangs up as soon as its REFER is taken up.
+            transfer.gone = ending_of(event, side, answered=True)
+            return not transfer.passed
+        return self._seeking.ended(live, transfer, event)
+
+    def _policy(self, live: LiveCall, leg: LegId) -> str:
+        trunk = self._routing.trunks.get(trunk_of(live, leg) or "")
+        return trunk.transfer if trunk is not None else "handle"
+
+    def _handle(self, live: LiveCall, transfer: Transfer, event: Refer) -> None:
+        try:
+            stages = self._allowed(live, event)
+        except GatewayError as error:
+            self._refuse(live, transfer, 403 if isinstance(error, Forbidden) else 404, error.message)
+            return
+        transfer.order = _order(live, transfer.staying)
+        if event.referred_by:
+            transfer.headers.append(("Referred-By", event.referred_by))
+        if (replaces := replaces_in(event)) is not None:
+            # A dialog between others: whoever is called knows it (RFC 3891 4).
+            transfer.headers += [("Replaces", replaces), ("Require", "replaces")]
+        self._engine.accept_refer(event.leg, event.id)
+        self._seeking.begin(live, transfer, stages)
+
+    def _allowed(self, live: LiveCall, event: Refer) -> tuple[Stage, ...]:
+        """Where a call of the leg's trunk to the wanted place goes by the routes; `Forbidden` if nowhere."""
+        name = trunk_of(live, event.leg)
+        trunk = self._routing.trunks.get(name or "")
+        wanted = event.uri[4:].partition(";")[0] if event.uri[:4].lower() == "tel:" else user_of(event.uri)
+        number = trunk.received(wanted) if trunk is not None else wanted
+        route = self._routing.route(trunk=name or "", to=number, from_=live.call.from_)
+        if route is None or route is DEVELOPMENT_ROUTE:
+            if self._routing.development:
+                return (Stage(destinations=(self._routing.destination(event.uri),)),)
+            raise Forbidden(f"no route takes {number} from trunk {name}")
+        if route.target.reject is not None:
+            raise Forbidden(f"rejected by route {route.name}")
+        found = way(self._routing, route.target, number)
+        stages = tuple(stage for stage in found.stages if stage.destinations)
+        if stages:
+            return stages
+        raise (
+            found.refused[0]
+            if found.refused
+            else Invalid(
+                f"route {route.name} leads to nobody who can be called", [("to", "leads to browsers only")]
+            )
+        )
+
+    def _pass(self, live: LiveCall, transfer: Transfer, event: Refer) -> None:
+        transfer.passed = True
+        partner = self._attended.partner(event.replaces) if event.replaces is not None else None
+        try:
+            self._engine.refer(
+                transfer.staying,
+                "" if partner is not None else refer_to(event),
+                replaces=partner,
+                referred_by=event.referred_by or None,
+            )
+        except GatewayError as error:
+            self._refuse(live, transfer, 480, error.message)
+            return
+        live.transfer = transfer
+
+    def _refuse(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
+        live.transfer = None
+        if transfer.number is not None:
+            self._engine.refuse_refer(transfer.leaving, transfer.number, status)
+        self._fail(live, transfer, status, reason)
+
+    def _fail(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
+        said = {"sip_response_code": status, "reason": reason}
+        self._journal.apply(live, "refer-fail", transfer.facts | said)
+
+
+def _passed(live: LiveCall, leg: LegId) -> Transfer | None:
+    transfer = live.transfer
+    return transfer if transfer is not None and transfer.passed and transfer.staying == leg else None
+
+
+def _is_telephone(live: LiveCall, leg: LegId) -> bool:
+    known = live.legs.get(leg)
+    return known is not None and known.kind == "sip"
+
+
+def _order(live: LiveCall, staying: LegId) -> Order:
+    """Who is said to call: the one who stays."""
+    known = live.legs.get(staying)
+    is_caller = known is None or known.side == "caller"
+    return Order(from_=(live.call.from_ if is_caller else live.call.to) or None, vouched=False)

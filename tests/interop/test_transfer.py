@@ -1,0 +1,218 @@
+"""Transfers on the wire: REFER handled, passed on and refused, Replaces, and the caller who comes back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.interop.gateway import Gateway, gateway
+from tests.interop.peers import Sipp, free_port, sipp
+from tests.interop.script import Script, sdp
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+RTP = 6000
+CAROL, NOBODY, FORBIDDEN = "3001", "3999", "9001"
+PASSES, REFUSES = "127.0.0.2", "127.0.0.3"
+
+
+class Office:
+    """A gateway that sends calls to Bob, but for those to Carol, and none to numbers that begin with 9."""
+
+    def __init__(self, running: Gateway, bob: int, carol: int) -> None:
+        self.gateway = running
+        self.bob, self.carol = bob, carol
+
+    def refer_to(self, number: str, headers: str = "") -> str:
+        return f"Refer-To: <sip:{number}@127.0.0.1:{self.gateway.sip_port}{headers}>\n"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
+    folder, bob, carol = tmp_path_factory.mktemp("transfer"), free_port(), free_port()
+    tables = folder / "gateway.toml"
+    tables.write_text(
+        f"""
+[[trunks]]
+name = "carrier"
+addresses = ["127.0.0.1/32"]
+uri = "sip:127.0.0.1:{bob}"
+ringback = "eu"
+
+[[trunks]]
+name = "passes"
+addresses = ["{PASSES}/32"]
+transfer = "pass"
+
+[[trunks]]
+name = "refuses"
+addresses = ["{REFUSES}/32"]
+transfer = "refuse"
+
+[[routes]]
+name = "carol"
+match = {{ to = "^3001" }}
+target = {{ uri = "sip:carol@127.0.0.1:{carol}" }}
+
+[[routes]]
+name = "nobody"
+match = {{ to = "^3999" }}
+target = {{ uri = "sip:nobody@127.0.0.1:{free_port()}" }}
+
+[[routes]]
+name = "closed"
+match = {{ to = "^9" }}
+target = {{ reject = 403 }}
+
+[[routes]]
+name = "bob"
+target = {{ trunk = "carrier" }}
+"""
+    )
+    async with gateway(folder, GATEWAY_CONFIG=str(tables), APP_ENV="production") as running:
+        yield Office(running, bob, carol)
+
+
+async def play(
+    office: Office, folder: Path, caller: Script, host: str = "127.0.0.1", **callees: Script
+) -> Sipp:
+    """Play every side to its end; gives the caller."""
+    ports = {"bob": office.bob, "carol": office.carol}
+    async with AsyncExitStack() as stack:
+        there = [
+            await stack.enter_async_context(sipp(script, folder, port=ports[name]))
+            for name, script in callees.items()
+        ]
+        anna = await stack.enter_async_context(sipp(caller, folder, remote=office.gateway.sip, host=host))
+        await asyncio.gather(anna.finished(), *(peer.finished() for peer in there))
+        return anna
+
+
+async def history(office: Office) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The newest call, once it is over, and its events."""
+    call = await office.gateway.ended((await office.gateway.calls())[0]["id"])
+    events = (await office.gateway.get(f"/api/v1/calls/{call['id']}/events"))["items"]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    ends = [event for event in events if event["type"] in ("call.completed", "call.failed", "call.canceled")]
+    assert ends == events[-1:], "one terminal event, and it is the last"
+    return call, events
+
+
+def types(events: list[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events if event["type"].startswith("call.transfer")]
+
+
+def notified(script: Script, status: str, state: str) -> Script:
+    has = [f"SIP/2.0 {status}", f"Subscription-State: {state}", "Event: refer", "message/sipfrag"]
+    return script.asked("NOTIFY", has=has).answer("200 OK")
+
+
+def transfers(script: Script, refer_to: str, *statuses: str) -> Script:
+    """Ask for a transfer, and hear how it goes."""
+    script.ask("REFER", headers=refer_to + "Referred-By: <sip:bob@example.org>\n").told(202)
+    for status in statuses[:-1]:
+        notified(script, status, "active;expires=")
+    return notified(script, statuses[-1], "terminated;reason=noresource")
+
+
+async def test_the_callee_transfers_the_caller(office: Office, tmp_path: Path) -> None:
+    bob = Script("callee").called(sdp(RTP)).pause(100)
+    transfers(bob, office.refer_to(CAROL), "100 Trying", "180 Ringing", "200 OK").left()
+    carol = Script("callee").invited(has=["Referred-By: <sip:bob@example.org>", r"From: .*74950001122"])
+    carol.answer("180 Ringing").pause(200).answer("200 OK", sdp(RTP)).asked("ACK").left()
+    caller = Script("caller").calls(sdp(RTP)).pause(1500).leaves()
+    await play(office, tmp_path, caller, bob=bob, carol=carol)
+    call, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transferred"]
+    done = next(event for event in events if event["type"] == "call.transferred")["data"]
+    assert (done["kind"], done["side"]) == ("blind", "callee")
+    assert {leg["id"] for leg in call["legs"]} >= {done["leg_id"], done["new_leg_id"]}
+    assert (call["status"], call["hangup_cause"], call["hangup_source"]) == (
+        "completed",
+        "normal_clearing",
+        "caller",
+    )
+
+
+async def test_the_caller_transfers_the_callee(office: Office, tmp_path: Path) -> None:
+    caller = Script("caller").calls(sdp(RTP)).pause(100)
+    transfers(caller, office.refer_to(CAROL), "100 Trying", "180 Ringing", "200 OK").left()
+    carol = Script("callee").called(sdp(RTP)).pause(300).leaves()
+    bob = Script("callee").called(sdp(RTP)).left()
+    await play(office, tmp_path, caller, bob=bob, carol=carol)
+    call, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transferred"]
+    assert call["hangup_source"] == "caller", "Carol has the caller's place"
+
+
+async def test_who_is_transferred_comes_back_when_nobody_answers(office: Office, tmp_path: Path) -> None:
+    bob = Script("callee").called(sdp(RTP)).pause(100)
+    transfers(bob, office.refer_to(CAROL), "100 Trying", "180 Ringing", "486 Busy Here").pause(300).leaves()
+    carol = Script("callee").invited().answer("180 Ringing").pause(100).answer("486 Busy Here").asked("ACK")
+    caller = Script("caller").calls(sdp(RTP)).left()
+    await play(office, tmp_path, caller, bob=bob, carol=carol)
+    call, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transfer-failed"]
+    failed = next(event for event in events if event["type"] == "call.transfer-failed")["data"]
+    assert failed["sip_response_code"] == 486
+    assert (call["status"], call["hangup_source"]) == ("completed", "callee")
+
+
+async def test_a_transfer_goes_where_calls_may_go(office: Office, tmp_path: Path) -> None:
+    bob = Script("callee").called(sdp(RTP)).pause(100)
+    bob.ask("REFER", headers=office.refer_to(FORBIDDEN)).told(403).pause(100).leaves()
+    caller = Script("caller").calls(sdp(RTP)).left()
+    await play(office, tmp_path, caller, bob=bob)
+    _, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transfer-failed"]
+
+
+async def test_a_trunk_may_refuse_transfers(office: Office, tmp_path: Path) -> None:
+    caller = Script("caller").calls(sdp(RTP)).pause(100)
+    caller.ask("REFER", headers=office.refer_to(CAROL)).told(403).pause(100).leaves()
+    bob = Script("callee").called(sdp(RTP)).left()
+    await play(office, tmp_path, caller, host=REFUSES, bob=bob)
+    _, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transfer-failed"]
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+async def test_a_refer_is_passed_on(office: Office, tmp_path: Path, succeeds: bool) -> None:
+    last = "200 OK" if succeeds else "603 Decline"
+    target = "<sip:dave@192.0.2.7?X-Note=a%20b>"
+    caller = Script("caller").calls(sdp(RTP)).pause(100)
+    transfers(caller, f"Refer-To: {target}\n", "100 Trying", "180 Ringing", last).pause(100).leaves()
+    bob = Script("callee").called(sdp(RTP))
+    bob.asked(
+        "REFER",
+        has=[r"Refer-To: <sip:dave@192\.0\.2\.7\?X-Note=a%20b>", "Referred-By: <sip:bob@example.org>"],
+    )
+    bob.answer("202 Accepted")
+    for status, state in (
+        ("100 Trying", "active"),
+        ("180 Ringing", "active"),
+        (last, "terminated;reason=noresource"),
+    ):
+        headers = f"Event: refer\nSubscription-State: {state}\nContent-Type: message/sipfrag\n"
+        bob.notify(headers, f"SIP/2.0 {status}\n").told(200)
+    bob.left()
+    await play(office, tmp_path, caller, host=PASSES, bob=bob)
+    _, events = await history(office)
+    assert types(events) == [
+        "call.transfer-requested", "call.transferred" if succeeds else "call.transfer-failed"
+    ]  # fmt: skip
+
+
+async def test_a_hold_by_who_leaves_is_over(office: Office, tmp_path: Path) -> None:
+    bob = Script("callee").called(sdp(RTP)).pause(100).renews(sdp(RTP, direction="sendonly"))
+    transfers(bob, office.refer_to(CAROL), "100 Trying", "180 Ringing", "200 OK").left()
+    carol = Script("callee").called(sdp(RTP)).left()
+    caller = Script("caller").calls(sdp(RTP)).renewed(sdp(RTP, direction="recvonly"), has=["a=sendonly"])
+    caller.renewed(sdp(RTP), has=["a=sendrecv"]).pause(200).leaves()
+    await play(office, tmp_path, caller, bob=bob, carol=carol)
+    _, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transferred"]
