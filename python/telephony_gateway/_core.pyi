@@ -365,9 +365,9 @@ class Engine:
     def set_trunks(self, document: bytes) -> None:
         """Replace the trunks by a JSON list of objects; legs keep the profile they began with.
 
-        Keys: name; addresses (networks), which count last if `last`; max_cps, max_calls; uri; probe
-        (seconds); credentials (username, password, realm); register (registrar, aor, contact_user, expires,
-        rewrite); guard (as credentials: what its calls must prove); phones (whether users' phones may sit at
+        Keys: name; addresses (networks), which count last if `last`; max_cps, max_calls; uri; probe,
+        patience (seconds); credentials (username, password, realm); register (registrar, aor, contact_user,
+        expires, rewrite); guard (as credentials: what its calls must prove); phones (whether users' phones may sit at
         its addresses); transport, local, advertise, tls. An unknown key is refused.
         """
     def check_trunks(self, document: bytes) -> None:

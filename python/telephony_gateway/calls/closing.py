@@ -76,9 +76,15 @@ class Closing:
             self.finish(live, NO_ROOM if isinstance(error, Overloaded) else FAULT)
 
     def settle(self, live: LiveCall) -> None:
-        """After a leg's end: forget a call that is over once its last leg is gone and it has lingered."""
-        if live.call.over and live.timer is None and not live.legs:
+        """After a leg's end: forget a call that is over once its last leg is gone, it has lingered, and its
+        record is whole.
+        """
+        if not live.call.over or live.timer is not None or live.legs:
+            return
+        if self._journal.is_complete(live):
             self._calls.forget(live)
+        else:
+            self._linger(live)
 
     def _abandon(self, live: LiveCall) -> None:
         # Even its end fails: no leg may stay with the engine, and the call must not count for ever.

@@ -102,11 +102,11 @@ class Dialler:
         user = user_of(event.from_uri)
         if not privacy and caller.is_plain(target):
             uri = f"sip:{escape_user(user or 'anonymous')}@{host}"
-            return Shown(uri=uri, display=event.from_display), headers
+            return Shown(uri=uri, display=call.from_name or ""), headers
         source = self._routing.trunks.get(call.trunk or "")
         who = Caller(
             user=user,
-            display=event.from_display,
+            display=call.from_name or "",
             asserted=caller.asserted_by(message, source),
             privacy=privacy,
         )

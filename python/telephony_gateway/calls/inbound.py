@@ -144,15 +144,20 @@ class Inbound:
             direction="inbound",
             status="queued",
             from_=from_ or event.from_uri,
-            from_name=event.from_display[:MAX_NAME] or None,
+            from_name=self._display(event)[:MAX_NAME] or None,
             to=to or event.to_uri,
             trunk=trunk.name,
             route=route.name if route else None,
             sip_call_id=event.sip_call_id,
-            timeout=self._policy.ring_timeout,
+            timeout=(route.ring_timeout if route else None) or self._policy.ring_timeout,
             headers=carried(event.message, trunk.headers),
             created_at=self._journal.clock.now(),
         )
+
+    def _display(self, event: Incoming) -> str:
+        """The caller's name, or that of the user whose phone calls."""
+        user = self._routing.users.get(event.user) if event.user is not None else None
+        return event.from_display or (user.display if user else None) or ""
 
     def _begin(self, event: Incoming, call: Call, trunk: Trunk, route: Route | None) -> LiveCall | None:
         target = route.target if route else None

@@ -7,6 +7,7 @@ watch the call, so all of them show one sequence.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -62,6 +63,14 @@ class Journal:
         self.phase(live.call, "media" if live.call.answered else "invite", started)
         self.tell(live.watchers.values(), CallEnded(call=live.call))
 
+    def is_complete(self, live: LiveCall) -> bool:
+        """Whether the store has all of it; what it had no room for is offered once more."""
+        if live.unwritten:
+            with suppress(StoreUnavailable):
+                self._store.record(live.call, live.unwritten)
+                live.unwritten = ()
+        return not live.unwritten
+
     def leg(self, live: LiveCall, number: LegId, leg: Leg, *, followed: bool = False) -> None:
         """A leg is new or changed; no event tells of it. A step of the call that follows records it."""
         if number in live.legs:
@@ -109,12 +118,14 @@ class Journal:
     def _keep(self, live: LiveCall, applied: Applied) -> None:
         call, events = applied
         try:
-            self._store.record(call, events)
+            self._store.record(call, (*live.unwritten, *events) if live.unwritten else events)
+            live.unwritten = ()
         except StoreUnavailable as error:
-            # A call that runs is worth more than its record: say it once, and go on.
-            if not live.store_failed:
-                log.error("call not recorded", call_id=str(call.id), error=error.message)
-            live.store_failed = True
+            # A call that runs is worth more than its record: say it once, and go on. What could not be
+            # written goes before the next, so that no history has a gap.
+            if not live.unwritten:
+                log.error("call not recorded yet", call_id=str(call.id), error=error.message)
+            live.unwritten += tuple(events)
         self._adopt(live, call, events)
 
     def _adopt(self, live: LiveCall, call: Call, events: Sequence[CallEvent]) -> None:

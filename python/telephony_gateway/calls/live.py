@@ -12,7 +12,7 @@ from telephony_gateway.calls.attempts import Hunt
 from telephony_gateway.calls.events import Incoming, LegId
 from telephony_gateway.calls.ladder import PastLegs
 from telephony_gateway.calls.limits import Limits
-from telephony_gateway.calls.model import Call, Leg, Session
+from telephony_gateway.calls.model import Call, CallEvent, Leg, Session
 from telephony_gateway.calls.ports import Browser
 from telephony_gateway.calls.routing import Destination, Target
 from telephony_gateway.errors import Overloaded, WrongState
@@ -67,8 +67,10 @@ class LiveCall:
     """The tone for the side that waits while the other rings without sound of its own."""
     early: bool = False
     """The side that rings sends sound already."""
-    digits: int = 0
-    store_failed: bool = False
+    notes: int = 0
+    """Digits, holds and resumes that were recorded: a peer may send them without end."""
+    unwritten: tuple[CallEvent, ...] = ()
+    """Events that the store had no room for: they go before the next."""
     participant: Participant | None = None
     watchers: dict[str, Browser] = field(default_factory=dict)
     declined: frozenset[str] = frozenset()
@@ -112,6 +114,8 @@ class LiveCalls:
 
     def __init__(self, capacity: int, past: PastLegs, limits: Limits | None = None) -> None:
         self.capacity = capacity
+        self.closed = False
+        """Whether it is too late for another call."""
         self.past = past
         self._limits = limits or Limits()
         # By the integer of the id: a UUID's own hash is a call of Python.
@@ -136,6 +140,8 @@ class LiveCalls:
 
     def add(self, live: LiveCall) -> None:
         """Take a call in; `Overloaded` when there is no room."""
+        if self.closed:
+            raise Overloaded("the gateway is shutting down", retry_after=30.0)
         if self.full:
             raise Overloaded("too many calls are running", retry_after=5.0)
         self._by_id[live.call.id.int] = live

@@ -266,7 +266,7 @@ class Manager:
 
     async def drain(self, grace: float, farewell: float = FAREWELL) -> None:
         """Refuse new calls, let running ones finish for `grace` seconds, then hang up the rest."""
-        self._draining = True
+        self._draining = self._calls.closed = True
         self._engine.refuse_new(True)
         await _at_most(grace, self._calls.wait_idle())
         for live in self._calls.all_running():

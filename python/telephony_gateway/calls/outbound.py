@@ -10,6 +10,7 @@ import msgspec
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.carried import faults, settable
 from telephony_gateway.calls.closing import Closing
+from telephony_gateway.calls.containment import PASS_ON
 from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.events import Answered, Ringing
 from telephony_gateway.calls.hunting import GRACE, NO_ANSWER, Hunting
@@ -25,7 +26,15 @@ from telephony_gateway.calls.routing import Destination, Routing
 from telephony_gateway.calls.stages import Stage, way
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.uris import MAX_URI, is_diallable, parse_sip
-from telephony_gateway.errors import CallNotFound, Conflict, FieldError, GatewayError, Invalid, Overloaded
+from telephony_gateway.errors import (
+    CallNotFound,
+    Conflict,
+    EngineFailure,
+    FieldError,
+    GatewayError,
+    Invalid,
+    Overloaded,
+)
 
 MAX_CLIENT_STATE = 4096
 MAX_IDEMPOTENCY_KEY = 255
@@ -194,10 +203,20 @@ class Outbound:
         first = stages[0].destinations[0]
         live = self._begin(self._call(call_id, new, first), first)
         live.request = Order(from_=new.from_, headers=new.headers)
-        if len(stages) == len(stages[0].destinations) == 1:
-            self._dial_plain(live, first)
-        else:
-            self._hunting.begin(live, stages, NO_ANSWER)
+        try:
+            if len(stages) == len(stages[0].destinations) == 1:
+                self._dial_plain(live, first)
+            else:
+                self._hunting.begin(live, stages, NO_ANSWER)
+        except GatewayError:
+            self._closing.finish(live, NOT_DIALLED)
+            raise
+        except PASS_ON:
+            raise
+        except BaseException as error:
+            # Nothing else will ever end the call: no event of the engine, no timer.
+            self._closing.fail(live, error)
+            raise EngineFailure("a fault inside the gateway ended the call", reason="fault") from None
         return live.call
 
     def _dial_plain(self, live: LiveCall, destination: Destination) -> None:
@@ -206,7 +225,6 @@ class Outbound:
             self._dialler.dial(live, live.anchor, destination, live.call.timeout)
         except GatewayError:
             self._legs.drop(live, live.anchor)
-            self._closing.finish(live, NOT_DIALLED)
             raise
         self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
 
@@ -224,6 +242,11 @@ class Outbound:
             raise
         return live
 
+    def _patience(self, new: NewCall) -> float:
+        """Seconds that it may ring: what was ordered, unless its route has less."""
+        route = self._routing.route_named(new.route) if new.route is not None else None
+        return min(new.timeout, (route.ring_timeout if route else None) or new.timeout)
+
     def _call(self, call_id: UUID, new: NewCall, destination: Destination) -> Call:
         now: datetime = self._journal.clock.now()
         return Call(
@@ -236,7 +259,7 @@ class Outbound:
             route=new.route,
             client_state=new.client_state,
             headers=new.headers,
-            timeout=new.timeout,
+            timeout=self._patience(new),
             created_at=now,
         )
 

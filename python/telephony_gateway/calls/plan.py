@@ -92,6 +92,7 @@ class Route(Table, frozen=True, kw_only=True):
     name: Name
     target: Target
     match: Match = Match()
+    ring_timeout: Annotated[float, msgspec.Meta(ge=1, le=600)] | None = None
 
 
 class User(Table, frozen=True, kw_only=True):
@@ -161,7 +162,9 @@ def plan_faults(
 
 def trunk_faults(trunk: Trunk, environ: Mapping[str, str] | None) -> Iterator[Fault]:
     """What is wrong in a trunk by itself."""
-    return _of(f"trunk {trunk.name!r}", faults_of(trunk, environ))
+    if trunk.name == PHONES.name:
+        yield Fault(f"trunk {trunk.name!r}", "name", "is what calls of users' phones come by: take another")
+    yield from _of(f"trunk {trunk.name!r}", faults_of(trunk, environ))
 
 
 def routes_faults(plan: Plan) -> Callable[[Route], Iterator[Fault]]:

@@ -21,8 +21,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait for the last leg of a call that is over: 64*T1 and a little (RFC 3261 17.1.1.2)."""
     ladder_memory: int = 32
     """MiB that the engine may keep of calls' SIP messages; 0: none."""
-    max_digits: int = 1_000
-    """Digit events kept per call; the tones themselves always pass."""
+    max_notes: int = 1_000
+    """Events of digits and holds kept per call; the tones and changes themselves always pass."""
     codecs: tuple[str, ...] = ALL_CODECS
     from_host: str | None = None
     """The host in our From; None: the host that is dialled."""

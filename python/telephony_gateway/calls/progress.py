@@ -110,9 +110,9 @@ class Progress:
 
     def _digit(self, live: LiveCall, event: Digit) -> None:
         leg = live.legs.get(event.leg)
-        if leg is None or live.call.status == "queued" or live.digits >= self._policy.max_digits:
+        if leg is None or live.call.status == "queued" or live.notes >= self._policy.max_notes:
             return
-        live.digits += 1
+        live.notes += 1
         data = {"leg_id": str(leg.id), "digit": event.digit, "duration": event.duration}
         self._journal.apply(live, "digit", data)
 
@@ -121,6 +121,9 @@ class Progress:
         if leg is None or leg.held == event.held or live.call.status != "in-progress":
             return
         self._legs.hold(live, event.leg, held=event.held)
+        if live.notes >= self._policy.max_notes:
+            return
+        live.notes += 1
         self._journal.apply(
             live, "hold" if event.held else "resume", {"leg_id": str(leg.id), "side": leg.side}
         )

@@ -122,6 +122,7 @@ class Trunk(Table, frozen=True, kw_only=True):
     prepend: Digits = ""
     incoming: Rewriting = Rewriting()
     ring_timeout: Annotated[float, msgspec.Meta(ge=1, le=600)] | None = None
+    patience: Annotated[float, msgspec.Meta(ge=0.5, le=32)] | None = None
     max_cps: Annotated[float, msgspec.Meta(ge=0.1, le=10_000)] | None = None
     max_calls: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     probe: Annotated[float, msgspec.Meta(ge=5, le=3600)] | None = None
@@ -162,8 +163,7 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
         "min_se": trunk.min_se,
         **_way(trunk),
     }
-    if trunk.probe is not None:
-        row["probe"] = trunk.probe
+    row |= {key: value for key in ("probe", "patience") if (value := getattr(trunk, key)) is not None}
     if trunk.username is not None and trunk.password_env is not None:
         row["credentials"] = {
             "username": trunk.username,

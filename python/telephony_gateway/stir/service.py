@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from telephony_gateway.calls.model import Verification
 from telephony_gateway.calls.trunks import Stir as Table
+from telephony_gateway.errors import ConfigError
+
+NOT_INSTALLED = "a trunk has `stir` but its libraries are missing; install the extra [stir]"
 
 if TYPE_CHECKING:
     from telephony_gateway.stir.fetch import HttpsFetch
@@ -62,10 +65,12 @@ class Stir:
             await self._fetch.close()
 
     def _verifier(self, stir: Table) -> "Verifier":
-        from telephony_gateway.stir.certificates import Certificates
-        from telephony_gateway.stir.fetch import HttpsFetch
-        from telephony_gateway.stir.verifier import Verifier
-
+        try:
+            from telephony_gateway.stir.certificates import Certificates
+            from telephony_gateway.stir.fetch import HttpsFetch
+            from telephony_gateway.stir.verifier import Verifier
+        except ImportError as error:
+            raise ConfigError("GATEWAY_CONFIG", NOT_INSTALLED) from error
         if self._fetch is None:
             self._fetch = HttpsFetch()
         authorities = Path(stir.ca_file or "")
@@ -73,8 +78,10 @@ class Stir:
 
 
 def _signer(name: str, stir: Table) -> "Signer":
-    from telephony_gateway.stir.signer import Signer
-
+    try:
+        from telephony_gateway.stir.signer import Signer
+    except ImportError as error:
+        raise ConfigError("GATEWAY_CONFIG", NOT_INSTALLED) from error
     return Signer(
         trunk=name,
         key_file=Path(stir.key_file or ""),

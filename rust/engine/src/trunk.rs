@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use telephony_sip::digest::{Credentials, Secret};
 use telephony_sip::users::Guard;
-use telephony_sip::{Admission, Pace, Profile, SessionTimer, Stranger, Support, Transport};
+use telephony_sip::{Admission, Failover, Pace, Profile, SessionTimer, Stranger, Support, Transport};
 
 /// Probes come no faster, whatever the document says.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -33,6 +33,9 @@ struct Trunk {
     /// Seconds between two probes; absent for none.
     #[serde(default)]
     probe: Option<f64>,
+    /// Seconds that a target may be silent while others are left.
+    #[serde(default)]
+    patience: Option<f64>,
     /// Its networks count only where no other trunk's do.
     #[serde(default)]
     last: bool,
@@ -209,8 +212,10 @@ impl Trunk {
             username: row.username.as_str().into(),
             secret: Secret::Password(row.password.as_str().into()),
         });
+        let patience = self.patience.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Profile {
             name: self.name.as_str().into(),
+            failover: patience.map_or_else(Failover::default, |patience| Failover { patience }),
             credentials: credentials.map(Arc::new),
             guard: guard.map(Arc::new),
             admission,
@@ -375,11 +380,12 @@ mod tests {
 
     #[test]
     fn limits_are_the_trunks_own_and_strangers_are_what_they_are_told_to_be() {
-        let document = br#"[{"name": "a", "max_cps": 10, "max_calls": 5}]"#;
+        let document = br#"[{"name": "a", "max_cps": 10, "max_calls": 5, "patience": 1.5}]"#;
         let trunks = Trunks::parse(document, Stranger::Refuse).unwrap();
         let admission = trunks.profile("a", None).admission.clone();
         assert_eq!((admission.pace.map(Pace::rate), admission.max_calls), (Some(10.0), Some(5)));
         assert_eq!(admission.stranger, Stranger::Take);
+        assert_eq!(trunks.profile("a", None).failover.patience, Duration::from_millis(1500));
         assert_eq!(trunks.profile_of([192, 0, 2, 1].into()).admission.stranger, Stranger::Refuse);
     }
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from telephony_gateway.calls.events import Held, Incoming
 from telephony_gateway.calls.frames import CallEnded, IncomingCall
 from telephony_gateway.errors import EngineFailure, NotAcceptable, Overloaded, WrongState
-from tests.unit.calls.world import START, FakeBrowser, World, settle
+from tests.unit.calls.world import START, TABLES, FakeBrowser, Headers, World, settle
 
 
 class PanicException(BaseException):
@@ -385,9 +386,9 @@ async def test_who_came_while_the_call_was_taken_is_rung_when_it_is_free_again(w
 
 async def test_digits_are_told_up_to_a_bound(world: World) -> None:
     leg, call = await world.talking(world.browser())
-    for _ in range(world.policy.max_digits + 5):
+    for _ in range(world.policy.max_notes + 5):
         world.press(leg, "7")
-    assert world.history(call).count("call.dtmf") == world.policy.max_digits
+    assert world.history(call).count("call.dtmf") == world.policy.max_notes
 
 
 @pytest.mark.parametrize("fault", [PanicException("a panic"), RuntimeError("a bug")])
@@ -447,6 +448,67 @@ async def test_a_store_that_goes_away_does_not_end_calls() -> None:
     assert browser.heard()[-1] == "CallEnded"
     await asyncio.sleep(100)
     assert world.engine.alive == set()
+
+
+async def test_what_the_store_had_no_room_for_comes_before_the_next(world: World) -> None:
+    browser = world.browser()
+    leg, call = await world.talking(browser)
+    world.store.down = True
+    world.press(leg, "1")
+    world.press(leg, "2")
+    world.store.down = False
+    world.press(leg, "3")
+    # The store itself refuses a gap in the sequence.
+    assert world.history(call).count("call.dtmf") == 3
+
+
+async def test_the_end_of_a_call_is_recorded_once_the_store_is_back(world: World) -> None:
+    leg, call = await world.talking(world.browser())
+    world.store.down = True
+    world.end(leg, "bye")
+    await asyncio.sleep(60)
+    assert world.store.calls[call.id].status == "in-progress"
+    assert world.manager.active_calls == 0
+    world.store.down = False
+    await asyncio.sleep(10)
+    assert world.store.calls[call.id].status == "completed"
+    assert world.history(call)[-1] == "call.completed"
+
+
+async def test_a_peer_that_holds_without_end_fills_no_history(world: World) -> None:
+    leg, call = await world.talking(world.browser())
+    for number in range(2 * world.policy.max_notes):
+        world.engine.emit(Held(leg=leg, held=number % 2 == 0))
+    assert len(world.history(call)) < world.policy.max_notes + 10
+
+
+async def test_a_route_says_how_long_its_calls_may_ring() -> None:
+    tables = TABLES | {"routes": [{"name": "quick", "target": {"browser": "sales"}, "ring_timeout": 10}]}
+    world = World(tables)
+    world.browser()
+    leg = world.invite()
+    await asyncio.sleep(9)
+    assert world.only().status == "ringing"
+    await asyncio.sleep(2)
+    assert (world.only().status, world.engine.of("reject")) == ("no-answer", [(leg, 480)])
+    await world.check_end()
+
+
+async def test_a_phone_without_a_name_of_its_own_shows_its_users() -> None:
+    alice = {"name": "alice", "password_env": "X", "display": "Alice of Sales"}
+    world = World(TABLES | {"users": [alice]})
+    for display, shown in (("", "Alice of Sales"), ("Al", "Al")):
+        leg = world.engine.new_sip_leg()
+        world.engine.alive.add(leg)
+        event = Incoming(
+            leg=leg, sip_call_id=f"{leg}", request_uri="sip:200@192.0.2.1", from_uri="sip:alice@192.0.2.1",
+            from_display=display, to_uri="sip:200@192.0.2.1", source=("192.0.2.50", 5060),
+            local=("192.0.2.1", 5060), codecs=["PCMA"], message=Headers(), trunk="", user="alice",
+        )  # fmt: skip
+        world.engine.emit(event)
+        assert world.engine.of("dial")[-1][1]["from_display"] == shown
+    assert {call.trunk for call in world.store.calls.values()} == {"phones"}
+    await world.check_end()
 
 
 async def test_a_cache_that_is_away_ends_nothing(world: World) -> None:

@@ -1,6 +1,7 @@
 """Calls that go out: dialled at once, joined before or after the answer, ended by anyone."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -9,13 +10,16 @@ from telephony_gateway.errors import (
     Conflict,
     EngineFailure,
     Forbidden,
+    GatewayError,
     Invalid,
     Overloaded,
     StoreUnavailable,
     TrunkNotFound,
     WrongState,
 )
-from tests.unit.calls.world import World, settle
+from tests.unit.calls.world import TABLES, World, settle
+
+AWAY = {"uri": "sip:away@192.0.2.9:5070"}
 
 
 async def test_accepted_and_dialled_at_once(world: World) -> None:
@@ -251,6 +255,51 @@ async def test_no_room_and_no_record() -> None:
     with pytest.raises(StoreUnavailable):
         await world.dialled()
     world.store.down = False
+    await world.check_end()
+
+
+@pytest.mark.parametrize("command", ["dial", "new_sip_leg"])
+@pytest.mark.parametrize("fault", [RuntimeError("a bug"), Overloaded("no ports")])
+async def test_a_fault_of_a_dial_leaves_no_call_behind(
+    monkeypatch: pytest.MonkeyPatch, command: str, fault: Exception
+) -> None:
+    both = {"name": "both", "target": {"ring": {"targets": [AWAY, AWAY], "strategy": "parallel"}}}
+    world = World(TABLES | {"routes": [both]})
+    numbers = iter([1])
+
+    def second(*_: object, **__: object) -> int:
+        for number in numbers:
+            return number
+        raise fault
+
+    if command == "dial":
+        world.engine.faults["dial"] = fault
+    else:
+        monkeypatch.setattr(world.engine, "new_sip_leg", second)
+    with contextlib.suppress(GatewayError):
+        await world.manager.create_call(NewCall(to="200", route="both"))
+    await settle()
+    assert world.manager.active_calls == 0
+    assert world.only().status == "failed"
+    await world.check_end()
+
+
+async def test_an_order_that_crosses_the_end_of_the_gateway_is_refused(world: World) -> None:
+    """Its key is asked for while the last calls are hung up."""
+    order = asyncio.create_task(world.manager.create_call(NewCall(to="+7900", trunk="carrier"), "key"))
+    await asyncio.sleep(0)
+    await world.manager.drain(0)
+    with pytest.raises(Overloaded, match="shutting down"):
+        await order
+    assert world.store.calls == {}
+
+
+async def test_a_route_bounds_how_long_an_ordered_call_rings() -> None:
+    quick = {"name": "quick", "target": AWAY, "ring_timeout": 20}
+    world = World(TABLES | {"routes": [quick]})
+    for asked, rings in ((60.0, 20.0), (10.0, 10.0)):
+        await world.manager.create_call(NewCall(to="200", route="quick", timeout=asked))
+        assert world.engine.of("dial")[-1][1]["timeout"] == rings
     await world.check_end()
 
 

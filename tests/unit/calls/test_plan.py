@@ -44,6 +44,7 @@ strip = 1
 prepend = "+7"
 incoming = { strip = 2, prepend = "8" }
 ring_timeout = 25
+patience = 2.5
 max_cps = 10
 max_calls = 100
 probe = 30
@@ -175,6 +176,8 @@ def test_all_faults_are_listed_at_once() -> None:
         ({"stir": {"certificate_url": "http://x"}}, "stir.certificate_url: must be an https: URL"),
         ({"stir": {"allow": ["a b"]}}, "stir.allow: has 'a b'"),
         ({"name": "a/b"}, "name: must be letters, digits"),
+        ({"name": "phones"}, "name: is what calls of users' phones come by"),
+        ({"patience": 0}, "patience: must be float >= 0.5"),
         ({"codecs": ["PCMU", "PCMU"]}, "codecs: must name"),
     ],
 )
