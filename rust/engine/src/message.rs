@@ -93,6 +93,8 @@ pub(crate) enum MediaJob {
     Exchange { answer: String, asked: LegId, offer: String, codecs: Vec<Codec> },
     /// Take the peer's answer to that; what the other leg's peer has changed meanwhile is news again.
     Told { answer: String, other: LegId },
+    /// Make an offer that takes back what the peer was told, whose answer was no use; `other` is as it was.
+    Revert { codecs: Vec<Codec>, other: LegId },
 }
 
 /// Where a leg's RTP lives.

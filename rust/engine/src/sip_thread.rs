@@ -27,7 +27,7 @@ use crate::shield::{Lateness, Shield, Verdict};
 use crate::socket::{Epoll, Outgoing, Ready, ReceiveBatch, SendBatch, Socket};
 use crate::stats::{Publisher, SipStats};
 use crate::transport::tls::Store;
-use crate::transport::{self, Addresses, Streams};
+use crate::transport::{self, Addresses, Heard, Streams};
 use crate::trunk::Trunks;
 use crate::worker::{Colleague, Desk};
 use crate::{EngineError, LegId};
@@ -219,6 +219,7 @@ impl SipThread {
             ));
         }
         self.stats.endpoint.set(self.endpoint.stats());
+        self.streams.leave();
         self.workers.iter_mut().for_each(Colleague::leave);
         self.events.leave();
     }
@@ -326,12 +327,16 @@ impl SipThread {
     /// A listener or stream is ready: whole messages go to the endpoint.
     fn receive_stream(&mut self, ready: Ready) {
         self.streams.ready(&self.epoll, Instant::now(), ready);
-        while let Some((flow, message)) = self.streams.poll_message() {
+        while let Some(Heard { flow, bytes, fault }) = self.streams.poll_message() {
             let now = Instant::now();
             self.last_datagram = now;
-            match self.shield.admit(now, flow.remote.ip(), &self.trunks) {
-                Verdict::Take(profile) => self.handle_message(now, flow, message, &profile),
-                Verdict::Drop { first } => self.dropped(flow.remote, first),
+            match (self.shield.admit(now, flow.remote.ip(), &self.trunks), fault) {
+                (Verdict::Take(profile), None) => self.handle_message(now, flow, bytes, &profile),
+                (Verdict::Take(profile), Some(fault)) => {
+                    let endpoint = &mut self.endpoint;
+                    guard(&self.stats.losses, || endpoint.handle_unframed(bytes, flow, &profile, fault));
+                }
+                (Verdict::Drop { first }, _) => self.dropped(flow.remote, first),
             }
         }
         self.drain();

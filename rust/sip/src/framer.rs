@@ -45,8 +45,8 @@ enum State {
     Head { line: usize, searched: usize },
     /// The whole message's length is known.
     Body { total: usize },
-    /// Broken for good.
-    Failed(FrameError),
+    /// Broken for good; how much of the buffer is a whole header section.
+    Failed { error: FrameError, head: usize },
 }
 
 /// Cuts a stream into messages as bytes arrive, in any portions.
@@ -82,13 +82,30 @@ impl Framer {
                 State::Between { after_crlf } => self.between(after_crlf),
                 State::Head { line, searched } => self.head(line, searched),
                 State::Body { total } => return Ok(self.body(total)),
-                State::Failed(error) => Err(error),
+                State::Failed { error, .. } => Err(error),
             };
-            match step.inspect_err(|error| self.state = State::Failed(*error))? {
+            match step.inspect_err(|error| self.fail(*error, 0))? {
                 Step::Frame(frame) => return Ok(Some(frame)),
                 Step::Wait => return Ok(None),
                 Step::Go => {}
             }
+        }
+    }
+
+    /// The header section of the message whose length is no use: its sender can be told before the stream is closed
+    /// (RFC 3261 18.3).
+    #[must_use]
+    pub fn broken_head(&self) -> Option<Bytes> {
+        match self.state {
+            State::Failed { head, .. } if head > 0 => self.buffer.get(..head).map(Bytes::copy_from_slice),
+            _ => None,
+        }
+    }
+
+    /// The first fault stays.
+    fn fail(&mut self, error: FrameError, head: usize) {
+        if !matches!(self.state, State::Failed { .. }) {
+            self.state = State::Failed { error, head };
         }
     }
 
@@ -129,7 +146,9 @@ impl Framer {
             return Err(FrameError::HeadTooLong);
         }
         self.state = match self.buffer.get(line..next) {
-            Some(b"\n" | b"\r\n") => State::Body { total: self.total(next)? },
+            Some(b"\n" | b"\r\n") => {
+                State::Body { total: self.total(next).inspect_err(|error| self.fail(*error, next))? }
+            }
             _ => State::Head { line: next, searched: next },
         };
         Ok(Step::Go)

@@ -84,6 +84,11 @@ impl SipThread {
     fn dial_phone(&mut self, now: Instant, mut dial: Box<Dial>, token: u64) -> Result<Outcome> {
         let gone = || EngineError::wrong_state("the phone is registered no more");
         let way = self.endpoint.way(token).ok_or_else(gone)?;
+        if is_secure(&dial.uri) && way.flow.transport != Transport::Tls {
+            return Err(EngineError::wrong_state(
+                "a sips: URI is called over TLS, which the phone does not use",
+            ));
+        }
         dial.headers.extend(way.path.iter().map(|route| ("Route".to_owned(), route.to_string())));
         let (leg, codecs) = (dial.leg, dial.codecs.clone());
         self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
@@ -124,7 +129,13 @@ impl SipThread {
         let (hop, path) = (dial.next_hop.as_deref().unwrap_or(&dial.uri), self.trunks.path(&dial.trunk));
         let mut why = String::new();
         let mut flows = Flows::new();
+        let secure = is_secure(&dial.uri);
         for candidate in candidates {
+            if secure && candidate.transport != Transport::Tls {
+                why =
+                    format!("{} is called over TLS or not at all, and {hop} is no TLS (RFC 5630)", dial.uri);
+                continue;
+            }
             match self.flow_to(hop, path, &candidate) {
                 Ok(flow) => flows.push(flow),
                 Err(reason) => why = reason,

@@ -26,7 +26,7 @@ impl SipThread {
             Purpose::Incoming => self.on_negotiated(now, leg, result),
             Purpose::Dial => self.on_offer(now, leg, result),
             Purpose::EarlyAnswer(status) => self.report_ringing(leg, status, result.ok()),
-            Purpose::PrackAnswer => {}
+            Purpose::PrackAnswer => self.on_prack_answer(now, leg, result),
             Purpose::Answer => self.on_answer_taken(now, leg, result),
             Purpose::LateAnswer => self.on_late_answer(now, leg, result),
             Purpose::Reoffer => self.on_renewed(now, leg, result),
@@ -80,6 +80,14 @@ impl SipThread {
         }
         let headers = warning(status, error);
         let _ = self.endpoint.reject(now, leg.sip(), status, None, &headers);
+    }
+
+    /// The PRACK was answered already, so an answer that is no use leaves nothing but to refuse the call, or to end it
+    /// where it has been answered meanwhile (RFC 3262 5).
+    fn on_prack_answer(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
+        let Err(error) = result else { return };
+        self.refuse_call(now, leg, &error);
+        self.end_by(now, leg, Side::System, cause_of(&error), &error.message);
     }
 
     fn on_offer(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {

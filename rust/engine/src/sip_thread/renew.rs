@@ -4,11 +4,11 @@
 //! as an offer of ours, and the answer decides: both legs change, or neither does.
 
 use super::SipThread;
-use super::leg::State;
+use super::leg::{Leg, State};
 use super::offer::{self, Description, SDP};
 use super::refusal::{refused_by_other, warning};
 use crate::error::Code;
-use crate::event::{Event, Outcome};
+use crate::event::{Cause, Event, Outcome, Side};
 use crate::message::{MediaJob, Purpose};
 use crate::{EngineError, LegId};
 use std::time::Instant;
@@ -24,6 +24,8 @@ pub(super) enum Renewing {
     Waiting { offer: String, other: LegId, may_stand_alone: bool },
     /// Our offer is on its way to its peer, because of what the peer of `other` has changed.
     Telling { other: LegId },
+    /// The same to take that back: the answer of its peer was no use.
+    Reverting { other: LegId },
 }
 
 impl SipThread {
@@ -162,11 +164,11 @@ impl SipThread {
 
     /// The peer has answered our offer. Where the one that caused it still waits, both legs change now.
     pub(super) fn on_reoffer_answered(&mut self, now: Instant, leg: LegId, response: &Message) {
-        let Some(other) = self.told_for(leg) else { return };
+        let Some((other, reverts)) = self.told_for(leg) else { return };
         let Description::Sdp(answer) = Description::of(response) else {
             return self.on_reoffer_refused(now, leg, 500, None);
         };
-        let (answer, waits) = (offer::text(&answer), self.endpoint.is_asked(other.sip()));
+        let (answer, waits) = (offer::text(&answer), !reverts && self.endpoint.is_asked(other.sip()));
         let job = match self.legs.get(&other) {
             Some(entry) if waits => match &entry.renewing {
                 Some(Renewing::Waiting { offer, other: told, .. }) if *told == leg => {
@@ -183,36 +185,59 @@ impl SipThread {
         }
     }
 
-    /// For whom a leg's peer is being told something.
-    fn told_for(&self, leg: LegId) -> Option<LegId> {
+    /// For whom a leg's peer is being told something, and whether that takes back what it was told before.
+    fn told_for(&self, leg: LegId) -> Option<(LegId, bool)> {
         match self.legs.get(&leg)?.renewing {
-            Some(Renewing::Telling { other }) => Some(other),
+            Some(Renewing::Telling { other }) => Some((other, false)),
+            Some(Renewing::Reverting { other }) => Some((other, true)),
             _ => None,
         }
     }
 
+    /// The peer has agreed to our offer, and to something that is no use: it is offered what it had, since a call that
+    /// cannot change stays as it was on both its legs (RFC 3261 14.1, RFC 6141 2).
+    fn revert(&mut self, now: Instant, leg: LegId, other: LegId) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        entry.renewing = Some(Renewing::Reverting { other });
+        let codecs = entry.codecs.clone();
+        self.ask_worker(now, leg, Purpose::Tell, MediaJob::Revert { codecs, other });
+    }
+
     /// Both legs have changed, or the one that asked is as it was.
     pub(super) fn on_exchanged(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
-        let Some(other) = self.told_for(leg) else { return };
+        let Some((other, _)) = self.told_for(leg) else { return };
         self.finish_telling(leg);
         if let (Some(entry), Ok(outcome)) = (self.legs.get_mut(&other), &result) {
             entry.codec = outcome.codec.or(entry.codec);
         }
+        let failed = result.is_err();
         self.answer_renewal(now, other, result);
+        if failed {
+            self.revert(now, leg, other);
+        }
     }
 
     /// The peer knows now; what has changed meanwhile is told as well.
     pub(super) fn on_told_answer(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
-        let Some(other) = self.told_for(leg) else { return };
+        let Some((other, reverts)) = self.told_for(leg) else { return };
         self.finish_telling(leg);
-        if let Some(entry) = self.legs.get_mut(&other)
-            && !matches!(entry.renewing, Some(Renewing::Telling { .. }))
-        {
+        let tells = |entry: &&mut Leg| {
+            matches!(entry.renewing, Some(Renewing::Telling { .. } | Renewing::Reverting { .. }))
+        };
+        if let Some(entry) = self.legs.get_mut(&other).filter(|entry| !reverts && !tells(entry)) {
             entry.renewing = None;
         }
-        if let Ok(outcome) = result {
-            self.pass_on(now, other, outcome.news);
+        match result {
+            Ok(outcome) => self.pass_on(now, other, outcome.news),
+            Err(error) if reverts => self.cannot_revert(now, leg, &error.message),
+            Err(_) => self.revert(now, leg, other),
         }
+    }
+
+    /// What the peer believes of its session and what is true are two things: there is no going on.
+    fn cannot_revert(&mut self, now: Instant, leg: LegId, why: &str) {
+        let reason = format!("the session could not be taken back to what it was: {why}");
+        self.end_by(now, leg, Side::System, Cause::NotAcceptable, &reason);
     }
 
     fn finish_telling(&mut self, leg: LegId) {
@@ -229,8 +254,11 @@ impl SipThread {
         status: u16,
         response: Option<&Message>,
     ) {
-        let Some(other) = self.told_for(leg) else { return };
+        let Some((other, reverts)) = self.told_for(leg) else { return };
         self.finish_telling(leg);
+        if reverts {
+            return self.cannot_revert(now, leg, &format!("{status}"));
+        }
         let Some(Renewing::Waiting { may_stand_alone, other: told, .. }) =
             self.legs.get(&other).and_then(|entry| entry.renewing.as_ref())
         else {
@@ -257,7 +285,7 @@ impl SipThread {
                 }
             }
             // Our offer to its peer stays open; its answer finds nobody waiting.
-            Some(Renewing::Waiting { .. } | Renewing::Asked { .. }) | None => {}
+            Some(Renewing::Waiting { .. } | Renewing::Asked { .. } | Renewing::Reverting { .. }) | None => {}
         }
     }
 }

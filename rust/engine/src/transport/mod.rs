@@ -19,10 +19,11 @@ use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::{Gone, Stage, Stream};
+use telephony_sip::framer::FrameError;
 use telephony_sip::{Connection, Flow, Identity, Transport};
 pub(crate) use way::domain;
 
@@ -37,6 +38,8 @@ const ACCEPTS: usize = 16;
 const REST: Duration = Duration::from_millis(100);
 /// The longest that a stream is not looked at: bounds how many outdated entries the timer queue holds.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long what was sent may stay without a sign that it arrived: a path that died in silence breaks then.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// Silence after which the kernel asks whether the peer is still there.
 const PROBE: Duration = Duration::from_secs(120);
 
@@ -68,6 +71,10 @@ pub struct Pause {
     pub idle: Duration,
     /// While the peer takes nothing of what waits for it.
     pub stuck: Duration,
+    /// Between a ping and its answer, once a peer has shown that it gives one (RFC 5626 4.4.1).
+    pub pong: Duration,
+    /// For reading our last answer.
+    pub goodbye: Duration,
 }
 
 impl Default for Limits {
@@ -79,6 +86,8 @@ impl Default for Limits {
             message: Duration::from_secs(10),
             idle: Duration::from_secs(3600),
             stuck: Duration::from_secs(10),
+            pong: Duration::from_secs(10),
+            goodbye: Duration::from_secs(1),
         };
         Self { total: 8192, per_source: 512, queue: 1 << 20, pause }
     }
@@ -101,6 +110,14 @@ pub(crate) struct StreamStats {
 /// What a stream can be used again by: transport, our address, the peer's, and whom it proved to be.
 type Key = (Transport, IpAddr, SocketAddr, Option<Identity>);
 
+/// What a stream brought.
+pub(crate) struct Heard {
+    pub(crate) flow: Flow,
+    pub(crate) bytes: Bytes,
+    /// It is a header section alone, whose body cannot be told from what follows: the stream closes behind the answer.
+    pub(crate) fault: Option<FrameError>,
+}
+
 /// All listeners and streams.
 pub(crate) struct Streams {
     limits: Limits,
@@ -112,7 +129,7 @@ pub(crate) struct Streams {
     timers: BinaryHeap<Reverse<(Instant, Connection)>>,
     last: u64,
     buffer: Vec<u8>,
-    messages: VecDeque<(Flow, Bytes)>,
+    messages: VecDeque<Heard>,
     failures: VecDeque<Flow>,
     stats: Arc<StreamStats>,
 }
@@ -146,7 +163,7 @@ impl Streams {
     }
 
     /// The next message that a stream brought.
-    pub(crate) fn poll_message(&mut self) -> Option<(Flow, Bytes)> {
+    pub(crate) fn poll_message(&mut self) -> Option<Heard> {
         self.messages.pop_front()
     }
 
@@ -227,8 +244,9 @@ impl Streams {
                 continue;
             };
             stream.scheduled = None;
+            let overdue = stream.overdue();
             match stream.deadline(&self.limits.pause) <= now {
-                true => self.close(id, Gone::Slow),
+                true => self.close(id, overdue),
                 false => self.schedule(now, id),
             }
         }
@@ -250,9 +268,11 @@ impl Streams {
     }
 
     fn take(&mut self, epoll: &Epoll, now: Instant, socket: TcpStream, flow: Flow, transport: Transport) {
-        let from = flow.remote.ip();
+        let from = network(flow.remote.ip());
         let here = self.sources.get(&from).copied().unwrap_or_default();
-        if self.all.len() >= self.limits.total || here >= self.limits.per_source {
+        // Whoever connects to us leaves some room for those that we connect to.
+        let most = self.limits.total - self.limits.total / 8;
+        if self.all.len() >= most || here >= self.limits.per_source {
             return self.stats.refused.add(1);
         }
         let session = match transport {
@@ -328,13 +348,19 @@ impl Streams {
         Ok(self.file(epoll, now, stream, Watched::Both))
     }
 
+    /// The engine stops: every peer is told that nothing follows.
+    pub(crate) fn leave(&mut self) {
+        self.all.values_mut().for_each(Stream::say_goodbye);
+    }
+
     fn close(&mut self, id: Connection, gone: Gone) {
-        let Some(stream) = self.all.remove(&id) else { return };
+        let Some(mut stream) = self.all.remove(&id) else { return };
+        stream.say_goodbye();
         let place = key(&stream.flow);
         if self.index.get(&place) == Some(&id) {
             self.index.remove(&place);
         }
-        let from = stream.flow.remote.ip();
+        let from = network(stream.flow.remote.ip());
         if stream.accepted
             && let Some(count) = self.sources.get_mut(&from)
         {
@@ -357,6 +383,14 @@ impl Streams {
     }
 }
 
+/// A source as its streams are counted: whoever has one IPv6 address has all of its /64.
+fn network(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 fn key(flow: &Flow) -> Key {
     (flow.transport, flow.local.ip(), flow.remote, flow.identity)
 }
@@ -365,6 +399,7 @@ fn key(flow: &Flow) -> Key {
 fn prepare(socket: &socket2::Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE))
 }
 

@@ -1,17 +1,20 @@
 //! One stream: bytes in and out of its socket, in the clear or under TLS, and how long it may take over each step.
 
 use super::tls::Session;
-use super::{Limits, Pause};
+use super::{Heard, Limits, Pause};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
+use telephony_sip::framer::FrameError;
 use telephony_sip::{Flow, Frame, Framer};
 
 /// RFC 5626 3.5.1: one CRLF answers the two of a ping.
 const PONG: &[u8] = b"\r\n";
+/// RFC 5626 3.5.1.
+const PING: &[u8] = b"\r\n\r\n";
 
 /// How far a stream has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,11 @@ pub(super) struct Stream {
     partial: Option<Instant>,
     /// Since when the socket has taken nothing of what waits.
     stuck: Option<Instant>,
+    /// Since when the answer to a ping of ours is owed, and whether this peer ever gave one.
+    pinged: Option<Instant>,
+    pongs: bool,
+    /// Since when it only stays for a last answer: what came cannot be cut into messages.
+    leaving: Option<Instant>,
     /// When the stream is looked at next.
     pub(super) scheduled: Option<Instant>,
     /// Whether the socket is watched for room.
@@ -81,6 +89,9 @@ impl Stream {
             last: now,
             partial: None,
             stuck: None,
+            pinged: None,
+            pongs: false,
+            leaving: None,
             scheduled: None,
             watched: false,
         }
@@ -120,6 +131,9 @@ impl Stream {
         if self.queued.saturating_add(payload.len()) > limits.queue {
             return Err(Gone::Slow);
         }
+        if *payload == *PING {
+            self.pinged.get_or_insert(now);
+        }
         self.queued += payload.len();
         self.out.push_back(payload);
         self.flush(now)
@@ -136,7 +150,12 @@ impl Stream {
             Some(_) => self.flush_tls(),
         };
         match result {
-            Ok(()) => self.stuck = None,
+            Ok(()) => {
+                self.stuck = None;
+                if self.leaving.is_some() && before.0 > 0 {
+                    self.say_goodbye();
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if self.queued < before.0 || !before.1 {
                     self.stuck = Some(now);
@@ -146,6 +165,14 @@ impl Stream {
         }
         self.last = now;
         Ok(())
+    }
+
+    /// Nothing more will come from us; a TLS peer is told so (RFC 8446 6.1). Whatever the socket does not take is lost.
+    pub(super) fn say_goodbye(&mut self) {
+        if let Some(tls) = self.tls.as_mut().filter(|_| self.stage == Stage::Open) {
+            tls.close(&mut self.socket);
+        }
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     fn flush_plain(&mut self) -> io::Result<()> {
@@ -185,7 +212,7 @@ impl Stream {
         now: Instant,
         buffer: &mut [u8],
         limits: &Limits,
-        messages: &mut VecDeque<(Flow, Bytes)>,
+        messages: &mut VecDeque<Heard>,
     ) -> Result<(), Gone> {
         const TURNS: usize = 4;
         for _ in 0..TURNS {
@@ -198,6 +225,8 @@ impl Stream {
             }
             match result {
                 Ok(0) => return Err(Gone::Closed),
+                // Read all the same: closing with unread bytes would take our answer back (RFC 9293 3.10.4).
+                Ok(_) if self.leaving.is_some() => {}
                 Ok(count) => {
                     self.framer.push(buffer.get(..count).unwrap_or_default());
                     self.frames(now, limits, messages)?;
@@ -227,24 +256,20 @@ impl Stream {
         self.flush(now)
     }
 
-    fn frames(
-        &mut self,
-        now: Instant,
-        limits: &Limits,
-        messages: &mut VecDeque<(Flow, Bytes)>,
-    ) -> Result<(), Gone> {
+    fn frames(&mut self, now: Instant, limits: &Limits, messages: &mut VecDeque<Heard>) -> Result<(), Gone> {
         self.last = now;
+        let pinged = self.pinged.take().is_some();
         let mut whole = false;
         loop {
             match self.framer.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
                     (whole, self.heard) = (true, true);
-                    messages.push_back((self.flow, message));
+                    messages.push_back(Heard { flow: self.flow, bytes: message, fault: None });
                 }
                 Ok(Some(Frame::Ping)) => self.send(now, Bytes::from_static(PONG), limits)?,
-                Ok(Some(Frame::Pong)) => {}
+                Ok(Some(Frame::Pong)) => self.pongs |= pinged,
                 Ok(None) => break,
-                Err(_) => return Err(Gone::Framing),
+                Err(fault) => return self.give_up(now, fault, messages),
             }
         }
         self.partial = match self.framer.pending() {
@@ -255,8 +280,29 @@ impl Stream {
         Ok(())
     }
 
+    /// The sender of what cannot be followed is told so, if his request was whole up to its body.
+    fn give_up(
+        &mut self,
+        now: Instant,
+        fault: FrameError,
+        messages: &mut VecDeque<Heard>,
+    ) -> Result<(), Gone> {
+        let head = self.framer.broken_head().ok_or(Gone::Framing)?;
+        self.leaving = Some(now);
+        messages.push_back(Heard { flow: self.flow, bytes: head, fault: Some(fault) });
+        Ok(())
+    }
+
+    /// Why it is closed when its time is over.
+    pub(super) fn overdue(&self) -> Gone {
+        if self.leaving.is_some() { Gone::Framing } else { Gone::Slow }
+    }
+
     /// When this stream has had its time.
     pub(super) fn deadline(&self, pause: &Pause) -> Instant {
+        if let Some(since) = self.leaving {
+            return since + pause.goodbye;
+        }
         let open = match (self.accepted && !self.heard, self.partial) {
             (true, _) => self.since + pause.first,
             (false, Some(began)) => began + pause.message,
@@ -267,6 +313,87 @@ impl Stream {
             Stage::Securing => self.since + pause.handshake,
             Stage::Open => open,
         };
-        self.stuck.map_or(stage, |stuck| stage.min(stuck + pause.stuck))
+        // RFC 5626 4.4.1: a flow without an answer has failed; but many a peer never knew that it should give one.
+        let pong = self.pinged.filter(|_| self.pongs).map(|pinged| pinged + pause.pong);
+        let stuck = self.stuck.map(|stuck| stuck + pause.stuck);
+        [pong, stuck].into_iter().flatten().fold(stage, Instant::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::time::Duration;
+    use telephony_sip::Transport;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A stream and its peer's end.
+    fn stream(now: Instant) -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = listener.local_addr().unwrap();
+        let socket = TcpStream::connect(remote).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let local = socket.local_addr().unwrap();
+        let transport = Transport::Tcp;
+        let flow = Flow { transport, local, remote, connection: None, identity: None };
+        let mut stream = Stream::new(now, socket, None, flow);
+        stream.connected(now);
+        (stream, listener.accept().unwrap().0)
+    }
+
+    /// Reads once something is there.
+    fn read(stream: &mut Stream, now: Instant) -> Result<usize, Gone> {
+        let mut messages = VecDeque::new();
+        while matches!(stream.socket.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stream.read(now, &mut [0; 4096], &Limits::default(), &mut messages)?;
+        Ok(messages.len())
+    }
+
+    /// RFC 5626 4.4.1.
+    #[test]
+    fn whoever_has_answered_a_ping_has_ten_seconds_for_the_next() {
+        let now = Instant::now();
+        let (mut stream, mut peer) = stream(now);
+        let limits = Limits::default();
+        let ping = |stream: &mut Stream, now| stream.send(now, Bytes::from_static(PING), &limits).unwrap();
+        ping(&mut stream, now);
+        assert_eq!(stream.deadline(&limits.pause), now + limits.pause.idle, "it may not know what a ping is");
+        peer.write_all(PONG).unwrap();
+        assert_eq!(read(&mut stream, now), Ok(0));
+        for later in [now + SECOND * 100, now + SECOND * 200] {
+            ping(&mut stream, later);
+            ping(&mut stream, later + SECOND);
+            assert_eq!(stream.deadline(&limits.pause), later + SECOND * 10);
+            assert_eq!(stream.overdue(), Gone::Slow);
+            peer.write_all(PONG).unwrap();
+            assert_eq!(read(&mut stream, later), Ok(0));
+            assert_eq!(stream.deadline(&limits.pause), later + limits.pause.idle);
+        }
+        // Any sign of life will do.
+        ping(&mut stream, now + SECOND * 300);
+        peer.write_all(b"X").unwrap();
+        assert_eq!(read(&mut stream, now + SECOND * 300), Ok(0));
+        assert_eq!(stream.deadline(&limits.pause), now + SECOND * 310, "a message has begun");
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_followed_stays_for_one_answer() {
+        let now = Instant::now();
+        let (mut stream, mut peer) = stream(now);
+        peer.write_all(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: x\r\n\r\nwhatever").unwrap();
+        let limits = Limits::default();
+        assert_eq!(read(&mut stream, now), Ok(1));
+        assert_eq!((stream.deadline(&limits.pause), stream.overdue()), (now + SECOND, Gone::Framing));
+        peer.write_all(b"more").unwrap();
+        assert_eq!(read(&mut stream, now), Ok(0));
+        stream.send(now, Bytes::from_static(b"SIP/2.0 400"), &limits).unwrap();
+        let mut heard = String::new();
+        peer.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "SIP/2.0 400", "and the end of the stream");
     }
 }

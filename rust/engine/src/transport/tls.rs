@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, ConfigBuilder, ServerConfig, ServerConnection};
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use telephony_sip::Identity;
 use verify::DomainVerifier;
 
-/// Names that peers were asked to prove; one more than a gateway meets in its life.
-const MAX_IDENTITIES: usize = 65_536;
+/// Names that peers were asked to prove; beyond, the oldest is forgotten, for any peer can name ever new ones.
+const MAX_IDENTITIES: usize = 16_384;
 
 /// The files of our own certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,10 +66,33 @@ pub(crate) struct Store {
     pub(crate) stale: Counter,
 }
 
+/// A name, and with which files it is to be proved.
+type Wanted = (ClientFiles, ServerName<'static>);
+
 #[derive(Default)]
 struct Identities {
-    all: Vec<(ServerName<'static>, Arc<Reloading<ClientConfig>>)>,
-    by_name: HashMap<(ClientFiles, ServerName<'static>), Identity>,
+    all: HashMap<Identity, (ServerName<'static>, Arc<Reloading<ClientConfig>>)>,
+    by_name: HashMap<Wanted, Identity>,
+    /// The oldest first.
+    order: VecDeque<Wanted>,
+    last: u32,
+}
+
+impl Identities {
+    /// Numbers a new name; a number is never used again.
+    fn add(&mut self, wanted: Wanted, client: Arc<Reloading<ClientConfig>>) -> Result<Identity, String> {
+        if self.order.len() >= MAX_IDENTITIES
+            && let Some(oldest) = self.order.pop_front().and_then(|oldest| self.by_name.remove(&oldest))
+        {
+            self.all.remove(&oldest);
+        }
+        self.last = self.last.checked_add(1).ok_or("too many names")?;
+        let identity = Identity(self.last);
+        self.all.insert(identity, (wanted.1.clone(), client));
+        self.by_name.insert(wanted.clone(), identity);
+        self.order.push_back(wanted);
+        Ok(identity)
+    }
 }
 
 impl Store {
@@ -106,12 +129,11 @@ impl Store {
 
     /// A client's side. Whoever has no name has to prove the address.
     pub(super) fn connect(&self, identity: Option<Identity>, address: IpAddr) -> io::Result<Box<Session>> {
-        let known = identity.and_then(|identity| {
-            let identities = lock(&self.identities);
-            identities.all.get(usize::try_from(identity.0).ok()?).cloned()
-        });
-        let (name, client) = match known {
-            Some(known) => known,
+        let (name, client) = match identity {
+            Some(identity) => {
+                let known = lock(&self.identities).all.get(&identity).cloned();
+                known.ok_or_else(|| io::Error::other("nobody knows any more who the peer has to be"))?
+            }
             None => {
                 (ServerName::from(address), self.client(&ClientFiles::default()).map_err(io::Error::other)?)
             }
@@ -156,13 +178,7 @@ impl Store {
             return Ok(*known);
         }
         let client = self.client(files)?;
-        let mut identities = lock(&self.identities);
-        let number = identities.all.len();
-        let identity =
-            Identity(u32::try_from(number).ok().filter(|_| number < MAX_IDENTITIES).ok_or("too many names")?);
-        identities.all.push((place.1.clone(), client));
-        identities.by_name.insert(place, identity);
-        Ok(identity)
+        lock(&self.identities).add(place, client)
     }
 
     /// Looks whether files have changed. One that is no good any more leaves what was there before in force.
@@ -262,6 +278,12 @@ impl Session {
         self.0.writer().write_all(message)
     }
 
+    /// Says that nothing more follows, as far as the socket takes it.
+    pub(super) fn close(&mut self, socket: &mut TcpStream) {
+        self.0.send_close_notify();
+        let _ = self.flush(socket);
+    }
+
     /// Sends what waits; `WouldBlock` if the socket takes no more.
     pub(super) fn flush(&mut self, socket: &mut TcpStream) -> io::Result<()> {
         while self.0.wants_write() {
@@ -281,5 +303,31 @@ impl Write for Plain<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_end_fill_no_memory_and_stop_nobody() {
+        let store = Store::new(None).unwrap();
+        let files = ClientFiles { verify: false, ..ClientFiles::default() };
+        let first = store.identity(&files, "carrier.example").unwrap();
+        assert_eq!(store.identity(&files, "carrier.example"), Ok(first));
+        for number in 0..=MAX_IDENTITIES {
+            store.identity(&files, &format!("x{number}.example")).unwrap();
+        }
+        let identities = lock(&store.identities);
+        assert_eq!(
+            [identities.all.len(), identities.by_name.len(), identities.order.len()],
+            [MAX_IDENTITIES; 3]
+        );
+        drop(identities);
+        let address = "192.0.2.1".parse().unwrap();
+        assert!(store.connect(Some(first), address).is_err(), "whoever it is proves nothing");
+        let again = store.identity(&files, "carrier.example").unwrap();
+        assert!(again != first && store.connect(Some(again), address).is_ok());
     }
 }

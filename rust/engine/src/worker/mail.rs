@@ -117,6 +117,8 @@ impl Worker {
                 self.watching_hold(asked, |worker| worker.exchange((leg, &answer), (asked, &offer), &codecs))
             }
             MediaJob::Told { answer, other } => self.told(leg, &answer, other),
+            MediaJob::Revert { codecs, other } => self
+                .describe(leg, None, |worker| worker.switch.offer_back(leg.media(), &codecs, other.media())),
         }
     }
 

@@ -293,3 +293,24 @@ fn a_reinvite_without_offer_that_is_taken_back_leaves_the_next_ones_alone() {
     assert_eq!(node.ended(leg).cause, Cause::Bye, "the caller's hold ended the call");
     peer.expect("BYE");
 }
+
+/// RFC 3262 5: the answer in a PRACK is no use, and the PRACK was answered already.
+#[test]
+fn an_unusable_answer_in_a_prack_refuses_the_call() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    gateway.engine.set_trunks(br#"[{"name": "peers", "addresses": ["127.0.0.0/8"]}]"#).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let peer = Peer::new(gateway.engine.sip_address());
+    peer.request_with("INVITE", "rel", 1, "", "Supported: 100rel\r\n", "");
+    let leg = gateway.incoming().leg;
+    gateway.run(Command::Ring { leg, codecs: G711.to_vec(), status: 183 });
+    let early = peer.expect("SIP/2.0 183");
+    let rack = format!("RAck: {} 1 INVITE\r\n", header(&early, "RSeq").unwrap());
+    peer.request_with("PRACK", "rel", 2, &to_tag(&early), &rack, &peer.sdp("18"));
+    let refused = peer.expect("SIP/2.0 488");
+    assert_eq!(header(&refused, "CSeq"), Some("1 INVITE"));
+    assert!(header(&refused, "Warning").is_some(), "{refused}");
+    let ended = gateway.ended(leg);
+    assert_eq!((ended.by, ended.cause), (Side::System, Cause::NotAcceptable));
+}

@@ -11,6 +11,7 @@ mod descriptors;
 mod garbage;
 mod ladder;
 mod media;
+mod phones;
 mod renew;
 mod rig;
 mod start;

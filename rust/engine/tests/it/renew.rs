@@ -3,7 +3,7 @@
 use crate::media::{bridged, browser_offer, relay};
 use crate::rig::*;
 use std::net::SocketAddr;
-use telephony_engine::{Codec, Command, Event, Kind, LegId};
+use telephony_engine::{Cause, Codec, Command, Event, Kind, LegId, Side};
 
 /// Two telephones that talk through the gateway.
 struct Talk {
@@ -326,4 +326,34 @@ fn a_browser_s_call_is_held_at_once_and_told() {
             assert_eq!(told, (inbound, held), "from one hold to another is no news");
         }
     }
+}
+
+/// RFC 3261 14.1: where the other telephone's answer is no use, both legs stay as they were.
+#[test]
+fn an_answer_that_is_no_use_is_undone_at_the_telephone_that_gave_it() {
+    let _alone = alone();
+    let mut talk = Talk::begin();
+    for (cseq, usable) in [(2, true), (3, false)] {
+        talk.caller_asks("INVITE", cseq, &said(&talk.caller.sdp("0"), "sendonly"));
+        let carried = talk.callee.expect("INVITE");
+        assert!(carried.contains("a=sendonly\r\n"), "{carried}");
+        talk.callee.respond(&carried, "200 OK", &said(&talk.callee.sdp("18"), "recvonly"));
+        talk.callee.expect("ACK");
+        assert!(header(&talk.caller.expect("SIP/2.0 488"), "Warning").is_some());
+        talk.caller_asks("ACK", cseq, "");
+        let undone = talk.callee.expect("INVITE");
+        assert!(undone.contains("a=sendrecv\r\n"), "{undone}");
+        assert_eq!(origin(&undone).1, origin(&carried).1 + 1, "the callee knows the version in between");
+        if usable {
+            talk.callee.respond(&undone, "200 OK", &said(&talk.callee.sdp("0"), "sendrecv"));
+            talk.callee.expect("ACK");
+            talk.both_hear();
+        } else {
+            talk.callee.respond(&undone, "488 Not Acceptable Here", "");
+            assert!(header(&talk.callee.expect("BYE"), "Reason").is_some());
+            let ended = talk.gateway.ended(talk.outbound);
+            assert_eq!((ended.by, ended.cause), (Side::System, Cause::NotAcceptable));
+        }
+    }
+    assert!(!talk.gateway.seen.iter().any(|event| matches!(event, Event::Held { .. })));
 }

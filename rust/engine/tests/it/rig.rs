@@ -179,6 +179,19 @@ impl Peer {
 
     /// A request, with the dialog headers of call `id`.
     pub(crate) fn request(&self, method: &str, id: &str, cseq: u32, to_tag: &str, body: &str) {
+        self.request_with(method, id, cseq, to_tag, "", body);
+    }
+
+    /// The same with further header lines.
+    pub(crate) fn request_with(
+        &self,
+        method: &str,
+        id: &str,
+        cseq: u32,
+        to_tag: &str,
+        extra: &str,
+        body: &str,
+    ) {
         let (local, gateway) = (self.socket.local_addr().unwrap(), self.gateway);
         let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let number = cseq;
@@ -186,7 +199,7 @@ impl Peer {
         self.send(&format!(
             "{method} sip:gateway@{gateway} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{id}{branch}{number}\r\n\
              Max-Forwards: 70\r\nFrom: <sip:peer@{local}>;tag=peer\r\nTo: <sip:gateway@{gateway}>{to_tag}\r\n\
-             Call-ID: {id}\r\nCSeq: {number} {method}\r\nContact: <sip:peer@{local}>\r\n{content}\
+             Call-ID: {id}\r\nCSeq: {number} {method}\r\nContact: <sip:peer@{local}>\r\n{extra}{content}\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         ));

@@ -162,6 +162,21 @@ fn many_messages_come_in_one_segment_and_one_as_large_as_it_may_be() {
     assert!(peer.expect("SIP/2.0 200").contains("Call-ID: large\r\n"));
 }
 
+/// RFC 3261 18.3: what cannot be followed is answered, and what has been read of it since takes nothing back.
+#[test]
+fn a_request_without_a_length_is_answered_before_the_stream_closes() {
+    let _alone = alone();
+    let gateway = Node::start(&config());
+    for (length, status) in [("", 400), ("Content-Length: 99999\r\n", 513)] {
+        let mut peer = TcpPeer::connect(gateway.engine.sip_address());
+        peer.ask("good", 1);
+        let broken = peer.request("OPTIONS", "broken", 2, "", "").replace("Content-Length: 0\r\n", length);
+        peer.send(&format!("{broken}{}", "x".repeat(100_000)));
+        assert!(peer.expect(&format!("SIP/2.0 {status}")).contains("Call-ID: broken\r\n"));
+        assert!(peer.is_closed());
+    }
+}
+
 /// RFC 5626 3.5.1.
 #[test]
 fn a_ping_is_answered() {

@@ -81,6 +81,11 @@ impl Leg {
         text
     }
 
+    /// The next description is another version, whatever it says.
+    pub(crate) fn renew_version(&mut self) {
+        self.session.standing = None;
+    }
+
     /// RFC 3264 section 8: the version rises by one with each description that differs from the one that stands.
     fn in_new_version<T, E>(
         &mut self,

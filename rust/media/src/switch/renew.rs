@@ -93,6 +93,19 @@ impl Switch {
         Ok(leg.create_offer(&self.local, codecs, direction, first))
     }
 
+    /// Makes an offer of a leg that takes it back to what it was, as the bridged leg still is. Its version is a new one,
+    /// since the peer knows a later description than the one that stands (RFC 3264 8).
+    ///
+    /// # Errors
+    /// If there is no such leg.
+    pub fn offer_back(&mut self, id: LegId, codecs: &[Codec], other: LegId) -> Result<String, Error> {
+        let direction = self.leg(other).ok().map(Leg::stated);
+        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
+        let leg = self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?;
+        leg.renew_version();
+        Ok(leg.create_offer(&self.local, codecs, direction, None))
+    }
+
     /// Whether the leg's peer listens no more: it holds the call (RFC 3264 8.4).
     #[must_use]
     pub fn is_held(&self, id: LegId) -> bool {

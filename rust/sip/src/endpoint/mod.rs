@@ -42,6 +42,7 @@ use bytes::Bytes;
 
 use crate::admission::{Gate, Refused};
 use crate::dialog::Dialogs;
+use crate::framer::FrameError;
 use crate::ident::Ident;
 use crate::stats::Stats;
 use crate::timer::{TimerKind, TimerValues};
@@ -168,6 +169,12 @@ impl Endpoint {
     /// One datagram, or one whole message of a stream, from a peer of this profile.
     pub fn handle_message(&mut self, now: Instant, message: Bytes, flow: Flow, profile: &Arc<Profile>) {
         self.receive(now, message, flow, profile);
+    }
+
+    /// The header section of a message on a stream, whose framing is broken there. Close the stream once what is to be
+    /// sent has left.
+    pub fn handle_unframed(&mut self, head: Bytes, flow: Flow, profile: &Arc<Profile>, error: FrameError) {
+        self.receive_unframed(head, flow, profile, error);
     }
 
     /// The network refuses what is sent to `flow.remote` (ICMP): its transactions end (RFC 3261 17.1.4, 17.2.4).

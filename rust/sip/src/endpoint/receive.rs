@@ -7,8 +7,10 @@ use bytes::Bytes;
 
 use super::Endpoint;
 use super::carry_out::Turn;
+use super::refuse::Refusal;
 use super::session::Input;
 use crate::admission::{Ground, Stranger};
+use crate::framer::FrameError;
 use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
 use crate::{Cause, Ended, Failure, Flow, Message, Method, Name, ParseError, Profile, Side, Transport};
 
@@ -30,6 +32,36 @@ impl Endpoint {
             }
             Err(error) => self.unreadable(&error, flow, profile),
         }
+    }
+
+    /// The header section of a stream's message whose end cannot be told, so that the stream has to be closed: a
+    /// request without a usable Content-Length gets 400 (18.3), one that is too large 513 (21.5.7).
+    pub(super) fn receive_unframed(
+        &mut self,
+        head: Bytes,
+        flow: Flow,
+        profile: &Arc<Profile>,
+        error: FrameError,
+    ) {
+        let parsed = Message::parse(head, &self.io.limits);
+        let request = match &parsed {
+            Ok(message) => Some(message).filter(|message| message.is_request()),
+            Err(error) => error.answerable(),
+        };
+        let arrival = request.and_then(|request| Some((request, self.servers.arrival(request, flow)?)));
+        let Some((request, arrival)) = arrival.filter(|(request, _)| request.method() != Some(Method::Ack))
+        else {
+            self.io.stats.dropped.malformed += 1;
+            return;
+        };
+        if self.is_deaf_to(profile) {
+            return self.note(Ground::Malformed, None, request, flow, profile, "");
+        }
+        let refusal = match error {
+            FrameError::TooLarge => Refusal::plain(513, ""),
+            _ => Refusal::plain(400, "No usable Content-Length"),
+        };
+        self.refuse(request, arrival, &refusal, profile);
     }
 
     /// A broken request is answered if it is sound enough, so that its sender can be mended (21.4.1); a broken

@@ -1,8 +1,9 @@
 //! What a stream changes: no repetitions, the way back, requests too large for UDP.
 
 use crate::wire::*;
+use std::sync::Arc;
 use std::time::Duration;
-use telephony_sip::{Body, Cause, Connection, Flow, Transport};
+use telephony_sip::{Admission, Body, Cause, Connection, Flow, Framer, Limits, Profile, Stranger, Transport};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -108,4 +109,31 @@ fn stun_and_line_ends_keep_udp_alive() {
     solo.receive("\r\n\r\n");
     let dropped = solo.endpoint.stats().dropped;
     assert_eq!((dropped.keep_alive, dropped.malformed), (2, 0));
+}
+
+/// RFC 3261 18.3, 21.5.7: what cannot be cut out of a stream is answered before that is closed.
+#[test]
+fn a_message_without_a_usable_length_is_answered() {
+    let whole = crate::wire::invite("a").replace('\n', "\r\n");
+    for (length, status) in [("", 400), ("Content-Length: x\r\n", 400), ("Content-Length: 70000\r\n", 513)] {
+        let broken = whole.replace("Content-Length: 9\r\n", length);
+        assert_ne!(broken, whole);
+        let mut framer = Framer::new(Limits::default());
+        framer.push(broken.as_bytes());
+        let error = framer.next_frame().unwrap_err();
+        let head = framer.broken_head().unwrap();
+        assert!(head.ends_with(b"\r\n\r\n") && framer.next_frame() == Err(error));
+        let mut solo = solo(Transport::Tcp);
+        solo.endpoint.handle_unframed(head, solo.flow, &solo.profile, error);
+        let answer = String::from_utf8(solo.endpoint.poll_transmit().unwrap().payload.to_vec()).unwrap();
+        assert!(answer.starts_with(&format!("SIP/2.0 {status} ")), "{answer}");
+        assert!(solo.events().is_empty());
+        let drop = Admission { stranger: Stranger::Drop, ..Admission::default() };
+        let deaf = Arc::new(Profile { admission: drop, ..Profile::default() });
+        solo.endpoint.handle_unframed(framer.broken_head().unwrap(), solo.flow, &deaf, error);
+        assert!(solo.endpoint.poll_transmit().is_none(), "a stranger hears nothing");
+    }
+    let mut framer = Framer::new(Limits::default());
+    framer.push(b"\rX");
+    assert!(framer.next_frame().is_err() && framer.broken_head().is_none());
 }
