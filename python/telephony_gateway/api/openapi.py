@@ -22,38 +22,28 @@ SECURITY: Json = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "One of API_KEYS."},
 }
 
-CALL_ID: Json = {
-    "name": "call_id",
-    "in": "path",
-    "required": True,
-    "description": "The call's `id` (UUIDv7, RFC 9562).",
-    "schema": {"type": "string", "format": "uuid"},
-}
 
-IDEMPOTENCY_KEY: Json = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "The same key with the same body gets the first request's call; with another body, 409.",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-}
+def _parameter(name: str, place: str, description: str, schema: Json) -> Json:
+    """A parameter of an operation; what stands in the path is always there."""
+    schema = {"type": "string", **schema}
+    required = place == "path"
+    return {"name": name, "in": place, "required": required, "description": description, "schema": schema}
 
 
-NAME: Json = {
-    "name": "name",
-    "in": "path",
-    "required": True,
-    "description": "Its `name`.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"},
-}
-
-IF_MATCH: Json = {
-    "name": "If-Match",
-    "in": "header",
-    "required": False,
-    "description": "The ETag that was read (RFC 9110, 13.1.1): 412 when it has changed since.",
-    "schema": {"type": "string", "pattern": '^("[0-9]{1,18}"|[*])$'},
-}
+CALL_ID = _parameter("call_id", "path", "The call's `id` (UUIDv7, RFC 9562).", {"format": "uuid"})
+NAME = _parameter("name", "path", "Its `name`.", {"pattern": "^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"})
+IDEMPOTENCY_KEY = _parameter(
+    "Idempotency-Key",
+    "header",
+    "The same key with the same body gets the first request's call; with another body, 409.",
+    {"pattern": "^[!-~]{1,255}$"},
+)
+IF_MATCH = _parameter(
+    "If-Match",
+    "header",
+    "The ETag that was read (RFC 9110, 13.1.1): 412 when it has changed since.",
+    {"pattern": '^("[0-9]{1,18}"|[*])$'},
+)
 
 
 class OpenApi:

@@ -96,6 +96,8 @@ class Inbound:
         if event.replaces is not None:
             if not self._attended.replace(event, trunk.name, trunk.codecs):
                 self._refuse(event, 481, "replaces", "the call to be taken over is in no state for that")
+            else:
+                self._limits.came(trunk, event.leg)
             return
         to = trunk.received(user_of(event.request_uri) or user_of(event.to_uri))
         from_ = user_of(event.from_uri)

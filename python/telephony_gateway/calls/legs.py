@@ -55,8 +55,7 @@ class Legs:
     def move(self, before: LiveCall, live: LiveCall, number: LegId, side: LegSide) -> None:
         """A leg goes from one call to another; the record of the first one keeps it as it is."""
         leg = msgspec.structs.replace(before.legs[number], side=side)
-        self._calls.detach(before, number)
-        self._calls.attach(live, number, leg)
+        self._calls.move(before, live, number, leg)
         self._journal.leg(live, number, leg, followed=True)
 
     def webrtc(self, live: LiveCall, session: Session) -> LegId:

@@ -60,6 +60,8 @@ class LiveCall:
     anchor_trunk: str | None = None
     """The trunk of the first leg, where another has taken the place of the leg that the call began with."""
     transfer: "Transfer | None" = None
+    refers: int = 0
+    """Transfers that were asked for."""
     far_codec: str | None = None
     codec: str | None = None
     answering: bool = False
@@ -179,6 +181,11 @@ class LiveCalls:
         self._limits.left(number)
         if not self._by_leg:
             self._legless.set()
+
+    def move(self, before: LiveCall, live: LiveCall, number: LegId, leg: Leg) -> None:
+        """An engine leg goes on in another call: to its trunk it is the call that it was."""
+        before.legs.pop(number, None)
+        self.attach(live, number, leg)
 
     def watch(self, live: LiveCall, browser: Browser) -> None:
         """The browser is to hear of the call from now on."""

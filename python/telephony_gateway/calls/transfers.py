@@ -29,6 +29,8 @@ from telephony_gateway.calls.uris import user_of
 from telephony_gateway.errors import Forbidden, GatewayError, Invalid, WrongState
 
 MAX_TO = 256
+MAX_REFERS = 32
+"""In one call: each is a line of its history, and legs of its record."""
 UNKNOWN = 408
 """Of a transfer whose outcome nobody told."""
 
@@ -59,6 +61,10 @@ class Transfers:
         if live.transfer is not None or live.call.status != "in-progress":
             self._engine.refuse_refer(event.leg, event.id, 491)
             return
+        if live.refers >= MAX_REFERS:
+            self._engine.refuse_refer(event.leg, event.id, 403)
+            return
+        live.refers += 1
         attended = replaces_in(event) is not None
         transfer = Transfer(
             leaving=event.leg,

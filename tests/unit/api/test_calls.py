@@ -7,7 +7,7 @@ import pytest
 
 from telephony_gateway.calls.ladder import Rung
 from telephony_gateway.errors import StoreUnavailable
-from tests.unit.api.world import OFFER, UNKNOWN, World
+from tests.unit.api.world import OFFER, UNKNOWN, World, world
 
 NEW = {"to": "sip:bob@127.0.0.1:5070"}
 
@@ -245,3 +245,39 @@ async def test_a_calls_sip_messages_as_json_and_as_text(gateway: World) -> None:
     await gateway.json("GET", f"/api/v1/calls/{UNKNOWN}/sip", 404)
     problem = await gateway.json("GET", f"/api/v1/calls/{call['id']}/sip?format=pcap", 422)
     assert [error["path"] for error in problem["errors"]] == ["format"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "code", "retry_after"),
+    [({"max_calls": 1}, 503, "trunk_calls", "5"), ({"max_cps": 0.5}, 429, "trunk_rate", "2")],
+)
+async def test_a_full_trunk_says_when_to_come_again(
+    limits: dict[str, Any], status: int, code: str, retry_after: str
+) -> None:
+    small = {"name": "small", "uri": "sip:192.0.2.1", **limits}
+    async with world({"trunks": [small]}) as gateway:
+        new = {"to": "+7900", "trunk": "small"}
+        await gateway.json("POST", "/api/v1/calls", 201, json=new)
+        async with gateway.http.post("/api/v1/calls", json=new) as response:
+            problem = await response.json()
+        assert (response.status, problem["code"]) == (status, code)
+        assert response.headers["Retry-After"] == retry_after
+        assert "trunk small takes" in problem["detail"]
+        assert gateway.engine.names() == ["dial"], "no call was made"
+
+
+@pytest.mark.parametrize(
+    ("to", "status"),
+    [
+        ("sips:bob@192.0.2.1", 201),
+        ("SIPS:bob@example.com:5061;transport=tcp", 201),
+        ("sips:bob@192.0.2.1?Replaces=x", 422),
+        ("sip:bob@192.0.2.1\r\nVia: x", 422),
+        ("sipss:bob@192.0.2.1", 422),
+    ],
+)
+async def test_what_is_called_may_be_a_sips_uri_and_nothing_more(
+    gateway: World, to: str, status: int
+) -> None:
+    await gateway.json("POST", "/api/v1/calls", status, json={"to": to})
+    assert gateway.engine.names() == (["dial"] if status == 201 else [])

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from telephony_gateway.calls.events import Refer
+from telephony_gateway.calls.transfers import MAX_REFERS
 from telephony_gateway.errors import EngineFailure, NotAcceptable, WrongState
-from tests.unit.calls.world import World, settle
+from tests.unit.calls.world import TABLES, World, settle
 
 
 async def forwarded(world: World, to: str = "200") -> tuple[int, int]:
@@ -183,3 +185,18 @@ async def test_no_browser_may_join(world: World) -> None:
     assert browser.heard() == []
     with pytest.raises(WrongState):
         await world.manager.join(browser, world.only().id)
+
+
+async def test_a_telephone_that_refers_without_end_fills_no_history() -> None:
+    carrier = TABLES["trunks"][0] | {"transfer": "refuse"}
+    world = World(TABLES | {"trunks": [carrier, TABLES["trunks"][1]]})
+    leg, far = await forwarded(world)
+    world.pick_up(far, "PCMA")
+    await settle()
+    for number in range(3 * MAX_REFERS):
+        world.engine.emit(Refer(leg=leg, id=number, uri="sip:300@192.0.2.1"))
+    assert len(world.engine.of("refuse_refer")) == 3 * MAX_REFERS
+    assert {status for _, _, status in world.engine.of("refuse_refer")} == {403}
+    assert len(world.history(world.only())) < 2 * MAX_REFERS + 10
+    assert world.only().status == "in-progress"
+    await world.check_end()

@@ -135,3 +135,19 @@ async def test_nothing_is_kept_of_trunks_that_are_gone() -> None:
     assert len(limits._full_at) <= MAX_PACED + 1
     assert not limits._calls
     assert not limits._trunk_of
+
+
+async def test_a_leg_that_goes_on_in_another_call_still_counts(full: World) -> None:
+    """As an attended transfer has it (RFC 3891)."""
+    first = full.engine.of("dial")[0][0]
+    other = await full.manager.create_call(NewCall(to="+7900", trunk="other"))
+    calls = full.manager._calls
+    before, after = calls.of_leg(first), calls.find(other.id)
+    assert before is not None
+    assert after is not None
+    calls.move(before, after, first, before.legs[first])
+    with pytest.raises(TrunkCalls):
+        await full.manager.create_call(NEW)
+    calls.detach(after, first)
+    await full.manager.create_call(NEW)
+    full.engine.alive.discard(first)
