@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.interop.gateway import Gateway
-from tests.interop.peers import Sipp, sipp
+from tests.interop.peers import CALLEE, Sipp, sipp
 from tests.interop.script import Script
 
 
@@ -16,10 +16,12 @@ class Exchange:
         self.callee = callee
 
 
-async def play(exchange: Exchange, folder: Path, caller: Script, callee: Script) -> tuple[Sipp, Sipp]:
-    """Play both sides to their end."""
+async def play(
+    exchange: Exchange, folder: Path, caller: Script, callee: Script, *, service: str = CALLEE
+) -> tuple[Sipp, Sipp]:
+    """Play both sides to their end; `service` is dialled."""
     async with sipp(callee, folder, port=exchange.callee) as bob:
-        async with sipp(caller, folder, remote=exchange.gateway.sip) as anna:
+        async with sipp(caller, folder, remote=exchange.gateway.sip, service=service) as anna:
             await anna.finished()
             await bob.finished()
             return anna, bob

@@ -87,6 +87,7 @@ async def sipp(
     reason: str = "",
     sockets: str = "u1",
     rate: int = 0,
+    lasts: int = 60,
     **keys: int,
 ) -> AsyncIterator[Sipp]:
     """Start SIPp: a caller when `remote` is given, a callee otherwise. `keys` fill the scenario's
@@ -101,7 +102,7 @@ async def sipp(
     (folder / "scenario.xml").write_text(text)
     arguments = ["-sf", "scenario.xml", "-i", host, "-p", str(port), "-m", str(calls), "-nostdin"]
     arguments += ["-trace_err", "-error_file", "errors.log", "-s", service, "-t", sockets]
-    arguments += ["-timeout", "120" if rate else "60", "-timeout_error", "-max_socket", "1000"]
+    arguments += ["-timeout", str(120 if rate else lasts), "-timeout_error", "-max_socket", "1000"]
     if rate:
         arguments += ["-r", str(rate), "-l", str(calls), "-trace_stat", "-stf", "statistics.csv"]
     else:

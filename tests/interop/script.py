@@ -84,7 +84,7 @@ class Script:
         message = (
             f"{method} {uri} SIP/2.0\n{via}\n{route}Max-Forwards: 70\n{ends}\nCall-ID: [call_id]\n"
             f"CSeq: {number} {method}\nContact: <{self.contact}>\n"
-            f"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE\n{_headed(headers, body)}"
+            f"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE\n{_headed(headers, body)}"
         )
         retransmit = "" if method == "ACK" else ' retrans="500"'
         return self._send(message, retransmit + self._transaction("ack" if method == "ACK" else "start"))
@@ -119,12 +119,22 @@ class Script:
         return self._receive(f'request="{method}"', has, lacks, self._keep(keep) if keep else "")
 
     def told(
-        self, status: int, *, has: Patterns = (), lacks: Patterns = (), optional: bool = False
+        self,
+        status: int,
+        *,
+        has: Patterns = (),
+        lacks: Patterns = (),
+        optional: bool = False,
+        number: str = "",
     ) -> "Script":
-        """Receive a response."""
+        """Receive a response; the value of the header `number` is kept under that name, in lower case."""
         self._refused = self._refused or status >= 300
+        keep = ""
+        if number:
+            self._variables.append(number.lower())
+            keep = f'<ereg regexp="[0-9]+" search_in="hdr" header="{number}:" assign_to="{number.lower()}"/>'
         extra = ' optional="true"' if optional else ' rrs="true"'
-        return self._receive(f'response="{status}"{extra}{self._transaction("response")}', has, lacks)
+        return self._receive(f'response="{status}"{extra}{self._transaction("response")}', has, lacks, keep)
 
     def pause(self, milliseconds: int) -> "Script":
         """Wait."""
