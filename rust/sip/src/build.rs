@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::header::scan::{TOKEN, is_all};
-use crate::header::{Name, Values, Via};
+use crate::header::scan::{TOKEN, is_all, until};
+use crate::header::{Name, Names, Values, Via};
 use crate::write::{put_ip, put_number};
 use crate::{Message, Method, StatusCode, Transport};
 
@@ -135,12 +135,16 @@ impl Builder {
     }
 
     fn identity(mut self, request: &Message, status: u16) -> Self {
-        for name in [Name::From, Name::To, Name::CallId, Name::Cseq] {
-            if let Some(value) = request.header(name) {
+        const COPIED: Names = Names::of(&[Name::From, Name::To, Name::CallId, Name::Cseq]);
+        let mut seen = Names::of(&[]);
+        for (name, value) in request.fields(COPIED) {
+            // A broken request may have one twice; the first counts.
+            if !seen.has(name) {
+                seen.add(name);
                 self.line(name, value);
-            }
-            if name == Name::To && request.has(Name::To) && request.to_tag().is_none() {
-                self.to_end = Some(self.head.len());
+                if name == Name::To && request.to_tag().is_none() {
+                    self.to_end = Some(self.head.len());
+                }
             }
         }
         if status == 100 { self.copy(Name::Timestamp, request) } else { self }
@@ -304,7 +308,7 @@ fn any(text: &str, hit: impl Fn(u8) -> bool + Copy) -> bool {
 /// `host:port` out of what a Contact says: without scheme and parameters.
 fn sent_by_of(contact: &str) -> &str {
     let contact = contact.strip_prefix("sips:").unwrap_or(contact);
-    contact.split_once(';').map_or(contact, |(host_port, _)| host_port)
+    until(contact, b';')
 }
 
 #[cfg(test)]

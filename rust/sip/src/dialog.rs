@@ -7,6 +7,7 @@ use std::sync::Arc;
 use slotmap::{SlotMap, new_key_type};
 
 use crate::endpoint::{Auth, LegKey};
+use crate::header::scan::until;
 use crate::header::{NameAddr, Replaces};
 use crate::transaction::key::{Fingerprint, Fingerprints, Index};
 use crate::{Builder, Flow, Message, Method, Name, Uri};
@@ -356,7 +357,7 @@ pub(crate) fn target_of(message: &Message) -> Option<&str> {
 
 /// A Request-URI has no headers part (19.1.1, table 1).
 fn without_headers(uri: &str) -> &str {
-    uri.split_once('?').map_or(uri, |(uri, _)| uri)
+    until(uri, b'?')
 }
 
 /// All dialogs.

@@ -64,13 +64,14 @@ impl Ident {
     }
 }
 
-/// Appends `count` letters, five bits of `bits` each.
+/// Appends `count` letters, five bits of `bits` each; thirteen use them up.
 pub(crate) fn letters(mut text: String, mut bits: u64, count: usize) -> String {
-    for _ in 0..count {
-        let letter = LETTERS.get((bits & 31) as usize).copied().unwrap_or(b'a');
-        text.push(char::from(letter));
+    let mut all = [b'a'; 13];
+    for place in &mut all {
+        *place = LETTERS.get((bits & 31) as usize).copied().unwrap_or(b'a');
         bits >>= 5;
     }
+    text.push_str(all.get(..count).and_then(|used| std::str::from_utf8(used).ok()).unwrap_or_default());
     text
 }
 

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use memchr::memchr;
 
 use crate::header::scan::decimal;
-use crate::header::{Cseq, Malformed, Name, NameAddr, Values, Via};
+use crate::header::{Cseq, Malformed, Name, NameAddr, Names, Values, Via};
 use crate::parse::{Keys, Slot, Slots, Span, Start};
 use crate::{Host, Method, StatusCode, Uri};
 
@@ -142,6 +143,20 @@ impl Message {
     /// Name (as written) and value of every header line, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.slots.as_slice().iter().map(|slot| (self.text(slot.name_text), self.text(slot.value)))
+    }
+
+    /// Name and value of every line of some headers, in order.
+    pub(crate) fn fields(&self, wanted: Names) -> impl Iterator<Item = (Name, &str)> {
+        let lines = self.slots.as_slice().iter().filter(move |slot| wanted.has(slot.name));
+        lines.map(|slot| (slot.name, self.text(slot.value)))
+    }
+
+    /// Whether there is a second Via.
+    pub(crate) fn has_more_vias(&self) -> bool {
+        let mut lines = self.lines(Name::Via);
+        let first = lines.next().unwrap_or_default();
+        lines.next().is_some()
+            || memchr(b',', first.as_bytes()).is_some() && self.values(Name::Via).nth(1).is_some()
     }
 
     /// Every line of one header, in order, lists not split.
@@ -330,7 +345,8 @@ impl Message {
     #[must_use]
     pub fn number(&self, name: Name) -> Option<u32> {
         let value = self.header(name)?;
-        let digits = value.split([';', ' ', '\t', '(']).next()?;
+        let end = value.bytes().position(|byte| matches!(byte, b';' | b' ' | b'\t' | b'('));
+        let digits = value.get(..end.unwrap_or(value.len()))?;
         match decimal(digits.as_bytes()) {
             Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
             None if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(u32::MAX),

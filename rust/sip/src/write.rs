@@ -19,16 +19,47 @@ pub(crate) fn put_number(text: &mut Vec<u8>, number: u32) {
     text.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
+/// The digits of every octet, and how many they are.
+static OCTETS: [[u8; 4]; 256] = octets();
+
+#[allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "evaluated by the compiler only"
+)]
+const fn octets() -> [[u8; 4]; 256] {
+    let (mut all, mut octet) = ([[0; 4]; 256], 0);
+    while octet < all.len() {
+        let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10];
+        let digits = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
+        all[octet] = match octet {
+            ..10 => [digits[2], 0, 0, 1],
+            10..100 => [digits[1], digits[2], 0, 2],
+            _ => [digits[0], digits[1], digits[2], 3],
+        };
+        octet += 1;
+    }
+    all
+}
+
 /// Writes an address, IPv6 without brackets.
 pub(crate) fn put_ip(text: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(address) => {
-            for (place, octet) in address.octets().into_iter().enumerate() {
-                if place > 0 {
-                    text.push(b'.');
+            let (mut written, mut at) = ([b'.'; 20], 0_usize);
+            for octet in address.octets() {
+                let [hundreds, tens, ones, length] =
+                    OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
+                if let Some(place) = written.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                    *place = [hundreds, tens, ones, b'.'];
                 }
-                put_number(text, u32::from(octet));
+                at = at.wrapping_add(usize::from(length));
+                if let Some(dot) = written.get_mut(at) {
+                    *dot = b'.';
+                }
+                at = at.wrapping_add(1);
             }
+            text.extend_from_slice(written.get(..at.wrapping_sub(1)).unwrap_or_default());
         }
         // Writing to a Vec cannot fail.
         IpAddr::V6(address) => drop(write!(text, "{address}")),
@@ -59,6 +90,11 @@ mod tests {
             let mut text = Vec::new();
             put_number(&mut text, number);
             assert_eq!(text, number.to_string().into_bytes());
+        }
+        for octet in 0..=u8::MAX {
+            let (mut text, ip) = (Vec::new(), IpAddr::from([octet, 1, 255 - octet, octet]));
+            put_ip(&mut text, ip);
+            assert_eq!(text, ip.to_string().into_bytes());
         }
         for address in ["0.0.0.0:0", "192.0.2.255:5060", "[2001:db8::1]:65535", "[::ffff:192.0.2.1]:1"] {
             let address: SocketAddr = address.parse().unwrap();

@@ -127,7 +127,7 @@ impl Endpoint {
         let tag = self.prints.tag(request);
         let builder = Builder::response_to(request, arrival.flow.remote, status, reason)
             .to_tag(&tag)
-            .header(Name::Server, &self.user_agent);
+            .safe(Name::Server, &self.user_agent);
         match add(builder).build() {
             Ok(bytes) => self.io.send_stateless(arrival.back, bytes),
             Err(_) => self.io.stats.dropped.unbuildable += 1,

@@ -93,7 +93,7 @@ impl Endpoint {
     }
 
     pub(super) fn finish_reply(&mut self, now: Instant, server: ServerKey, status: u16, builder: Builder) {
-        match builder.header(Name::Server, &self.user_agent).build() {
+        match builder.safe(Name::Server, &self.user_agent).build() {
             Ok(bytes) => self.servers.respond(&mut self.io, now, server, status, bytes),
             Err(_) => {
                 self.io.stats.dropped.unbuildable += 1;

@@ -1,6 +1,7 @@
 //! The table of legs.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -204,12 +205,30 @@ impl Leg {
     }
 }
 
+/// Spreads the owner's names for legs, which no peer chooses.
+#[derive(Debug, Default)]
+pub(crate) struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(8) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// All legs, by key and by the owner's name for them.
 #[derive(Debug, Default)]
 pub(crate) struct Legs {
     all: SlotMap<LegKey, Leg>,
     /// Legs whose end has not been told; ids are the owner's own, not a peer's.
-    by_id: HashMap<LegId, LegKey>,
+    by_id: HashMap<LegId, LegKey, BuildHasherDefault<Mixed>>,
     /// Legs whose end has not been told, of trunks that may have so many only.
     by_trunk: HashMap<Arc<str>, usize>,
 }

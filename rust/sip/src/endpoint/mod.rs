@@ -98,6 +98,7 @@ impl Default for Config {
 
 /// A SIP user agent for many calls.
 pub struct Endpoint {
+    /// Free of control characters.
     user_agent: String,
     max_transactions: usize,
     max_dialogs: usize,
@@ -142,7 +143,7 @@ impl Endpoint {
         let prints = Fingerprints::new(ident.key());
         let doorman = Doorman::new(ident.long_key());
         Self {
-            user_agent: config.user_agent,
+            user_agent: config.user_agent.replace(|letter: char| letter.is_control(), ""),
             max_transactions: config.max_transactions,
             max_dialogs: config.max_dialogs,
             io: Io::new(sane(config.timers), config.limits, config.max_datagram),

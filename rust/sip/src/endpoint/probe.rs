@@ -89,7 +89,7 @@ impl Endpoint {
             .cseq(1, Method::Options)
             .contact(&probe.target.contact)
             .header(Name::Accept, ACCEPT)
-            .header(Name::UserAgent, &self.user_agent)
+            .safe(Name::UserAgent, &self.user_agent)
     }
 
     /// A provisional response is none yet.

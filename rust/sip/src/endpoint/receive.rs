@@ -12,7 +12,7 @@ use super::session::Input;
 use crate::admission::{Ground, Stranger};
 use crate::framer::FrameError;
 use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
-use crate::{Cause, Ended, Failure, Flow, Message, Method, Name, ParseError, Profile, Side, Transport};
+use crate::{Cause, Ended, Failure, Flow, Message, Method, ParseError, Profile, Side, Transport};
 
 impl Endpoint {
     pub(super) fn receive(&mut self, now: Instant, datagram: Bytes, flow: Flow, profile: &Arc<Profile>) {
@@ -115,7 +115,7 @@ impl Endpoint {
 
     fn response(&mut self, now: Instant, response: &Message, flow: Flow) {
         // 8.1.3.3: a response with a second Via is not for us.
-        let ours = response.values(Name::Via).nth(1).is_none();
+        let ours = !response.has_more_vias();
         let ours = |key: &ClientKey| ours && self.clients.may_answer(*key, flow.transport);
         let Some(key) = self.clients.matching(response).filter(ours) else {
             self.io.stats.dropped.stray_response += 1;

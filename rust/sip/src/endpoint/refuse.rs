@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW, understands};
 use crate::admission::Ground;
+use crate::header::scan::until;
 use crate::transaction::{Arrival, ServerKey};
 use crate::{Builder, Message, Method, Name, Profile, Scheme};
 
@@ -203,8 +204,7 @@ pub(super) fn check_body(request: &Message) -> Result<(), Refusal> {
     if request.values(Name::ContentEncoding).any(|coding| !coding.eq_ignore_ascii_case("identity")) {
         return Err(Refusal::with(415, Name::AcceptEncoding, "identity"));
     }
-    let media_type =
-        request.content_type().and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let media_type = until(request.content_type().unwrap_or_default(), b';').trim();
     let known = media_type.eq_ignore_ascii_case(ACCEPT)
         || media_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
     if known { Ok(()) } else { Err(Refusal::with(415, Name::Accept, ACCEPT)) }

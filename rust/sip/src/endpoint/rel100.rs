@@ -336,11 +336,8 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(owed.dialog) else { return };
         let rack = format!("{} {} INVITE", owed.rseq.unwrap_or_default(), owed.cseq);
         let (builder, flow) = dialog.request(Method::Prack, &branch);
-        let built = builder
-            .safe(Name::RAck, &rack)
-            .header(Name::UserAgent, &self.user_agent)
-            .maybe_body(body)
-            .build();
+        let built =
+            builder.safe(Name::RAck, &rack).safe(Name::UserAgent, &self.user_agent).maybe_body(body).build();
         match built {
             Ok(bytes) => {
                 let request =

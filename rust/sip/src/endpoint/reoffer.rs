@@ -115,7 +115,7 @@ impl Endpoint {
         let builder = builder
             .contact(&dialog.contact)
             .safe(Name::Allow, ALLOW)
-            .header(Name::UserAgent, &self.user_agent)
+            .safe(Name::UserAgent, &self.user_agent)
             .maybe_body(outgoing.body.as_ref());
         let bytes = self.request_session(key, builder).build().ok()?;
         let outgoing = self.legs.get_mut(key)?.outgoing.as_mut()?;
@@ -327,7 +327,7 @@ impl Endpoint {
         let Some((invite, flow)) = self.clients.sent(&self.io, client) else { return };
         let built = follow_up(&invite, Method::Cancel, None)
             .maybe(Name::Reason, reason)
-            .header(Name::UserAgent, &self.user_agent)
+            .safe(Name::UserAgent, &self.user_agent)
             .build();
         let (Ok(bytes), Some(branch)) = (built, invite.branch().map(str::to_owned)) else {
             self.io.stats.dropped.unbuildable += 1;

@@ -77,8 +77,8 @@ impl Endpoint {
             .routed(self.preloaded(dial))
             .header(Name::From, draft.from)
             .header(Name::To, &dial.to)
-            .header(Name::CallId, draft.call_id)
-            .header(Name::Cseq, "1 INVITE")
+            .safe(Name::CallId, draft.call_id)
+            .safe(Name::Cseq, "1 INVITE")
             .contact(&dial.contact)
             .maybe(Name::Allow, own(Name::Allow, ALLOW))
             .maybe(Name::UserAgent, own(Name::UserAgent, &self.user_agent))
@@ -283,7 +283,7 @@ impl Endpoint {
         let branch = self.ident.branch();
         let Some(dialog) = self.dialogs.get(dialog) else { return };
         let (builder, flow) = dialog.ack(number, &branch);
-        match builder.header(Name::UserAgent, &self.user_agent).maybe_body(body).build() {
+        match builder.safe(Name::UserAgent, &self.user_agent).maybe_body(body).build() {
             Ok(payload) => {
                 let tag = dialog.remote_tag();
                 self.clients.acknowledge(&mut self.io, client, tag, Transmit { flow, payload });
@@ -320,7 +320,7 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(key) else { return };
         dialog.state = dialog::State::Closing;
         let (builder, flow) = dialog.request(Method::Bye, &branch);
-        match builder.header(Name::UserAgent, &self.user_agent).maybe(Name::Reason, reason).build() {
+        match builder.safe(Name::UserAgent, &self.user_agent).maybe(Name::Reason, reason).build() {
             Ok(bytes) => {
                 let request = Request { method: Method::Bye, branch, bytes, flow, user: User::Bye(key) };
                 self.clients.send(&mut self.io, now, request);

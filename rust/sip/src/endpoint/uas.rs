@@ -226,7 +226,7 @@ impl Endpoint {
     ) -> Option<Builder> {
         let dialog = self.dialogs.get(self.legs.get(key)?.dialog()?)?;
         let builder = self.servers.reply(server, status, reason)?.to_tag(dialog.local_tag());
-        Some(builder.header(Name::Server, &self.user_agent))
+        Some(builder.safe(Name::Server, &self.user_agent))
     }
 
     /// The refusal of a leg hung up before it was answered, with the Reason given.

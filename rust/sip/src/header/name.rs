@@ -138,15 +138,16 @@ impl Name {
     pub(crate) fn before_colon(text: &[u8; Self::LONGEST]) -> Option<(Self, usize)> {
         let [a, b, c] = words(text);
         let (token, before, found) = match (colon(a), colon(b)) {
-            (0, 0) => ([a, b, c & below(colon(c))], 16, colon(c)),
-            (0, found) => ([a, b & below(found), 0], 8, found),
-            (found, _) => ([a & below(found), 0, 0], 0, found),
+            (0, 0) => ([a, b, c & through(colon(c))], 16, colon(c)),
+            (0, found) => ([a, b & through(found), 0], 8, found),
+            (found, _) => ([a & through(found), 0, 0], 0, found),
         };
         let slot = usize::from(EXACT.get(place(token, MULTIPLIER)).copied().unwrap_or(EMPTY));
-        let colon = before + found.trailing_zeros() as usize / 8;
-        // The words alone would take NUL behind a name for its end.
-        let same = WORDS.get(slot)? == &token && TEXTS.get(slot)?.len() == colon;
-        same.then(|| (NAMES.get(slot).copied().unwrap_or(Self::Other), colon))
+        if WORDS.get(slot)? != &token {
+            return None;
+        }
+        let colon = usize::wrapping_add(before, found.trailing_zeros() as usize / 8);
+        Some((NAMES.get(slot).copied().unwrap_or(Self::Other), colon))
     }
 
     fn from_compact(letter: u8) -> Self {
@@ -372,13 +373,13 @@ fn colon(word: u64) -> u64 {
     differs.wrapping_sub(ONES) & !differs & (ONES << 7)
 }
 
-/// All bits of the bytes below the lowest flag.
+/// All bits up to the byte of the lowest flag; all of them when there is no flag.
 #[inline]
-fn below(flags: u64) -> u64 {
-    ((flags & flags.wrapping_neg()) >> 7).wrapping_sub(1)
+fn through(flags: u64) -> u64 {
+    flags ^ flags.wrapping_sub(1)
 }
 
-/// Every name as three words.
+/// Every name and its colon as three words: without that, NUL behind a name would pass for its end.
 static WORDS: [[u64; 3]; NAMES.len()] = build_words();
 
 /// The multiplier that gives each name a place of its own.
@@ -400,8 +401,9 @@ const fn build_words() -> [[u64; 3]; NAMES.len()] {
     while name < NAMES.len() {
         let (text, mut at) = (TEXTS[name].as_bytes(), 0);
         assert!(text.len() < LONGEST, "a header name and its colon are longer than three words");
-        while at < text.len() {
-            words[name][at / 8] |= (text[at] as u64) << (at % 8 * 8);
+        while at <= text.len() {
+            let byte = if at < text.len() { text[at] } else { b':' };
+            words[name][at / 8] |= (byte as u64) << (at % 8 * 8);
             at += 1;
         }
         name += 1;

@@ -148,6 +148,12 @@ pub(crate) fn skip_space(bytes: &[u8], from: usize) -> usize {
     at
 }
 
+/// The text in front of a byte, or all of it.
+#[inline]
+pub(crate) fn until(text: &str, stop: u8) -> &str {
+    memchr(stop, text.as_bytes()).and_then(|at| text.get(..at)).unwrap_or(text)
+}
+
 /// A value without the white space around it.
 pub(crate) fn trim(text: &str) -> &str {
     let mut text = text;

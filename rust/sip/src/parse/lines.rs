@@ -113,9 +113,11 @@ fn plain_line(bytes: &[u8], from: usize, max_length: usize) -> Option<(Slot, usi
     if end > max_length || matches!(next, b' ' | b'\t') {
         return None;
     }
-    let start = skip_space(rest, colon + 1);
-    let value = Span::new(from + start, from + trimmed(rest, start, end));
-    Some((Slot { name, name_text: Span::new(from, from + colon), value }, from + end + 2))
+    // No offset lies beyond the datagram, so that no sum overflows.
+    let start = skip_space(rest, colon.wrapping_add(1));
+    let at = |offset| from.wrapping_add(offset);
+    let value = Span::new(at(start), at(trimmed(rest, start, end)));
+    Some((Slot { name, name_text: Span::new(from, at(colon)), value }, at(end.wrapping_add(2))))
 }
 
 /// `field-name *( SP / HTAB ) ":" *( SP / HTAB ) value` (RFC 3261 7.3.1).
