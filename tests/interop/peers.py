@@ -125,7 +125,8 @@ async def sipp(
 async def _bound(port: int, timeout: float = 10) -> None:
     """Wait until somebody holds the UDP port: SIPp does not say when it listens."""
     deadline, held = time.monotonic() + timeout, f":{port:04X} "
-    while held not in Path("/proc/net/udp").read_text() and time.monotonic() < deadline:
+    tables = [Path("/proc/net/udp"), Path("/proc/net/udp6")]
+    while not any(held in table.read_text() for table in tables) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
 
 
@@ -148,6 +149,7 @@ class RtpPeer(asyncio.DatagramProtocol):
     frequency: float
     port: int
     remote: tuple[str, int] | None = None
+    source: str = ""
     arrivals: list[Arrival] = field(default_factory=list)
     sent_at: dict[bytes, float] = field(default_factory=dict)
     started_at: float = 0.0
@@ -159,7 +161,7 @@ class RtpPeer(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         if len(data) < 12 or data[0] >> 6 != 2:
             return
-        self.remote = self.remote or address
+        self.remote, self.source = self.remote or address, address[0]
         _, marked_type, sequence, timestamp, ssrc = struct.unpack_from("!BBHII", data)
         payload = data[12 + 4 * (data[0] & 0x0F) :]
         self.arrivals.append(
@@ -211,11 +213,11 @@ class RtpPeer(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def rtp_peer(frequency: float) -> AsyncIterator[RtpPeer]:
+async def rtp_peer(frequency: float, *, host: str = "127.0.0.1") -> AsyncIterator[RtpPeer]:
     """An RTP endpoint on a free even loopback port."""
     peer = RtpPeer(frequency, free_port(pair=True))
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: peer, local_addr=("127.0.0.1", peer.port)
+        lambda: peer, local_addr=(host, peer.port)
     )
     try:
         yield peer

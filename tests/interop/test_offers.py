@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.interop.exchange import Exchange, history, play
+from tests.interop.exchange import Exchange, gateway_port, history, play
 from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import Sipp, free_port, rtp_peer, sipp
 from tests.interop.pjsua_peer import phone
@@ -163,20 +163,6 @@ async def test_refusals_say_which_codecs_would_do(exchange: Exchange, tmp_path: 
     async with sipp(callee, tmp_path, port=exchange.callee):
         async with sipp(caller, tmp_path, remote=exchange.gateway.sip) as anna:
             await anna.finished()
-
-
-async def gateway_port(peer: Sipp) -> int:
-    """The gateway's RTP port, from the first description that the peer received."""
-
-    async def seen() -> int | None:
-        log = peer.folder / "messages.log"
-        text = log.read_text() if log.exists() else ""
-        for part in text.split("-" * 47):
-            if "message received" in part[:200] and (found := re.search(r"^m=audio (\d+)", part, re.M)):
-                return int(found[1])
-        return None
-
-    return int(await eventually(seen, "a description"))
 
 
 async def test_early_media_flows_both_ways_before_the_answer(exchange: Exchange, tmp_path: Path) -> None:
