@@ -1,21 +1,29 @@
 """Transfers on the wire: REFER handled, passed on and refused, Replaces, and the caller who comes back."""
 
 import asyncio
+import re
+import wave
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
 from tests.interop.gateway import Gateway, gateway
 from tests.interop.peers import Sipp, free_port, sipp
+from tests.interop.pjsua_peer import phone
 from tests.interop.script import Script, sdp
+from tests.interop.tone import seconds_of_tone
+from tests.interop.webrtc_peer import webrtc_peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 RTP = 6000
+TONE = 440.0
+"""Of pjsua."""
 CAROL, NOBODY, FORBIDDEN = "3001", "3999", "9001"
 PASSES, REFUSES = "127.0.0.2", "127.0.0.3"
 
@@ -62,6 +70,11 @@ target = {{ uri = "sip:carol@127.0.0.1:{carol}" }}
 name = "nobody"
 match = {{ to = "^3999" }}
 target = {{ uri = "sip:nobody@127.0.0.1:{free_port()}" }}
+
+[[routes]]
+name = "sales"
+match = {{ to = "^8" }}
+target = {{ browser = "*" }}
 
 [[routes]]
 name = "closed"
@@ -216,3 +229,116 @@ async def test_a_hold_by_who_leaves_is_over(office: Office, tmp_path: Path) -> N
     await play(office, tmp_path, caller, bob=bob, carol=carol)
     _, events = await history(office)
     assert types(events) == ["call.transfer-requested", "call.transferred"]
+
+
+def heard(recording: Path) -> float:
+    """Seconds of pjsua's tone in a recording."""
+    with wave.open(str(recording)) as sound:
+        rate, frames = sound.getframerate(), sound.readframes(sound.getnframes())
+    return seconds_of_tone(np.frombuffer(frames, np.int16) / 32768.0, TONE, rate=rate)
+
+
+async def test_softphones_hear_each_other_after_a_blind_transfer(office: Office, tmp_path: Path) -> None:
+    host, port = office.gateway.sip
+    anna_hears, carol_hears = tmp_path / "anna.wav", tmp_path / "carol.wav"
+    async with (
+        phone(tmp_path / "a", record=anna_hears) as anna,
+        phone(tmp_path / "b", port=office.bob, auto=200) as bob,
+        phone(tmp_path / "c", port=office.carol, auto=200, record=carol_hears) as carol,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        theirs = (await bob.event("incoming"))["call"]
+        await anna.event("state", call=call, state="CONFIRMED")
+        await bob.transfer(theirs, f"sip:{CAROL}@{host}:{port}")
+        await bob.event("transferred", code=200, final=True)
+        await bob.event("state", call=theirs, state="DISCONNECTED")
+        await carol.event("state", state="CONFIRMED")
+        await asyncio.sleep(1.5)
+        await anna.hang_up(call)
+        await carol.event("state", state="DISCONNECTED")
+    _, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transferred"]
+    assert heard(carol_hears) > 1, "nobody else sends her a tone"
+    assert heard(anna_hears) > 1
+
+
+async def test_an_attended_transfer_of_softphones(office: Office, tmp_path: Path) -> None:
+    """Bob holds Anna, asks Carol, and joins the two; both his calls are over, and Anna's hold too."""
+    host, port = office.gateway.sip
+    carol_hears = tmp_path / "carol.wav"
+    async with (
+        phone(tmp_path / "a") as anna,
+        phone(tmp_path / "b", port=office.bob, auto=200) as bob,
+        phone(tmp_path / "c", port=office.carol, auto=200, record=carol_hears) as carol,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        first = (await bob.event("incoming"))["call"]
+        await anna.event("state", call=call, state="CONFIRMED")
+        await bob.hold(first)
+        await anna.event("media", status="remote-hold")
+        second = await bob.call(f"sip:{CAROL}@{host}:{port}")
+        await bob.event("state", call=second, state="CONFIRMED")
+        await carol.event("state", state="CONFIRMED")
+        await bob.attended_transfer(first, second)
+        await bob.event("transferred", code=200, final=True)
+        for number in (first, second):
+            await bob.event("state", call=number, state="DISCONNECTED")
+        await anna.event("media", status="active")
+        await asyncio.sleep(1.5)
+        await anna.hang_up(call)
+        await carol.event("state", state="DISCONNECTED")
+    calls = (await office.gateway.calls())[:2]
+    assert sorted((one["reason"] or "") for one in calls)[-1] == "transferred"
+    assert [one["status"] for one in calls] == ["completed"] * 2
+    told = [await office.gateway.get(f"/api/v1/calls/{one['id']}/events") for one in calls]
+    kinds = sorted(types(events["items"]) for events in told)
+    assert kinds == [[], ["call.transfer-requested", "call.transferred"]]
+    assert heard(carol_hears) > 1
+
+
+async def test_an_invite_takes_the_place_of_a_leg(office: Office, tmp_path: Path) -> None:
+    host, port = office.gateway.sip
+    async with (
+        phone(tmp_path / "a") as anna,
+        phone(tmp_path / "b", port=office.bob, auto=200) as bob,
+        phone(tmp_path / "c") as carol,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        await anna.event("state", call=call, state="CONFIRMED")
+        invite, ok = bob.received("INVITE")[0], bob.sent("SIP/2.0 200")[0]
+        (call_id,) = re.findall(r"^Call-ID: (\S+)", invite, re.M)
+        (theirs,) = re.findall(r"^From: .*;tag=(\S+)", invite, re.M)
+        (mine,) = re.findall(r"^To: .*;tag=(\S+)", ok, re.M)
+        named = f"{call_id};to-tag={theirs};from-tag={mine}"
+        wrong = await carol.call(f"sip:+4930123@{host}:{port}", Replaces=f"{named}x", Require="replaces")
+        await carol.event("state", call=wrong, state="DISCONNECTED", code=481)
+        takes = await carol.call(f"sip:+4930123@{host}:{port}", Replaces=named, Require="replaces")
+        await carol.event("state", call=takes, state="CONFIRMED")
+        await bob.event("state", state="DISCONNECTED")
+        await carol.hang_up(takes)
+        await anna.event("state", call=call, state="DISCONNECTED")
+    call_, events = await history(office)
+    assert types(events) == ["call.transferred"]
+    assert (call_["status"], call_["hangup_source"]) == ("completed", "callee")
+
+
+async def test_a_browsers_partner_transfers_it(office: Office, tmp_path: Path) -> None:
+    caller = Script("caller").calls(sdp(RTP)).pause(300)
+    transfers(caller, office.refer_to(CAROL), "100 Trying", "180 Ringing", "200 OK").left()
+    async with (
+        webrtc_peer(office.gateway) as browser,
+        phone(tmp_path / "c", port=office.carol, auto=180) as carol,
+    ):
+        async with sipp(caller, tmp_path, remote=office.gateway.sip, service="8001") as anna:
+            call = (await browser.frame("incoming-call"))["call"]
+            await browser.talk(call["id"], 700.0)
+            theirs = (await carol.event("incoming"))["call"]
+            await carol.answer(theirs)
+            await anna.finished()
+        await asyncio.sleep(1)
+        await carol.hang_up(theirs)
+        await browser.frame("call-ended", 5)
+        assert seconds_of_tone(browser.audio(), TONE, rate=browser.heard_rate) > 0.5
+    over, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transferred"]
+    assert over["hangup_source"] == "caller", "Carol has the caller's place"

@@ -10,7 +10,7 @@ from telephony_gateway.api import schemas
 from telephony_gateway.api.context import CONTEXT
 from telephony_gateway.api.requests import read_call_id, read_idempotency_key, read_json, read_query
 from telephony_gateway.calls.ladder import as_text
-from telephony_gateway.calls.manager import Manager, NewCall
+from telephony_gateway.calls.manager import Manager, NewCall, NewTransfer
 from telephony_gateway.errors import Invalid
 
 HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -87,6 +87,14 @@ async def end_call(request: web.Request) -> web.Response:
     call_id = read_call_id(request)
     body = await read_json(request, schemas.EndBody, default=schemas.EndBody())
     return answer(await _manager(request).end_call(call_id, reason=body.reason))
+
+
+async def transfer_call(request: web.Request) -> web.Response:
+    """`POST /api/v1/calls/{call_id}/actions/transfer`."""
+    call_id, key = read_call_id(request), read_idempotency_key(request)
+    body = await read_json(request, schemas.TransferBody)
+    wanted = NewTransfer(to=body.to, trunk=body.trunk, timeout=body.timeout)
+    return answer(await _manager(request).transfer(call_id, wanted, key), 202)
 
 
 async def create_session(request: web.Request) -> web.Response:

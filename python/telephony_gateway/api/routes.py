@@ -135,6 +135,16 @@ def _call_routes() -> list[Route]:
         ),
         Route(
             method="POST",
+            path=f"{one}/actions/transfer",
+            handler=calls.transfer_call,
+            summary="Connect the far party to somebody else; if nobody answers, the call goes on as it was",
+            tag="calls",
+            body=schemas.TransferBody,
+            idempotent=True,
+            answers={202: Call},
+        ),
+        Route(
+            method="POST",
             path=f"{one}/sessions",
             handler=calls.create_session,
             summary="Make a participant's ticket to a call",

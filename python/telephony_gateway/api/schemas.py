@@ -104,6 +104,34 @@ class EndBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = None
 
 
+class TransferBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the far party of a call shall be connected to."""
+
+    to: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=256,
+            pattern=ADDRESS,
+            description="Whom to call: a number, by `trunk` or the one of the call, or a sip: or sips: URI.",
+            examples=["+74951234567"],
+        ),
+    ]
+    trunk: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64)] | None,
+        Meta(description="The trunk that carries the new leg; a number goes by the call's own without it."),
+    ] = None
+    timeout: Annotated[
+        float,
+        Meta(
+            ge=5,
+            le=300,
+            description="Seconds to wait for an answer; then the call goes on as it was.",
+            extra_json_schema={"x-unit": "s"},
+        ),
+    ] = 60.0
+
+
 class SessionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A participant to let in."""
 

@@ -52,11 +52,11 @@ from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.tickets import Tickets
-from telephony_gateway.calls.transfers import Transfers
+from telephony_gateway.calls.transfers import NewTransfer, Transfers
 from telephony_gateway.calls.vouching import NobodyVouches, Vouching
 from telephony_gateway.errors import EngineFailure, GatewayError, Overloaded
 
-__all__ = ["Joined", "Manager", "NewCall"]
+__all__ = ["Joined", "Manager", "NewCall", "NewTransfer"]
 
 log = structlog.get_logger(__name__)
 
@@ -118,8 +118,8 @@ class Manager:
             seeking=seeking,
         )  # fmt: skip
         self._transfers = Transfers(
-            engine=engine, journal=journal, closing=closing, routing=routing, seeking=seeking,
-            attended=attended,
+            engine=engine, cache=cache, journal=journal, closing=closing, routing=routing, seeking=seeking,
+            attended=attended, policy=policy,
         )  # fmt: skip
         self._outbound = Outbound(
             engine=engine, cache=cache, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
@@ -201,6 +201,13 @@ class Manager:
         live = await self._lookup.live(call_id)
         with self._care(live):
             self._closing.finish(live, requested(live.call, reason, source))
+        return live.call
+
+    async def transfer(self, call_id: UUID, new: NewTransfer, idempotency_key: str | None = None) -> Call:
+        """Call somebody for the far party to talk to; the others of the call leave when that one answers."""
+        live = await self._lookup.live(call_id)
+        with self._care(live):
+            await self._transfers.by_request(live, new, idempotency_key)
         return live.call
 
     async def create_session(

@@ -5,6 +5,8 @@ Where a call may go is for the routes to say, as if the telephone that asks had 
 answers nobody leaves: when it fails, the two are together again.
 """
 
+import msgspec
+
 from telephony_gateway.calls.attended import Attended
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import ending_of
@@ -13,7 +15,8 @@ from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.live import LiveCall, Order
 from telephony_gateway.calls.model import LegSide
 from telephony_gateway.calls.plan import DEVELOPMENT_ROUTE
-from telephony_gateway.calls.ports import Engine
+from telephony_gateway.calls.policy import Policy
+from telephony_gateway.calls.ports import Cache, Engine
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.stages import Stage, way
@@ -25,14 +28,22 @@ from telephony_gateway.calls.transfer import (
     staying_with,
     trunk_of,
 )
-from telephony_gateway.calls.uris import user_of
-from telephony_gateway.errors import Forbidden, GatewayError, Invalid, WrongState
+from telephony_gateway.calls.uris import parse_sip, user_of
+from telephony_gateway.errors import Conflict, Forbidden, GatewayError, Invalid, WrongState
 
 MAX_TO = 256
 MAX_REFERS = 32
 """In one call: each is a line of its history, and legs of its record."""
 UNKNOWN = 408
 """Of a transfer whose outcome nobody told."""
+
+
+class NewTransfer(msgspec.Struct, frozen=True, kw_only=True):
+    """A transfer that the API asks for."""
+
+    to: str
+    trunk: str | None = None
+    timeout: float = 60.0
 
 
 class Transfers:
@@ -42,12 +53,16 @@ class Transfers:
         self,
         *,
         engine: Engine,
+        cache: Cache,
         journal: Journal,
         closing: Closing,
         routing: Routing,
         seeking: Seeking,
         attended: Attended,
+        policy: Policy,
     ) -> None:
+        self._cache = cache
+        self._policy = policy
         self._engine = engine
         self._journal = journal
         self._closing = closing
@@ -76,28 +91,36 @@ class Transfers:
         describe(live, transfer)
         referred_by = event.referred_by or None
         self._journal.apply(live, "refer", transfer.facts | {"referred_by": referred_by})
-        policy = self._policy(live, event.leg)
-        if staying is None or policy == "refuse":
+        mode = self._way(live, event.leg)
+        if staying is None or mode == "refuse":
             reason = "nobody is there to be transferred" if staying is None else "the trunk refuses transfers"
             self._refuse(live, transfer, 480 if staying is None else 403, reason)
-        elif policy == "pass" and _is_telephone(live, staying):
+        elif mode == "pass" and _is_telephone(live, staying):
             self._pass(live, transfer, event)
         elif event.replaces is not None:
             self._attended.transfer(live, transfer, event.replaces)
         else:
             self._handle(live, transfer, event)
 
-    def by_request(self, live: LiveCall, to: str, trunk: str | None, timeout: float | None) -> None:
-        """The API has the far party of a call talk to somebody else."""
+    async def by_request(self, live: LiveCall, new: NewTransfer, key: str | None) -> None:
+        """The API has the far party of a call talk to somebody else. The same key again changes nothing."""
+        if key is not None:
+            name = f"idempotency:transfer:{live.call.id}:{key}"
+            body = msgspec.json.encode(new)
+            kept = await self._cache.claim(name, body, self._policy.idempotency_ttl)
+            if kept is not None and kept != body:
+                raise Conflict("the idempotency key was used before with another body")
+            if kept is not None:
+                return
         if live.call.status != "in-progress" or live.transfer is not None:
             raise WrongState("the call is in no state to be transferred")
         leaving = staying_with(live, live.anchor)
         if leaving is None:
             raise WrongState("nobody is there to be transferred")
-        stages = (Stage(destinations=(self._routing.destination(to, trunk),), timeout=timeout),)
-        transfer = Transfer(
-            leaving=leaving, staying=live.anchor, to=to[:MAX_TO], order=_order(live, live.anchor)
-        )
+        is_number = parse_sip(new.to) is None
+        trunk = new.trunk or (trunk_of(live, live.anchor) if is_number else None)
+        stages = (Stage(destinations=(self._routing.destination(new.to, trunk),), timeout=new.timeout),)
+        transfer = Transfer(leaving=leaving, staying=live.anchor, to=new.to, order=_order(live, live.anchor))
         describe(live, transfer)
         self._journal.apply(live, "refer", transfer.facts | {"referred_by": None})
         self._seeking.begin(live, transfer, stages)
@@ -143,7 +166,7 @@ class Transfers:
             return not transfer.passed
         return self._seeking.ended(live, transfer, event)
 
-    def _policy(self, live: LiveCall, leg: LegId) -> str:
+    def _way(self, live: LiveCall, leg: LegId) -> str:
         trunk = self._routing.trunks.get(trunk_of(live, leg) or "")
         return trunk.transfer if trunk is not None else "handle"
 

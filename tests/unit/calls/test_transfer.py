@@ -1,0 +1,415 @@
+"""Transfers: who may be called for the empty place, who leaves, who comes back, and what the history says."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from telephony_gateway.calls.events import Incoming, Refer, ReferAnswered, Referral
+from telephony_gateway.calls.manager import NewTransfer
+from telephony_gateway.errors import Conflict, EngineFailure, GatewayError, WrongState
+from tests.unit.calls.world import TABLES, Headers, World, settle
+
+PBX = "198.51.100.1"
+
+
+def tables(**transfer: str) -> dict[str, Any]:
+    trunks = [{**trunk, "transfer": transfer.get(trunk["name"], "handle")} for trunk in TABLES["trunks"]]
+    return {**TABLES, "trunks": trunks}
+
+
+async def talking(world: World, to: str = "200") -> tuple[int, int]:
+    """A caller of the carrier and the far side talk."""
+    leg = world.invite(to)
+    await settle()
+    far: int = world.engine.of("dial")[-1][0]
+    world.pick_up(far)
+    await settle()
+    assert world.only().status == "in-progress"
+    return leg, far
+
+
+def refer(world: World, leg: int, uri: str = "sip:301@192.0.2.1", **more: Any) -> None:
+    world.engine.emit(Refer(leg=leg, id=7, uri=uri, **more))
+
+
+def told(world: World) -> list[int]:
+    return [status for _, _, status in world.engine.of("notify_refer")]
+
+
+def transfers(world: World) -> list[str]:
+    history = world.history(world.only())
+    return [event.removeprefix("call.") for event in history if event.startswith("call.transfer")]
+
+
+async def test_the_far_side_makes_room_for_whom_it_names(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, far, referred_by="<sip:bob@pbx>")
+    assert world.engine.of("accept_refer") == [(far, 7)]
+    new, how = world.engine.of("dial")[-1]
+    assert how["uri"] == "sip:away@192.0.2.9:5070", "by the route for 3..."
+    assert ("Referred-By", "<sip:bob@pbx>") in how["headers"]
+    assert how["from_uri"].startswith("sip:+79001112233@"), "the one who stays is said to call"
+    world.ring(new)
+    world.pick_up(new)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (leg, new)
+    assert world.engine.of("introduce") == [(leg, new)]
+    assert told(world) == [180, 200]
+    assert (far,) in world.engine.of("hangup")
+    assert transfers(world) == ["transfer-requested", "transferred"]
+    assert world.only().status == "in-progress"
+    world.end(new, "bye")
+    await settle()
+    assert (world.only().status, world.only().hangup_source) == ("completed", "callee")
+    assert world.history(world.only())[-1] == "call.completed"
+
+
+async def test_the_caller_makes_room_too(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, leg)
+    new, how = world.engine.of("dial")[-1]
+    assert how["from_uri"].startswith("sip:200@"), "the callee stays"
+    world.pick_up(new)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (far, new)
+    world.end(new, "bye")
+    await settle()
+    assert world.only().hangup_source == "caller"
+
+
+async def test_a_browsers_partner_is_exchanged(world: World) -> None:
+    browser = world.browser(names=frozenset({"sales"}))
+    leg, call = await world.talking(browser)
+    refer(world, leg)
+    new = world.engine.of("dial")[-1][0]
+    world.pick_up(new)
+    await settle()
+    assert world.engine.of("bridge")[-1][1] == new
+    world.manager.send_digits(browser, call.id, "1")
+    assert world.engine.of("send_digits") == [(new, "1")], "the browser talks to the new one"
+    await world.manager.leave(browser, call.id)
+    await settle()
+    assert world.only().status == "completed"
+
+
+@pytest.mark.parametrize("parted", [False, True])
+async def test_nobody_leaves_when_nobody_answers(parted: bool) -> None:
+    trunks = [{**trunk, "ringback": "eu"} for trunk in TABLES["trunks"]] if parted else TABLES["trunks"]
+    world = World({**TABLES, "trunks": trunks})
+    leg, far = await talking(world)
+    refer(world, far)
+    new = world.engine.of("dial")[-1][0]
+    world.ring(new)
+    await settle()
+    assert world.engine.of("unbridge") == ([(leg,)] if parted else [])
+    world.end(new, "rejected", status=486)
+    await settle()
+    assert told(world) == [180, 486]
+    assert transfers(world) == ["transfer-requested", "transfer-failed"]
+    assert world.only().status == "in-progress"
+    assert world.engine.of("bridge")[-1] == (leg, far)
+    refer(world, far)
+    assert len(world.engine.of("accept_refer")) == 2, "it may be tried again"
+    world.end(leg, "bye")
+    await settle()
+    await world.check_end()
+
+
+async def test_silence_ends_a_transfer(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, far)
+    await settle_for(world, 120)
+    assert told(world) == [408]
+    world.end(leg, "bye")
+    await settle()
+
+
+async def settle_for(world: World, seconds: float) -> None:
+    import asyncio
+
+    await asyncio.sleep(seconds)
+    await settle()
+
+
+async def test_who_asked_may_hang_up_at_once(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, far)
+    world.end(far, "bye")
+    await settle()
+    assert world.only().status == "in-progress", "somebody is being called"
+    new = world.engine.of("dial")[-1][0]
+    world.pick_up(new)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (leg, new)
+    assert transfers(world) == ["transfer-requested", "transferred"]
+    world.end(leg, "bye")
+    await settle()
+
+
+async def test_who_asked_and_left_ends_the_call_if_nobody_answers(world: World) -> None:
+    _, far = await talking(world)
+    refer(world, far)
+    world.end(far, "bye")
+    world.end(world.engine.of("dial")[-1][0], "rejected", status=404)
+    await settle()
+    assert (world.only().status, world.only().hangup_source) == ("completed", "callee")
+    assert transfers(world) == ["transfer-requested", "transfer-failed"]
+
+
+async def test_who_stays_may_hang_up_meanwhile(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, far)
+    new = world.engine.of("dial")[-1][0]
+    world.end(leg, "bye")
+    await settle()
+    assert world.only().hangup_source == "caller"
+    assert {(far,), (new,)} <= set(world.engine.of("hangup"))
+
+
+async def test_an_answer_that_cannot_be_joined_is_no_transfer(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, far)
+    world.engine.faults["bridge"] = EngineFailure("no", reason="internal")
+    new = world.engine.of("dial")[-1][0]
+    world.pick_up(new)
+    await settle()
+    assert told(world) == [500]
+    assert (new,) in world.engine.of("hangup")
+    assert world.only().status == "in-progress"
+    world.end(leg, "bye")
+    await settle()
+
+
+@pytest.mark.parametrize(
+    ("uri", "status"),
+    [
+        ("sip:901@192.0.2.1", 403),
+        ("sip:400@192.0.2.1", 403),
+        ("sip:+7495@192.0.2.1", 404),
+        ("tel:+1;x=y", 403),
+    ],
+)
+async def test_a_transfer_goes_where_the_trunk_may_call(world: World, uri: str, status: int) -> None:
+    leg, far = await talking(world)
+    refer(world, far, uri)
+    assert world.engine.of("refuse_refer") == [(far, 7, status)]
+    assert transfers(world) == ["transfer-requested", "transfer-failed"]
+    assert world.only().status == "in-progress"
+    world.end(leg, "bye")
+    await settle()
+
+
+async def test_one_transfer_at_a_time(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, far)
+    refer(world, leg)
+    assert world.engine.of("refuse_refer") == [(leg, 7, 491)]
+    world.end(leg, "bye")
+    await settle()
+
+
+async def test_a_trunk_may_refuse() -> None:
+    world = World(tables(carrier="refuse"))
+    leg, _ = await talking(world)
+    refer(world, leg)
+    assert world.engine.of("refuse_refer") == [(leg, 7, 403)]
+    world.end(leg, "bye")
+    await settle()
+    await world.check_end()
+
+
+@pytest.fixture
+async def passing() -> AsyncIterator[World]:
+    world = World(tables(carrier="pass"))
+    yield world
+    await world.check_end()
+
+
+async def test_a_refer_is_passed_on_with_all_it_says(passing: World) -> None:
+    leg, far = await talking(passing)
+    refer(passing, leg, headers=[("X-Note", "a b")], referred_by="<sip:a@b>")
+    assert passing.engine.of("refer") == [(far, "sip:301@192.0.2.1?X-Note=a%20b", None, "<sip:a@b>")]
+    assert passing.engine.of("accept_refer") == []
+    passing.engine.emit(ReferAnswered(leg=far, status=202))
+    assert passing.engine.of("accept_refer") == [(leg, 7)]
+    for status in (100, 180, 200):
+        passing.engine.emit(Referral(leg=far, status=status, last=status == 200))
+    assert told(passing) == [180, 200]
+    assert transfers(passing) == ["transfer-requested", "transferred"]
+    passing.end(far, "bye")
+    await settle()
+
+
+@pytest.mark.parametrize("status", [486, None])
+async def test_a_passed_transfer_may_fail(passing: World, status: int | None) -> None:
+    leg, far = await talking(passing)
+    refer(passing, leg)
+    passing.engine.emit(ReferAnswered(leg=far, status=202))
+    passing.engine.emit(Referral(leg=far, status=status, last=True))
+    assert told(passing) == [status or 408]
+    assert transfers(passing) == ["transfer-requested", "transfer-failed"]
+    assert passing.only().status == "in-progress"
+    passing.end(far, "bye")
+    await settle()
+
+
+async def test_the_other_side_may_refuse_to_be_passed_on(passing: World) -> None:
+    leg, far = await talking(passing)
+    refer(passing, leg)
+    passing.engine.emit(ReferAnswered(leg=far, status=603))
+    assert passing.engine.of("refuse_refer") == [(leg, 7, 603)]
+    passing.end(far, "bye")
+    await settle()
+
+
+async def test_a_browser_is_not_asked_to_call(passing: World) -> None:
+    browser = passing.browser(names=frozenset({"sales"}))
+    leg, _ = await passing.talking(browser)
+    refer(passing, leg)
+    assert passing.engine.of("refer") == []
+    assert passing.engine.of("accept_refer") == [(leg, 7)]
+    passing.end(leg, "bye")
+    await settle()
+
+
+async def two_calls(world: World) -> tuple[tuple[int, int], tuple[int, int]]:
+    first = await talking(world)
+    leg = world.invite("300", PBX)
+    await settle()
+    far: int = world.engine.of("dial")[-1][0]
+    world.pick_up(far)
+    await settle()
+    return first, (leg, far)
+
+
+async def test_two_calls_of_one_telephone_become_one(world: World) -> None:
+    (anna, bob), (bobs_other, carol) = await two_calls(world)
+    first, second = world.store.calls.values()
+    refer(world, bob, headers=[("Replaces", "x")], replaces=bobs_other)
+    await settle()
+    assert world.engine.of("bridge")[-2:] == [(anna, carol)] * 2
+    assert told(world) == [200]
+    first, second = (world.store.calls[call.id] for call in (first, second))
+    assert (first.status, second.status) == ("in-progress", "completed")
+    assert second.reason == "transferred"
+    assert {(bob,), (bobs_other,)} <= set(world.engine.of("hangup"))
+    assert (carol,) not in world.engine.of("hangup")
+    world.end(carol, "bye")
+    await settle()
+    ended = world.store.calls[first.id]
+    assert (ended.status, ended.hangup_source) == ("completed", "callee")
+    assert (anna,) in world.engine.of("hangup")
+
+
+async def test_a_call_that_is_not_there_any_more_cannot_be_taken_over(world: World) -> None:
+    (anna, bob), (bobs_other, carol) = await two_calls(world)
+    world.end(carol, "bye")
+    await settle()
+    refer(world, bob, headers=[("Replaces", "x")], replaces=bobs_other)
+    await settle()
+    assert told(world) == [481]
+    world.end(anna, "bye")
+    await settle()
+
+
+async def test_a_dialog_between_others_is_for_them_to_replace(world: World) -> None:
+    anna, bob = await talking(world)
+    refer(world, bob, headers=[("Replaces", "a;to-tag=b;from-tag=c")])
+    headers = world.engine.of("dial")[-1][1]["headers"]
+    assert ("Replaces", "a;to-tag=b;from-tag=c") in headers
+    assert ("Require", "replaces") in headers
+    world.end(anna, "bye")
+    await settle()
+
+
+def replacing(world: World, named: int) -> int:
+    leg = world.engine.new_sip_leg()
+    world.engine.alive.add(leg)
+    event = Incoming(
+        leg=leg, sip_call_id="r", request_uri="sip:200@192.0.2.1", from_uri="sip:carol@198.51.100.1",
+        from_display="", to_uri="sip:200@192.0.2.1", source=(PBX, 5060), local=("192.0.2.1", 5060),
+        codecs=["PCMU"], message=Headers(), trunk="pbx", replaces=named,
+    )  # fmt: skip
+    world.engine.emit(event)
+    return leg
+
+
+async def test_an_invite_takes_a_legs_place(world: World) -> None:
+    anna, bob = await talking(world)
+    carol = replacing(world, bob)
+    await settle()
+    assert world.engine.of("answer")[-1] == (carol,)
+    assert world.engine.of("bridge")[-1] == (anna, carol)
+    assert (bob,) in world.engine.of("hangup")
+    assert transfers(world) == ["transferred"]
+    world.end(carol, "bye")
+    await settle()
+    assert world.only().hangup_source == "callee"
+
+
+async def test_only_a_call_that_runs_can_be_taken_over(world: World) -> None:
+    leg = world.invite("200")
+    await settle()
+    other = replacing(world, leg)
+    await settle()
+    assert world.engine.of("reject") == [(other, 481)]
+    world.end(leg, "cancel")
+    await settle()
+
+
+async def test_the_api_connects_the_caller_to_somebody_else(world: World) -> None:
+    browser = world.browser(names=frozenset({"sales"}))
+    leg, call = await world.talking(browser)
+    new = NewTransfer(to="+7900", timeout=20)
+    await world.manager.transfer(call.id, new, "key")
+    await world.manager.transfer(call.id, new, "key")
+    with pytest.raises(Conflict):
+        await world.manager.transfer(call.id, NewTransfer(to="+7901"), "key")
+    with pytest.raises(WrongState):
+        await world.manager.transfer(call.id, new)
+    ((other, how),) = world.engine.of("dial")
+    assert (how["uri"], how["trunk"], how["timeout"]) == ("sip:+7900@203.0.113.10:5060", "carrier", 20)
+    world.pick_up(other)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (leg, other)
+    assert world.history(call)[-3:] == ["call.transfer-requested", "call.transferred", "session.left"]
+    assert world.engine.of("notify_refer") == []
+    world.end(other, "bye")
+    await settle()
+    assert (world.only().status, world.only().hangup_source) == ("completed", "callee")
+
+
+async def test_an_agent_may_leave_before_the_other_answers(world: World) -> None:
+    browser = world.browser(names=frozenset({"sales"}))
+    _, call = await world.talking(browser)
+    await world.manager.transfer(call.id, NewTransfer(to="+7900"))
+    await world.manager.leave(browser, call.id)
+    await settle()
+    assert world.only().status == "in-progress"
+    world.end(world.engine.of("dial")[-1][0], "rejected", status=486)
+    await settle()
+    assert world.only().status == "completed", "nobody is left to talk to"
+
+
+async def test_an_outbound_call_is_transferred_once(world: World) -> None:
+    browser = world.browser()
+    leg, call = await world.dialled()
+    with pytest.raises(WrongState):
+        await world.manager.transfer(call.id, NewTransfer(to="+7901"))
+    world.pick_up(leg)
+    with pytest.raises(WrongState):
+        await world.manager.transfer(call.id, NewTransfer(to="+7901"))
+    await world.manager.join(browser, call.id)
+    await world.manager.offer(browser, call.id, "o")
+    await world.manager.transfer(call.id, NewTransfer(to="+7901"))
+    other = world.engine.of("dial")[-1][0]
+    world.pick_up(other)
+    await settle()
+    with pytest.raises(WrongState):
+        await world.manager.join(browser, call.id)
+    with pytest.raises(GatewayError):
+        await world.manager.transfer(call.id, NewTransfer(to="+7902", trunk="nowhere"))
+    world.end(other, "bye")
+    await settle()
+    assert world.only().hangup_source == "caller", "it has the browser's place"
