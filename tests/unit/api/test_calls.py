@@ -281,3 +281,20 @@ async def test_what_is_called_may_be_a_sips_uri_and_nothing_more(
 ) -> None:
     await gateway.json("POST", "/api/v1/calls", status, json={"to": to})
     assert gateway.engine.names() == (["dial"] if status == 201 else [])
+
+
+async def test_a_transfer_needs_a_call_that_talks_and_a_place_to_go(gateway: World) -> None:
+    call = await dial(gateway)
+    path = f"/api/v1/calls/{call['id']}/actions/transfer"
+    problem = await gateway.json("POST", path, 409, json={"to": "sip:carol@127.0.0.1:5071"})
+    assert problem["detail"] == "the call is in no state to be transferred"
+    for body in (
+        {},
+        {"to": ""},
+        {"to": "sip:a b@c"},
+        {"to": "sip:a@b", "timeout": 1},
+        {"to": "sip:a@b", "x": 1},
+    ):
+        await gateway.json("POST", path, 422, json=body)
+    unknown = path.replace(call["id"], str(UNKNOWN))
+    await gateway.json("POST", unknown, 404, json={"to": "sip:carol@127.0.0.1:5071"})
