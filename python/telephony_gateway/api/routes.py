@@ -123,6 +123,13 @@ def _call_routes() -> list[Route]:
             body=schemas.StatusBody,
             answers={200: Call},
         ),
+        *_call_actions(one),
+    ]
+
+
+def _call_actions(one: str) -> list[Route]:
+    """What can be done with a call that is there."""
+    return [
         Route(
             method="POST",
             path=f"{one}/end",

@@ -3,8 +3,9 @@
 from telephony_gateway.calls.attempts import Failure
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import rejection
-from telephony_gateway.calls.events import Incoming, LegId
-from telephony_gateway.calls.journal import Journal
+from telephony_gateway.calls.events import Answered, Incoming, LegId
+from telephony_gateway.calls.forwarding import Forwarding
+from telephony_gateway.calls.hunting import ELSEWHERE, Hunting
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall, LiveCalls
 from telephony_gateway.calls.model import Ending
@@ -13,6 +14,7 @@ from telephony_gateway.calls.routing import Destination
 from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.transfer import Transfer, staying_with, trunk_of
+from telephony_gateway.calls.trunks import Trunk
 from telephony_gateway.errors import GatewayError
 
 
@@ -23,20 +25,22 @@ class Attended:
         self,
         *,
         engine: Engine,
-        journal: Journal,
         calls: LiveCalls,
         legs: Legs,
         closing: Closing,
         tasks: Tasks,
         seeking: Seeking,
+        forwarding: Forwarding,
+        hunting: Hunting,
     ) -> None:
         self._engine = engine
-        self._journal = journal
         self._calls = calls
         self._legs = legs
         self._closing = closing
         self._tasks = tasks
         self._seeking = seeking
+        self._forwarding = forwarding
+        self._hunting = hunting
 
     def partner(self, leg: LegId) -> LegId | None:
         """Who talks to the peer of a leg, if that is a telephone."""
@@ -61,10 +65,14 @@ class Attended:
         else:
             self._fail(live, transfer, 488, "a browser's call cannot be taken over")
 
-    def replace(self, event: Incoming, trunk: str, codecs: tuple[str, ...]) -> bool:
+    def replace(self, event: Incoming, trunk: Trunk) -> bool:
         """An INVITE is to take a leg's place; whether there is such a leg, in a call that allows it."""
         named = event.replaces
         live = self._calls.of_leg(named) if named is not None else None
+        if live is not None and named is not None and _rings(live, named):
+            self._legs.joins(live, event.leg, "callee")
+            self._tasks.spawn(live, lambda: self._pick_up(live, event, trunk))
+            return True
         staying = staying_with(live, named) if live is not None and named is not None else None
         if live is None or named is None or staying is None:
             return False
@@ -76,9 +84,26 @@ class Attended:
         leaving = live.legs[named]
         self._legs.joins(live, event.leg, leaving.side)
         transfer.mine.add(event.leg)
-        place = Destination(uri=event.from_uri, host="", trunk=trunk, next_hop=None, codecs=codecs)
+        place = _place(event, trunk)
         self._tasks.spawn(live, lambda: self._take_over(live, transfer, event.leg, place))
         return True
+
+    async def _pick_up(self, live: LiveCall, event: Incoming, trunk: Trunk) -> None:
+        """Somebody answers what rings elsewhere (RFC 3891 1)."""
+        codec = await self._engine.ring(event.leg, codecs=trunk.codecs)
+        await self._engine.answer(event.leg)
+        if live.call.answered or live.answering:
+            self._legs.hangup(event.leg, ELSEWHERE)
+            return
+        rang = live.far
+        if live.hunt is not None:
+            self._hunting.taken(live)
+        elif rang is not None:
+            self._legs.hangup(rang, ELSEWHERE)
+        live.far, live.target = event.leg, None
+        live.destination = _place(event, trunk)
+        answered = Answered(leg=event.leg, codec=codec, sip_call_id=event.sip_call_id)
+        self._forwarding.answered(live, answered)
 
     async def _take_over(self, live: LiveCall, transfer: Transfer, leg: LegId, place: Destination) -> None:
         try:
@@ -117,3 +142,15 @@ class Attended:
 
     def _fail(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
         self._seeking.fail(live, transfer, Failure(status, rejection(status, reason)))
+
+
+def _rings(live: LiveCall, leg: LegId) -> bool:
+    """Whether the leg is one that rings for a caller."""
+    hunted = live.hunt is not None and leg in live.hunt.ringing
+    is_callee = hunted or (leg == live.far and live.hunt is None)
+    return is_callee and live.call.direction == "inbound" and not live.call.answered and not live.answering
+
+
+def _place(event: Incoming, trunk: Trunk) -> Destination:
+    """Where a leg that came in by an INVITE sits."""
+    return Destination(uri=event.from_uri, host="", trunk=trunk.name, next_hop=None, codecs=trunk.codecs)

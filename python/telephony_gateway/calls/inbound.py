@@ -94,7 +94,7 @@ class Inbound:
         if trunk is None:
             return
         if event.replaces is not None:
-            if not self._attended.replace(event, trunk.name, trunk.codecs):
+            if not self._attended.replace(event, trunk):
                 self._refuse(event, 481, "replaces", "the call to be taken over is in no state for that")
             else:
                 self._limits.came(trunk, event.leg)
@@ -164,6 +164,7 @@ class Inbound:
     def _begin(self, event: Incoming, call: Call, trunk: Trunk, route: Route | None) -> LiveCall | None:
         target = route.target if route else None
         live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target, ringback=trunk.tone)
+        live.user = event.user
         self._calls.add(live)
         self._legs.adopt(live, event.leg, "sip", "caller")
         self._limits.came(trunk, event.leg)

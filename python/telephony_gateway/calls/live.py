@@ -18,7 +18,7 @@ from telephony_gateway.calls.routing import Destination, Target
 from telephony_gateway.errors import Overloaded, WrongState
 
 if TYPE_CHECKING:
-    from telephony_gateway.calls.transfer import Transfer
+    from telephony_gateway.calls.transfer import NewTransfer, Transfer
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -59,7 +59,11 @@ class LiveCall:
     hunt: Hunt | None = None
     anchor_trunk: str | None = None
     """The trunk of the first leg, where another has taken the place of the leg that the call began with."""
+    user: str | None = None
+    """Of ours, whose phone the call began with."""
     transfer: "Transfer | None" = None
+    requests: "dict[str, NewTransfer]" = field(default_factory=dict)
+    """Transfers that the API asked for, by their idempotency keys."""
     refers: int = 0
     """Transfers that were asked for."""
     far_codec: str | None = None

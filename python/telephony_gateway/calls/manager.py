@@ -52,7 +52,8 @@ from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.tickets import Tickets
-from telephony_gateway.calls.transfers import NewTransfer, Transfers
+from telephony_gateway.calls.transfer import NewTransfer
+from telephony_gateway.calls.transfers import Transfers
 from telephony_gateway.calls.vouching import NobodyVouches, Vouching
 from telephony_gateway.errors import EngineFailure, GatewayError, Overloaded
 
@@ -114,12 +115,12 @@ class Manager:
             engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks, dialler=dialler
         )
         attended = Attended(
-            engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
-            seeking=seeking,
+            engine=engine, calls=calls, legs=legs, closing=closing, tasks=tasks, seeking=seeking,
+            forwarding=forwarding, hunting=hunting,
         )  # fmt: skip
         self._transfers = Transfers(
-            engine=engine, cache=cache, journal=journal, closing=closing, routing=routing, seeking=seeking,
-            attended=attended, policy=policy,
+            engine=engine, journal=journal, closing=closing, routing=routing, seeking=seeking,
+            attended=attended,
         )  # fmt: skip
         self._outbound = Outbound(
             engine=engine, cache=cache, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
@@ -207,7 +208,7 @@ class Manager:
         """Call somebody for the far party to talk to; the others of the call leave when that one answers."""
         live = await self._lookup.live(call_id)
         with self._care(live):
-            await self._transfers.by_request(live, new, idempotency_key)
+            self._transfers.by_request(live, new, idempotency_key)
         return live.call
 
     async def create_session(

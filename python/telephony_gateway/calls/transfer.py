@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import quote
 
+import msgspec
+
 from telephony_gateway.calls.attempts import Failure
 from telephony_gateway.calls.events import LegId, Refer
 from telephony_gateway.calls.live import LiveCall, Order
@@ -16,6 +18,14 @@ Kind = Literal["blind", "attended"]
 
 TALKING: Final = ("answered", "connected")
 """States of a leg whose peer is there."""
+
+
+class NewTransfer(msgspec.Struct, frozen=True, kw_only=True):
+    """A transfer that the API asks for."""
+
+    to: str
+    trunk: str | None = None
+    timeout: float = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +83,7 @@ def trunk_of(live: LiveCall, leg: LegId) -> str | None:
 def take_place(live: LiveCall, leaving: LegId, leg: LegId, destination: Destination | None) -> None:
     """The new leg is in the call what the leaving one was."""
     if live.anchor == leaving:
-        live.anchor = leg
+        live.anchor, live.user = leg, None
         live.anchor_trunk = destination.trunk if destination is not None else None
     else:
         live.far = leg

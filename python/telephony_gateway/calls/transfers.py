@@ -5,8 +5,6 @@ Where a call may go is for the routes to say, as if the telephone that asks had 
 answers nobody leaves: when it fails, the two are together again.
 """
 
-import msgspec
-
 from telephony_gateway.calls.attended import Attended
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import ending_of
@@ -15,12 +13,12 @@ from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.live import LiveCall, Order
 from telephony_gateway.calls.model import LegSide
 from telephony_gateway.calls.plan import DEVELOPMENT_ROUTE
-from telephony_gateway.calls.policy import Policy
-from telephony_gateway.calls.ports import Cache, Engine
+from telephony_gateway.calls.ports import Engine
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.stages import Stage, way
 from telephony_gateway.calls.transfer import (
+    NewTransfer,
     Transfer,
     describe,
     refer_to,
@@ -38,14 +36,6 @@ UNKNOWN = 408
 """Of a transfer whose outcome nobody told."""
 
 
-class NewTransfer(msgspec.Struct, frozen=True, kw_only=True):
-    """A transfer that the API asks for."""
-
-    to: str
-    trunk: str | None = None
-    timeout: float = 60.0
-
-
 class Transfers:
     """Decides what becomes of a REFER, and follows it."""
 
@@ -53,16 +43,12 @@ class Transfers:
         self,
         *,
         engine: Engine,
-        cache: Cache,
         journal: Journal,
         closing: Closing,
         routing: Routing,
         seeking: Seeking,
         attended: Attended,
-        policy: Policy,
     ) -> None:
-        self._cache = cache
-        self._policy = policy
         self._engine = engine
         self._journal = journal
         self._closing = closing
@@ -102,16 +88,12 @@ class Transfers:
         else:
             self._handle(live, transfer, event)
 
-    async def by_request(self, live: LiveCall, new: NewTransfer, key: str | None) -> None:
+    def by_request(self, live: LiveCall, new: NewTransfer, key: str | None) -> None:
         """The API has the far party of a call talk to somebody else. The same key again changes nothing."""
-        if key is not None:
-            name = f"idempotency:transfer:{live.call.id}:{key}"
-            body = msgspec.json.encode(new)
-            kept = await self._cache.claim(name, body, self._policy.idempotency_ttl)
-            if kept is not None and kept != body:
+        if key is not None and (kept := live.requests.get(key)) is not None:
+            if kept != new:
                 raise Conflict("the idempotency key was used before with another body")
-            if kept is not None:
-                return
+            return
         if live.call.status != "in-progress" or live.transfer is not None:
             raise WrongState("the call is in no state to be transferred")
         leaving = staying_with(live, live.anchor)
@@ -121,6 +103,8 @@ class Transfers:
         trunk = new.trunk or (trunk_of(live, live.anchor) if is_number else None)
         stages = (Stage(destinations=(self._routing.destination(new.to, trunk),), timeout=new.timeout),)
         transfer = Transfer(leaving=leaving, staying=live.anchor, to=new.to, order=_order(live, live.anchor))
+        if key is not None:
+            live.requests[key] = new
         describe(live, transfer)
         self._journal.apply(live, "refer", transfer.facts | {"referred_by": None})
         self._seeking.begin(live, transfer, stages)
@@ -191,7 +175,8 @@ class Transfers:
         trunk = self._routing.trunks.get(name or "")
         wanted = event.uri[4:].partition(";")[0] if event.uri[:4].lower() == "tel:" else user_of(event.uri)
         number = trunk.received(wanted) if trunk is not None else wanted
-        route = self._routing.route(trunk=name or "", to=number, from_=live.call.from_)
+        user = live.user if event.leg == live.anchor else None
+        route = self._routing.route(trunk=name or "", to=number, from_=live.call.from_, user=user)
         if route is None or route is DEVELOPMENT_ROUTE:
             if self._routing.development:
                 return (Stage(destinations=(self._routing.destination(event.uri),)),)

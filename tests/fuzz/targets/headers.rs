@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use telephony_sip::{Cseq, NameAddr, Params, Via};
+use telephony_sip::{Cseq, NameAddr, Params, ReferTo, Replaces, Via};
 
 fuzz_target!(|data: &str| {
     if let Ok(address) = NameAddr::parse(data) {
@@ -20,4 +20,8 @@ fuzz_target!(|data: &str| {
         let _ = (params.value("branch"), params.has("lr"));
     }
     let _ = Cseq::parse(data);
+    let _ = Replaces::parse(data);
+    if let Ok(refer_to) = ReferTo::parse(data) {
+        assert!(refer_to.headers.len() <= 16, "{data}");
+    }
 });

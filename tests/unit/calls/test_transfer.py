@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from telephony_gateway.calls.events import Incoming, Refer, ReferAnswered, Referral
-from telephony_gateway.calls.manager import NewTransfer
+from telephony_gateway.calls.transfer import NewTransfer
 from telephony_gateway.errors import Conflict, EngineFailure, GatewayError, WrongState
 from tests.unit.calls.world import TABLES, Headers, World, settle
 
@@ -413,3 +413,38 @@ async def test_an_outbound_call_is_transferred_once(world: World) -> None:
     world.end(other, "bye")
     await settle()
     assert world.only().hangup_source == "caller", "it has the browser's place"
+
+
+async def test_what_rings_elsewhere_is_picked_up(world: World) -> None:
+    anna = world.invite("200")
+    await settle()
+    bob = world.engine.of("dial")[-1][0]
+    world.ring(bob)
+    await settle()
+    carol = replacing(world, bob)
+    await settle()
+    assert world.engine.of("answer") == [(carol,), (anna,)]
+    assert world.engine.of("bridge")[-1] == (anna, carol)
+    assert (bob,) in world.engine.of("hangup")
+    assert world.only().status == "in-progress"
+    world.end(carol, "bye")
+    await settle()
+    assert (world.only().status, world.only().hangup_source) == ("completed", "callee")
+
+
+async def test_legs_that_change_their_call_keep_their_place_on_the_trunk() -> None:
+    trunks = [{**trunk, "max_calls": 2} for trunk in TABLES["trunks"]]
+    world = World({**TABLES, "trunks": trunks})
+    (anna, bob), (bobs_other, _) = await two_calls(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=bobs_other)
+    await settle()
+    world.invite("200")
+    await settle()
+    assert len(world.engine.of("dial")) == 3, "Bob's legs are gone, Anna's place is taken"
+    world.end(anna, "bye")
+    await settle()
+    for call in world.store.calls.values():
+        if not call.over:
+            await world.manager.end_call(call.id)
+    await settle()
+    await world.check_end()

@@ -446,3 +446,13 @@ fn replaces_needs_both_tags_once() {
         assert!(Replaces::parse(broken).is_err(), "{broken}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_upsets_the_readers(text in proptest::string::string_regex(".{0,200}").unwrap()) {
+        let _ = Replaces::parse(&text);
+        if let Ok(refer_to) = ReferTo::parse(&format!("<sip:a@b?{text}>")) {
+            assert!(refer_to.headers.len() <= 16 && !refer_to.uri.contains('?'));
+        }
+    }
+}
