@@ -44,9 +44,11 @@ modparam("tls", "verify_certificate", 1)
 modparam("tls", "require_certificate", {require})
 modparam("rr", "enable_double_rr", 1)
 modparam("tm", "fr_timer", 5000)
+{digest}
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
     if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
+    {challenge}
     if (has_totag()) {{
         if (loose_route()) {{ t_relay(); exit; }}
         if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); exit; }}
@@ -60,6 +62,20 @@ request_route {{
     t_relay();
 }}
 """
+
+DIGEST = """\
+loadmodule "auth.so"
+modparam("auth", "algorithm", "{algorithm}")
+modparam("auth", "nonce_count", 1)
+modparam("auth", "nonce_expire", 60)
+"""
+CHALLENGE = """\
+if ($sp != {target_port} && is_method("INVITE|BYE|UPDATE|REGISTER")) {{
+        if (!pv_proxy_authenticate("{realm}", "{password}", "0")) {{ proxy_challenge("{realm}", "1"); exit; }}
+        append_hf("X-Proved: $hdr(Proxy-Authorization)\\r\\n");
+        consume_credentials();
+    }}"""
+REALM, PASSWORD = "hop.example", "wonderland"
 
 
 @dataclass
@@ -95,8 +111,13 @@ async def kamailio(
     certified: Certified | None = None,
     authority: Path | None = None,
     require_certificate: bool = False,
+    algorithm: str = "",
 ) -> AsyncIterator[Kamailio]:
-    """Start Kamailio. Without a certificate it makes an authority of its own, in `folder`."""
+    """Start Kamailio. Without a certificate it makes an authority of its own, in `folder`.
+
+    With an algorithm ("MD5", "SHA-256") who is not at the target's port is asked for the password, for each
+    request; what he proved stands in `X-Proved` of what goes on.
+    """
     folder = folder / "kamailio"
     folder.mkdir()
     if certified is None or authority is None:
@@ -113,6 +134,8 @@ async def kamailio(
             authority=authority,
             require=int(require_certificate),
             target=target,
+            digest=DIGEST.format(algorithm=algorithm) if algorithm else "",
+            challenge=_challenge(target) if algorithm else "",
         )
     )
     # Its control socket has a short name: pytest's folders are too long for one.
@@ -128,6 +151,11 @@ async def kamailio(
             if process.returncode is None:
                 process.terminate()
                 await process.wait()
+
+
+def _challenge(target: str) -> str:
+    port = int(target.rpartition(":")[2].partition(";")[0])
+    return CHALLENGE.format(target_port=port, realm=REALM, password=PASSWORD)
 
 
 async def _listening(process: asyncio.subprocess.Process, port: int, tls_port: int, log: Path) -> None:

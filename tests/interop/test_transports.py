@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.interop.certificates import Authority
 from tests.interop.gateway import Gateway, free_tcp_port, gateway
-from tests.interop.kamailio import kamailio
+from tests.interop.kamailio import PASSWORD, REALM, kamailio
 from tests.interop.peers import rtp_peer, sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.webrtc_peer import webrtc_peer
@@ -52,12 +53,14 @@ async def test_sipp_is_called_over_tcp(running: Gateway, tmp_path: Path) -> None
 
 
 @contextlib.asynccontextmanager
-async def secured(folder: Path, authority: Authority, callee: str) -> AsyncIterator[tuple[Gateway, int]]:
+async def secured(
+    folder: Path, authority: Authority, callee: str, more: str = ""
+) -> AsyncIterator[tuple[Gateway, int]]:
     """A gateway with TLS both ways; calls in go to `callee`."""
     own, port = authority.sign("127.0.0.1", file="gateway"), free_tcp_port()
     config = folder / "gateway.toml"
     config.write_text(
-        f'[[trunks]]\nname = "secure"\naddresses = ["127.0.0.0/8"]\nuri = "{callee}"\n'
+        f'[[trunks]]\nname = "secure"\naddresses = ["127.0.0.0/8"]\nuri = "{callee}"\n{more}'
         f'tls = {{ ca_file = "{authority.file}" }}\n'
         '[[routes]]\nname = "through"\ntarget = { trunk = "secure" }\n'
     )
@@ -66,6 +69,7 @@ async def secured(folder: Path, authority: Authority, callee: str) -> AsyncItera
         "SIP_TLS_CERTIFICATE": str(own.certificate),
         "SIP_TLS_KEY": str(own.key),
         "GATEWAY_CONFIG": str(config),
+        "HOP_PASSWORD": PASSWORD,
     }
     async with gateway(folder, **settings) as running:
         yield running, port
@@ -115,3 +119,37 @@ async def test_kamailio_stays_in_the_path(tmp_path: Path, transport: str) -> Non
                 for side, own in ((caller, call), (callee, incoming)):
                     ended = await side.event("state", call=own, state="DISCONNECTED")
                     assert ended["code"] == 200, ended
+
+
+@pytest.mark.parametrize(("transport", "algorithm"), [("udp", "MD5"), ("tls", "SHA-256")])
+async def test_kamailio_asks_for_the_password_all_along_the_call(
+    tmp_path: Path, transport: str, algorithm: str
+) -> None:
+    """RFC 3261 22.3: INVITE, re-INVITE, UPDATE and BYE are challenged by the hop, and go on proved."""
+    authority = Authority(tmp_path / "ca")
+    hop = authority.sign("127.0.0.1", file="hop")
+    async with phone(tmp_path / "callee", auto=200) as callee:
+        target = kamailio(
+            tmp_path, target=callee.uri(), certified=hop, authority=authority.file, algorithm=algorithm
+        )
+        async with target as proxy:
+            account = f'username = "gw"\npassword_env = "HOP_PASSWORD"\nrealm = "{REALM}"\n'
+            async with (
+                secured(tmp_path, authority, getattr(proxy, transport), account) as (running, _),
+                phone(tmp_path / "caller") as caller,
+            ):
+                call = await caller.call(f"sip:100@127.0.0.1:{running.sip_port}")
+                await caller.event("state", call=call, state="CONFIRMED")
+                await caller.hold(call)
+                await callee.event("media", status="remote-hold")
+                await caller.event("media", status="local-hold")
+                await caller.resume(call, update=True)
+                await callee.event("media", status="active")
+                await caller.hang_up(call)
+                assert (await callee.event("state", state="DISCONNECTED"))["code"] == 200
+                assert PASSWORD not in running.log.read_text()
+    proved = [message for method in ("INVITE", "BYE") for message in callee.received(method)]
+    counts = [re.findall(r"^X-Proved:.*nc=(\w+)", message, re.MULTILINE) for message in proved]
+    assert len(proved) >= 3
+    assert all(counts), proved
+    assert all(f"algorithm={algorithm}" in message for message in proved)
