@@ -14,6 +14,7 @@ import pytest
 from telephony_gateway import _core
 from tests.core.node import Node
 from tests.interop.certificates import Authority, Certified
+from tests.interop.gateway import free_tcp_port
 
 OPTIONS = (
     "OPTIONS sip:gateway@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.1:5061;branch=z9hG4bK{0}\r\n"
@@ -166,7 +167,10 @@ def test_a_server_must_prove_the_domain_of_its_uri(
     else:
         with pytest.raises(ssl.SSLError), server.accept() as stream:
             stream.recv(1)
-        assert node.ended(leg).cause == "transport_error"
+        ended = node.ended(leg)
+        assert ended.cause == "transport_error"
+        assert ended.reason.startswith(f"no way to 127.0.0.1:{server.port}: TLS: invalid peer certificate:")
+        assert f'not valid for name "{host}"' in ended.reason
     server.listener.close()
 
 
@@ -184,6 +188,30 @@ def test_we_prove_ourselves_where_a_server_asks(start: Start, tmp_path: Path) ->
     server.listener.close()
 
 
+@pytest.mark.parametrize("proof", ["none", "a stranger's"])
+def test_who_cannot_prove_himself_learns_what_the_server_wants(
+    start: Start, tmp_path: Path, proof: str
+) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    server, node = Server(authority.sign("127.0.0.1"), authority.file), start()
+    own = stranger.sign("gateway.example.com", file="own")
+    files = {} if proof == "none" else {"cert_file": str(own.certificate), "key_file": str(own.key)}
+    trunk(node, ca_file=str(authority.file), **files)
+    leg = node.dial(f"sip:bob@127.0.0.1:{server.port}", trunk="carrier")
+    with pytest.raises(ssl.SSLError), server.accept() as stream:
+        stream.recv(1)
+    ended = node.ended(leg)
+    assert ended.cause == "transport_error"
+    assert "TLS: received fatal alert" in ended.reason, ended.reason
+    server.listener.close()
+
+
+def test_nobody_listens_and_the_call_says_so(start: Start) -> None:
+    node, port = start(), free_tcp_port()
+    leg = node.dial(f"sip:bob@127.0.0.1:{port};transport=tcp")
+    assert node.ended(leg).reason == f"no way to 127.0.0.1:{port}: connection refused"
+
+
 def test_a_server_of_a_strange_authority_is_refused_unless_nobody_cares(start: Start, tmp_path: Path) -> None:
     stranger, authority = Authority(tmp_path, "stranger"), Authority(tmp_path)
     server, node = Server(stranger.sign("127.0.0.1")), start()
@@ -191,7 +219,8 @@ def test_a_server_of_a_strange_authority_is_refused_unless_nobody_cares(start: S
     leg = node.dial(f"sip:bob@127.0.0.1:{server.port}", trunk="carrier")
     with pytest.raises(ssl.SSLError), server.accept() as stream:
         stream.recv(1)
-    assert node.ended(leg).cause == "transport_error"
+    ended = node.ended(leg)
+    assert (ended.cause, "UnknownIssuer" in ended.reason) == ("transport_error", True)
     trunk(node, verify=False)
     node.dial(f"sip:bob@127.0.0.1:{server.port}", trunk="carrier")
     with server.accept() as stream:

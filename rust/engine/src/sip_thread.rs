@@ -354,13 +354,16 @@ impl SipThread {
 
     fn transport_error(&mut self, remote: SocketAddr) {
         // The transactions to that peer are meant, whichever of our addresses they leave from.
-        self.flow_failed(Flow::udp(remote, remote));
+        self.flow_failed(
+            Flow::udp(remote, remote),
+            &format!("no way to {remote}: the network refuses what is sent there"),
+        );
     }
 
-    fn flow_failed(&mut self, flow: Flow) {
+    fn flow_failed(&mut self, flow: Flow, why: &str) {
         let endpoint = &mut self.endpoint;
         guard(&self.stats.losses, || {
-            endpoint.handle_transport_error(Instant::now(), flow);
+            endpoint.handle_broken_flow(Instant::now(), flow, why);
             if let Some(connection) = flow.connection {
                 endpoint.handle_closed(Instant::now(), connection);
             }
@@ -486,9 +489,9 @@ impl SipThread {
         if !outgoing.is_empty() {
             self.send_datagrams(&outgoing);
         }
-        while let Some(flow) = self.streams.poll_failure() {
+        while let Some(broken) = self.streams.poll_failure() {
             any = true;
-            self.flow_failed(flow);
+            self.flow_failed(broken.flow, &broken.why);
         }
         if any {
             self.last_datagram = began.unwrap_or_else(Instant::now);

@@ -36,6 +36,8 @@ const BUFFER: usize = 65_536;
 const ACCEPTS: usize = 16;
 /// How long to leave a listener alone when the process has no descriptor left.
 const REST: Duration = Duration::from_millis(100);
+/// Characters of the reason why a stream is gone.
+const MAX_WORDS: usize = 240;
 /// The longest that a stream is not looked at: bounds how many outdated entries the timer queue holds.
 const LOOK: Duration = Duration::from_secs(60);
 /// How long what was sent may stay without a sign that it arrived: a path that died in silence breaks then.
@@ -118,6 +120,21 @@ pub(crate) struct Heard {
     pub(crate) fault: Option<FrameError>,
 }
 
+/// A flow that leads nowhere, and why.
+pub(crate) struct Broken {
+    /// Without a connection if the peer cannot be reached at all, with one if only that broke.
+    pub(crate) flow: Flow,
+    pub(crate) why: String,
+}
+
+impl Broken {
+    fn new(flow: Flow, why: &str) -> Self {
+        // A certificate may name many hosts.
+        let why = why.chars().take(MAX_WORDS).collect::<String>();
+        Self { flow, why: format!("no way to {}: {why}", flow.remote) }
+    }
+}
+
 /// All listeners and streams.
 pub(crate) struct Streams {
     limits: Limits,
@@ -130,7 +147,7 @@ pub(crate) struct Streams {
     last: u64,
     buffer: Vec<u8>,
     messages: VecDeque<Heard>,
-    failures: VecDeque<Flow>,
+    failures: VecDeque<Broken>,
     stats: Arc<StreamStats>,
 }
 
@@ -167,9 +184,8 @@ impl Streams {
         self.messages.pop_front()
     }
 
-    /// The next flow that leads nowhere: without a connection if the peer cannot be reached at all, with one if only
-    /// that broke.
-    pub(crate) fn poll_failure(&mut self) -> Option<Flow> {
+    /// The next flow that leads nowhere.
+    pub(crate) fn poll_failure(&mut self) -> Option<Broken> {
         self.failures.pop_front()
     }
 
@@ -312,9 +328,10 @@ impl Streams {
             Some(id) => id,
             None => match self.connect(epoll, now, flow) {
                 Ok(id) => id,
-                Err(_) => {
+                Err(error) => {
                     self.stats.failed.add(1);
-                    return self.failures.push_back(Flow { connection: None, ..flow });
+                    let flow = Flow { connection: None, ..flow };
+                    return self.failures.push_back(Broken::new(flow, &error.to_string()));
                 }
             },
         };
@@ -372,14 +389,15 @@ impl Streams {
         self.stats.open.set(self.all.len());
         match gone {
             Gone::Closed if stream.stage == Stage::Open => {}
-            Gone::Closed => self.stats.failed.add(1),
+            Gone::Closed | Gone::Unreachable(_) => self.stats.failed.add(1),
             Gone::Framing => self.stats.framing.add(1),
-            Gone::Tls => self.stats.tls.add(1),
+            Gone::Tls(_) => self.stats.tls.add(1),
             Gone::Slow => self.stats.slow.add(1),
         }
         // Of one that never opened, nobody knows the number.
         let connection = stream.flow.connection.filter(|_| stream.stage == Stage::Open);
-        self.failures.push_back(Flow { connection, ..stream.flow });
+        let flow = Flow { connection, ..stream.flow };
+        self.failures.push_back(Broken::new(flow, &gone.words(stream.stage)));
     }
 }
 

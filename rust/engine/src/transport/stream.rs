@@ -28,16 +28,35 @@ pub(super) enum Stage {
 }
 
 /// Why a stream has to be closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Gone {
     /// The peer closed it, or the network did.
     Closed,
+    /// It never came about.
+    Unreachable(io::ErrorKind),
     /// What came cannot be cut into messages (RFC 3261 18.3).
     Framing,
-    /// The handshake failed.
-    Tls,
+    /// One side does not trust the other, or it is not TLS.
+    Tls(String),
     /// A step took too long, or the peer does not read.
     Slow,
+}
+
+impl Gone {
+    /// For those whose calls end by it.
+    pub(super) fn words(&self, stage: Stage) -> String {
+        let plain = match (self, stage) {
+            (Self::Unreachable(kind), _) => return kind.to_string(),
+            (Self::Tls(why), _) => return format!("TLS: {why}"),
+            (Self::Framing, _) => "what it sends is not SIP",
+            (Self::Closed, Stage::Securing) => "it closed the connection instead of speaking TLS",
+            (Self::Closed, _) => "it closed the connection",
+            (Self::Slow, Stage::Connecting) => "it did not accept the connection in time",
+            (Self::Slow, Stage::Securing) => "the TLS handshake took too long",
+            (Self::Slow, Stage::Open) => "the connection stood still",
+        };
+        plain.to_owned()
+    }
 }
 
 /// A TCP connection that carries SIP.
@@ -111,7 +130,7 @@ impl Stream {
     pub(super) fn finish_connect(&mut self, now: Instant) -> Result<(), Gone> {
         match self.socket.take_error() {
             Ok(None) => {}
-            _ => return Err(Gone::Closed),
+            Ok(Some(error)) | Err(error) => return Err(Gone::Unreachable(error.kind())),
         }
         if self.socket.peer_addr().is_ok() {
             self.connected(now);
@@ -239,7 +258,7 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     // The alert that says why.
                     let _ = self.flush(now);
-                    return Err(Gone::Tls);
+                    return Err(Gone::Tls(error.to_string()));
                 }
                 Err(_) => return Err(Gone::Closed),
             }

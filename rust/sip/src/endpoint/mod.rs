@@ -118,6 +118,8 @@ pub struct Endpoint {
     challengeable: HashMap<u64, Challengeable>,
     registrar: Registrar,
     referrals: Referrals,
+    /// Why the flow that is being given up leads nowhere.
+    breakage: String,
     doorman: Doorman,
     gate: Gate,
     refusing: Option<RangeInclusive<u32>>,
@@ -164,6 +166,7 @@ impl Endpoint {
             doorman,
             gate: Gate::default(),
             refusing: None,
+            breakage: String::new(),
         }
     }
 
@@ -180,6 +183,12 @@ impl Endpoint {
 
     /// The network refuses what is sent to `flow.remote` (ICMP): its transactions end (RFC 3261 17.1.4, 17.2.4).
     pub fn handle_transport_error(&mut self, now: Instant, flow: Flow) {
+        self.handle_broken_flow(now, flow, "Transport error");
+    }
+
+    /// The same, where it is known why: legs that end by it say so.
+    pub fn handle_broken_flow(&mut self, now: Instant, flow: Flow, why: &str) {
+        why.clone_into(&mut self.breakage);
         self.registrar_flow_lost(now, flow);
         for key in self.clients.towards(flow) {
             if let Some(outcome) = self.clients.transport_error(&mut self.io, now, key) {
@@ -340,13 +349,8 @@ fn no_ack() -> Ended {
     Ended { by: Side::System, cause: Cause::NoAck, status: None, reason: "No ACK".to_owned() }
 }
 
-fn undeliverable() -> Ended {
-    Ended {
-        by: Side::System,
-        cause: Cause::TransportError,
-        status: None,
-        reason: "Transport error".to_owned(),
-    }
+fn undeliverable(why: &str) -> Ended {
+    Ended { by: Side::System, cause: Cause::TransportError, status: None, reason: why.to_owned() }
 }
 
 #[cfg(test)]

@@ -160,7 +160,12 @@ impl Endpoint {
                 if self.fail_over(now, leg, key, Failure::Unreachable) {
                     return;
                 }
-                self.drive(now, leg, Input::TransportError, Turn::ended(super::undeliverable()));
+                self.drive(
+                    now,
+                    leg,
+                    Input::TransportError,
+                    Turn::ended(super::undeliverable(&self.breakage)),
+                );
             }
             (User::Reoffer(leg), Some(signal)) => self.reoffer_outcome(now, leg, key, signal, response),
             (User::Register(registration), Some(signal)) => {

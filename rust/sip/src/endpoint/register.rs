@@ -321,7 +321,8 @@ impl Endpoint {
                     self.registrar_failed(now, key, Some(response), response.reason());
                 }
                 (ClientSignal::TransportError, ..) => {
-                    self.registrar_failed(now, key, None, "Transport error")
+                    let why = self.breakage.clone();
+                    self.registrar_failed(now, key, None, &why);
                 }
                 _ => self.registrar_failed(now, key, None, "No response"),
             }

@@ -353,7 +353,7 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(key) else { return };
         if leg.invite == Invite::Received(server) {
             let response = self.refusal(key, 500);
-            let turn = Turn { response, ..Turn::ended(super::undeliverable()) };
+            let turn = Turn { response, ..Turn::ended(super::undeliverable(&self.breakage)) };
             self.drive(now, key, Input::TransportError, turn);
         } else if leg
             .reoffer

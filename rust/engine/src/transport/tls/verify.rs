@@ -79,7 +79,11 @@ fn verify_identity(
     }
     match identities.any(|identity| identity.eq_ignore_ascii_case(domain.as_ref())) {
         true => Ok(()),
-        false => Err(CertificateError::NotValidForName.into()),
+        false => {
+            let presented = names.valid_uri_names().map(str::to_owned).collect();
+            let expected = name.to_owned();
+            Err(CertificateError::NotValidForNameContext { expected, presented }.into())
+        }
     }
 }
 
