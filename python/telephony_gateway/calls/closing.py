@@ -107,7 +107,9 @@ class Closing:
     def _give_up(self, live: LiveCall) -> None:
         if live.legs:
             log.error("legs never ended", call_id=str(live.call.id), legs=len(live.legs))
-            self._calls.forget(live)
+            for number in list(live.legs):
+                self._calls.detach(live, number)
+            self.settle(live)
 
 
 def _say(live: LiveCall, error: BaseException) -> None:

@@ -151,6 +151,7 @@ class Manager:
 
     def handle(self, event: Event) -> None:
         """Take one event of the engine. Never raises: a fault ends the event's call and no other."""
+        live = None
         try:
             if isinstance(event, Incoming):
                 self._inbound.incoming(event, draining=self._draining)
@@ -159,7 +160,7 @@ class Manager:
         except PASS_ON:
             raise
         except BaseException as error:
-            self._fault(event, error)
+            self._fault(event, error, live)
 
     async def create_call(self, new: NewCall, idempotency_key: str | None = None) -> Call:
         """Accept a call and dial it at once. The same key and body again return the first call."""
@@ -301,9 +302,9 @@ class Manager:
             self._closing.fail(live, error)
             raise EngineFailure("a fault inside the gateway ended the call", reason="fault") from None
 
-    def _fault(self, event: Event, error: BaseException) -> None:
-        live = self._calls.of_leg(event.leg)
-        if live is not None:
+    def _fault(self, event: Event, error: BaseException, live: LiveCall | None) -> None:
+        # The leg of an `Ended` belongs to no call any more.
+        if (live := live or self._calls.of_leg(event.leg)) is not None:
             self._closing.fail(live, error)
             return
         log.error("event not handled", event_type=type(event).__name__, leg=event.leg, exc_info=error)
