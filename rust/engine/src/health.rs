@@ -244,8 +244,7 @@ mod tests {
     }
 
     fn order(health: &Health, now: Instant) -> Vec<u8> {
-        let candidate =
-            |number| Candidate { transport: Transport::Udp, address: place(number).1, name: None };
+        let candidate = |number| Candidate { transport: Transport::Udp, address: place(number).1 };
         let mut candidates: Vec<Candidate> = (1..=3).map(candidate).collect();
         health.order(now, &mut candidates);
         let last = |candidate: &Candidate| candidate.address.to_string().as_bytes()[8] - b'0';

@@ -11,6 +11,8 @@ use crate::{Message, Profile};
 
 /// Refusals that wait to be read; more are only counted.
 const MAX_WAITING: usize = 256;
+/// Trunks whose pace is remembered before those that come as they please are forgotten.
+const MAX_PACED: usize = 256;
 /// Characters kept of a value that was refused.
 const MAX_VALUE: usize = 128;
 
@@ -227,6 +229,10 @@ impl Gate {
         if let Some(bucket) = self.paced.get_mut(trunk) {
             return bucket.take(now, pace);
         }
+        if self.paced.len() >= MAX_PACED {
+            // A full bucket is as good as none. Trunks come and go, and leave nothing here.
+            self.paced.retain(|_, bucket| bucket.full_at > now);
+        }
         self.paced.entry(Arc::clone(trunk)).or_insert(Bucket::full(now)).take(now, pace)
     }
 
@@ -286,6 +292,11 @@ mod tests {
         let paced = Admission { pace: Pace::per_second(1.0), ..Admission::default() };
         assert!(gate.passes(now, &a, &paced) && gate.passes(now, &b, &paced));
         assert!(!gate.passes(now, &a, &paced) && gate.passes(now, &a, &Admission::default()));
+        for number in 0..10_000 {
+            let later = now + Duration::from_secs(number);
+            assert!(gate.passes(later, &number.to_string().into(), &paced));
+        }
+        assert!(gate.paced.len() <= MAX_PACED);
         let source = "192.0.2.1:5060".parse().unwrap();
         let profile = Profile { name: a, admission: paced, ..Profile::default() };
         for _ in 0..1000 {

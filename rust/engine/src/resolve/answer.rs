@@ -1,7 +1,6 @@
 //! What the DNS said of a name, and the order in which its servers are tried this time (RFC 3263 4.2, RFC 2782).
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 use telephony_sip::Transport;
 
@@ -9,12 +8,10 @@ use telephony_sip::Transport;
 const MAX_CANDIDATES: usize = 16;
 
 /// One place that a request may go to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
-    /// The name that led here, which a TLS peer has to prove (RFC 5922 4); `None` for an address as written.
-    pub(crate) name: Option<Arc<str>>,
 }
 
 /// The servers of a name.
@@ -45,14 +42,13 @@ pub(crate) struct Server {
 impl Answer {
     /// The places in the order of this use: services as preferred, servers by priority and weight, addresses as the
     /// DNS gave them.
-    pub(crate) fn candidates(&self, name: &Arc<str>, dice: &mut Dice) -> Vec<Candidate> {
+    pub(crate) fn candidates(&self, dice: &mut Dice) -> Vec<Candidate> {
         let mut found = Vec::new();
         for service in &self.services {
             for server in order(&service.servers, dice) {
                 let place = |ip: &IpAddr| Candidate {
                     transport: service.transport,
                     address: SocketAddr::new(*ip, server.port),
-                    name: Some(Arc::clone(name)),
                 };
                 found.extend(server.addresses.iter().map(place));
             }
@@ -123,7 +119,7 @@ mod tests {
     }
 
     fn ports(answer: &Answer, dice: &mut Dice) -> Vec<u16> {
-        answer.candidates(&"x".into(), dice).iter().map(|place| place.address.port()).collect()
+        answer.candidates(dice).iter().map(|place| place.address.port()).collect()
     }
 
     #[test]

@@ -152,9 +152,7 @@ impl Resolver {
         let host = &question.host;
         let Some(entry) = self.entries.get(question) else { return Found::Later };
         match (&entry.answer, &entry.fault) {
-            (Some(answer), _) if !answer.services.is_empty() => {
-                Found::Now(answer.candidates(host, &mut self.dice))
-            }
+            (Some(answer), _) if !answer.services.is_empty() => Found::Now(answer.candidates(&mut self.dice)),
             (None, Some(fault)) => Found::Nowhere(format!("cannot find the address of {host}: {fault}")),
             _ => Found::Nowhere(format!("{host} has no address that our SIP sockets can send to")),
         }

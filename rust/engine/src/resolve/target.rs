@@ -75,7 +75,7 @@ impl Target {
         Ok(match host.ip() {
             Some(ip) => {
                 let address = SocketAddr::new(ip, uri.port().unwrap_or(default_port(decided)));
-                Self::Address(Candidate { transport: decided, address, name: None })
+                Self::Address(Candidate { transport: decided, address })
             }
             None => Self::Name(Question {
                 host: host.to_string().to_ascii_lowercase().trim_end_matches('.').into(),
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn address(text: &str) -> Target {
-        Target::Address(Candidate { transport: Transport::Udp, address: text.parse().unwrap(), name: None })
+        Target::Address(Candidate { transport: Transport::Udp, address: text.parse().unwrap() })
     }
 
     fn name(host: &str, port: Option<u16>, transport: Option<Transport>) -> Target {

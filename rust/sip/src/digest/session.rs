@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Algorithm, Challenge, Credentials, Qop, Subject, Terms, response};
+use super::{Algorithm, Challenge, Credentials, Hash, Qop, Subject, Terms, response};
 
 /// An answered challenge, ready to be answered again with the next `nc`.
 #[derive(Debug, Clone)]
@@ -37,6 +37,12 @@ impl Session {
             qop: challenge.qop,
             cnonce: cnonce.into(),
         }
+    }
+
+    /// Whether a challenge asks for less than this one did: who has shown that he knows better than MD5 is not believed
+    /// when he, or somebody on the way, forgets it (RFC 7616 5.8).
+    pub(crate) fn outranks(&self, challenge: &Challenge<'_>) -> bool {
+        self.algorithm.hash != Hash::Md5 && challenge.algorithm().hash == Hash::Md5
     }
 
     /// Whether it can sign a request whose body is not known yet.

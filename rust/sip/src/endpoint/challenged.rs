@@ -102,9 +102,10 @@ impl Auth {
 }
 
 /// Whether the same credentials would be refused again: the password is wrong if the very first use of a nonce does
-/// not please, and one that was stale twice in a row is no clock's fault. A nonce that worked has only run out.
+/// not please, and one that was stale twice in a row is no clock's fault. A nonce that worked has only run out. No
+/// weaker algorithm takes the place of a better one.
 fn refused(last: &Session, challenge: &Challenge<'_>) -> bool {
-    last.count <= 1 && (!challenge.stale || last.renewed)
+    last.outranks(challenge) || (last.count <= 1 && (!challenge.stale || last.renewed))
 }
 
 fn write(builder: Builder, lines: &Lines) -> Builder {

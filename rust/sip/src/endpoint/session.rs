@@ -97,7 +97,7 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
         }
         (Accepted, Ack) => (State::Confirmed, &[Do::Confirmed]),
         (Accepted, Bye) => (Over, &[Do::Ended]),
-        // The 2xx that got lost is sent again, and its ACK is waited for in any case (RFC 6026 8.8).
+        // The 2xx that got lost is sent again, and its ACK is waited for in any case (RFC 6026 figure 7).
         (Accepted, AckWait) => (Over, &[Do::SendBye, Do::Ended]),
         (Accepted, Hangup | Lost) => (Leaving, &[Do::Ended]),
         (Leaving, Ack | AckWait) => (Over, &[Do::SendBye]),

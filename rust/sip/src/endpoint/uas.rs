@@ -348,7 +348,7 @@ impl Endpoint {
     }
 
     /// Our responses do not get through: a call that waits for us is given up. The transaction of an INVITE stays for
-    /// its copies (RFC 6026 8.8), so a re-INVITE can still be answered.
+    /// its copies (RFC 6026 figure 7), so a re-INVITE can still be answered.
     pub(super) fn response_undeliverable(&mut self, now: Instant, key: LegKey, server: ServerKey) {
         let Some(leg) = self.legs.get_mut(key) else { return };
         if leg.invite == Invite::Received(server) {

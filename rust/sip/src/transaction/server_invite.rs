@@ -48,7 +48,7 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
         (Accepted, Ack) => (Accepted, &[Deliver]),
         (Accepted, TimerL) => (Terminated, &[]),
 
-        // RFC 6026 8.8: the user is told, and the transaction stays: a copy of the INVITE must find it and not a new call.
+        // RFC 6026 figure 7: the user is told, and the transaction stays: a copy of the INVITE must find it and not a new call.
         (Proceeding, TransportError) => (Proceeding, &[Fail]),
         (Accepted, TransportError) => (Accepted, &[Fail]),
 

@@ -334,3 +334,21 @@ fn a_challenged_bye_still_meets_the_peers_own() {
     solo.advance(Duration::from_secs(64));
     assert_eq!(solo.alive(), NOTHING);
 }
+
+#[test]
+fn a_better_algorithm_is_not_given_up_for_md5() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    let second = answered(&mut solo, &first, 401, SHA).remove(0);
+    answered(&mut solo, &second, 200, CONTACT);
+    solo.events();
+    solo.endpoint.reoffer(solo.now, leg, sdp("v=0 hold"), Method::Update).unwrap();
+    let update = solo.sent_one();
+    let weaker = MD5.replace("n1", "n2") + ", stale=true, qop=\"auth\"";
+    assert!(answered(&mut solo, &update, 401, &weaker).is_empty());
+    assert!(matches!(&solo.events()[..], [Event::ReofferRefused { status: 401, .. }]));
+    solo.endpoint.reoffer(solo.now, leg, sdp("v=0 hold"), Method::Update).unwrap();
+    let update = solo.sent_one();
+    let same = SHA.replace("n1", "n3");
+    assert_eq!(answered(&mut solo, &update, 401, &same).len(), 1, "the same again is welcome");
+}

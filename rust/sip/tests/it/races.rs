@@ -223,7 +223,7 @@ fn a_provisional_response_behind_the_answer_is_ignored() {
     finish(solo);
 }
 
-/// RFC 6026 8.8: a transport error ends no INVITE server transaction, or a copy of the INVITE would be a new call.
+/// RFC 6026 figure 7: a transport error ends no INVITE server transaction, or a copy of the INVITE would be a new call.
 #[test]
 fn a_copy_of_an_invite_that_could_not_be_answered_is_no_new_call() {
     for answered in [false, true] {
