@@ -352,3 +352,33 @@ fn a_better_algorithm_is_not_given_up_for_md5() {
     let same = SHA.replace("n1", "n3");
     assert_eq!(answered(&mut solo, &update, 401, &same).len(), 1, "the same again is welcome");
 }
+
+#[test]
+fn a_challenged_refer_and_its_notices_come_again() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    solo.receive(&response(&first, 200, "bob", CONTACT));
+    let ack = solo.sent_one();
+    solo.events();
+    solo.endpoint.refer(solo.now, leg, "sip:carol@192.0.2.7", None).unwrap();
+    let refer = solo.sent_one();
+    let again = answered(&mut solo, &refer, 401, SHA).remove(0);
+    assert_eq!(checked(&again, Name::Authorization).as_deref(), Some("00000001"));
+    assert_eq!(
+        (again.method(), again.header(Name::ReferTo)),
+        (Some(Method::Refer), refer.header(Name::ReferTo))
+    );
+    assert!(solo.events().is_empty());
+    assert!(answered(&mut solo, &again, 202, CONTACT).is_empty());
+    assert!(matches!(solo.events()[..], [Event::ReferAnswered { status: 202, .. }]));
+    solo.receive(&theirs("REFER", "r", 1, &ack, "Refer-To: <sip:carol@192.0.2.7>"));
+    let Some(Event::Refer { id, .. }) = solo.events().pop() else { panic!() };
+    solo.endpoint.accept_refer(solo.now, leg, id).unwrap();
+    let notify = solo.sent().pop().unwrap();
+    let again = answered(&mut solo, &notify, 407, PROXY).remove(0);
+    assert_eq!((again.method(), again.body()), (Some(Method::Notify), notify.body()));
+    assert_eq!(checked(&again, Name::ProxyAuthorization).as_deref(), Some("00000001"));
+    solo.endpoint.notify_refer(solo.now, leg, id, 200, "").unwrap();
+    assert!(solo.sent().is_empty(), "the next notice waits for the answer to the signed one");
+    assert_eq!(methods(&answered(&mut solo, &again, 200, "")), ["NOTIFY"]);
+}
