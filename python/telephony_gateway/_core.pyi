@@ -368,7 +368,8 @@ class Engine:
         Keys: name; addresses (networks), which count last if `last`; max_cps, max_calls; uri; probe,
         patience (seconds); credentials (username, password, realm); register (registrar, aor, contact_user,
         expires, rewrite); guard (as credentials: what its calls must prove); phones (whether users' phones
-        may sit at its addresses); transport, local, advertise, tls. An unknown key is refused.
+        may sit at its addresses); dtmf ("rfc4733" or "info"); transport, local, advertise, tls. An unknown
+        key is refused.
         """
     def check_trunks(self, document: bytes) -> None:
         """Fail as `set_trunks` would, and change nothing."""

@@ -23,7 +23,8 @@ TRUNK = {
     "session_timer": "Session timers (RFC 4028).",
     "session_expires": "Seconds between refreshes of a session (RFC 4028, 4).",
     "min_se": "The least seconds between refreshes that we take (RFC 4028, 5).",
-    "dtmf": "How digits travel: RFC 4733 events, or SIP INFO.",
+    "dtmf": "How digits travel to it: `rfc4733` events, or `info` (SIP INFO, RFC 6086; then its session has "
+    "no telephone-event). INFO digits are understood from every trunk.",
     "transfer": "What becomes of a REFER (RFC 3515): done here, passed on, or refused.",
     "trusted": "Whether it is in our trust domain (RFC 3325).",
     "privacy": "Whether our identity is withheld from it (RFC 3323).",

@@ -163,6 +163,8 @@ def engine_row(trunk: Trunk, environ: Mapping[str, str]) -> dict[str, Any]:
         "min_se": trunk.min_se,
         **_way(trunk),
     }
+    if trunk.dtmf != "rfc4733":
+        row["dtmf"] = trunk.dtmf
     row |= {key: value for key in ("probe", "patience") if (value := getattr(trunk, key)) is not None}
     if trunk.username is not None and trunk.password_env is not None:
         row["credentials"] = {

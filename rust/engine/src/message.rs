@@ -12,6 +12,7 @@ use std::time::Instant;
 use telephony_media::Renewal;
 use telephony_media::codec::Codec;
 use telephony_media::stats::LegStats;
+use telephony_sip::Key;
 use telephony_sip::users::Users;
 
 /// Mail for the SIP thread.
@@ -22,6 +23,8 @@ pub(crate) enum ToSip {
     Media { leg: LegId, purpose: Purpose, result: Result<Outcome, EngineError> },
     /// A SIP leg's media ended by itself.
     MediaEnded { leg: LegId, cause: Cause, reason: String },
+    /// A key for a SIP leg's peer, who takes them by INFO.
+    Key(LegId, Key),
     /// The resolver found where a name leads, or why nowhere.
     Resolved { question: Question, result: Result<Answer, String> },
     /// The trunks from now on; legs keep the profile they began with.
@@ -42,6 +45,8 @@ pub(crate) enum ToWorker {
     Job { leg: LegId, purpose: Purpose, job: MediaJob },
     /// The signalling of a SIP leg is over: free its media and report the end.
     End(Box<Ended>),
+    /// A SIP leg's peer pressed a key by INFO.
+    Pressed(LegId, Key),
     /// The counters of one leg.
     Stats(LegId, SyncSender<Option<LegStats>>),
     /// End all legs, and then the thread.
@@ -97,11 +102,13 @@ pub(crate) enum MediaJob {
     Revert { codecs: Vec<Codec>, other: LegId },
 }
 
-/// Where a leg's RTP lives.
+/// Where a leg's RTP lives, and what it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MediaAddress {
     /// The address to bind.
     pub(crate) bind: IpAddr,
     /// The address to write into the session description.
     pub(crate) advertise: IpAddr,
+    /// Keys go by signalling instead (INFO).
+    pub(crate) signals_keys: bool,
 }

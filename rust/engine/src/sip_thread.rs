@@ -395,6 +395,8 @@ impl SipThread {
                 self.on_media(now, leg, purpose, result);
             }
             ToSip::MediaEnded { leg, cause, reason } => self.end_by(now, leg, Side::System, cause, &reason),
+            // A leg that ended meanwhile needs no keys any more.
+            ToSip::Key(leg, key) => _ = self.endpoint.press(now, leg.sip(), key),
             ToSip::Resolved { question, result } => self.on_resolved(now, &question, result),
             ToSip::Trunks(trunks) => {
                 self.prober.set(now, trunks.probes());

@@ -64,6 +64,9 @@ struct Trunk {
     /// Users' phones may sit at its addresses.
     #[serde(default)]
     phones: bool,
+    /// How keys travel.
+    #[serde(default)]
+    dtmf: Keys,
 }
 
 fn session_expires() -> u32 {
@@ -92,6 +95,15 @@ impl From<Extension> for Support {
             Extension::Require => Self::Required,
         }
     }
+}
+
+/// How keys travel, as the document has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Keys {
+    #[default]
+    Rfc4733,
+    Info,
 }
 
 /// A transport as the document spells it.
@@ -124,6 +136,8 @@ pub(crate) struct Path {
     pub(crate) advertise: Option<Public>,
     /// How TLS proves things.
     pub(crate) tls: ClientFiles,
+    /// Its keys go by INFO.
+    pub(crate) signals_keys: bool,
 }
 
 /// Who we are to a trunk.
@@ -188,6 +202,7 @@ impl Trunk {
             local: self.local,
             advertise: advertise.transpose()?,
             tls: self.tls.clone().unwrap_or_default(),
+            signals_keys: self.dtmf == Keys::Info,
         })
     }
 

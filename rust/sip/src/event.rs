@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Failure, Flow, Message, Profile, ReferTo, Target};
+use crate::{Failure, Flow, Key, Message, Profile, ReferTo, Target};
 
 /// One leg of a call, named by the owner of the endpoint. Opaque here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,12 +81,12 @@ pub enum Event {
         /// The response, if there was one.
         response: Option<Message>,
     },
-    /// An INFO; answered 200 already.
-    Info {
+    /// The peer pressed a key, by INFO; answered 200 already.
+    Key {
         /// The leg.
         leg: LegId,
-        /// The request.
-        request: Message,
+        /// Which, and how long.
+        key: Key,
     },
     /// A REFER: the peer wants its partner to call somebody else. Answer with `accept_refer` or `refuse_refer`.
     Refer {
@@ -164,7 +164,7 @@ impl Event {
             | Self::Reoffer { leg, .. }
             | Self::ReofferAnswered { leg, .. }
             | Self::ReofferRefused { leg, .. }
-            | Self::Info { leg, .. }
+            | Self::Key { leg, .. }
             | Self::Refer { leg, .. }
             | Self::ReferAnswered { leg, .. }
             | Self::Referral { leg, .. }

@@ -1,7 +1,8 @@
 //! The Session Initiation Protocol of the gateway: messages, transactions, dialogs (RFC 3261 and its extensions).
 //!
 //! Pure: bytes and time are arguments, nothing here owns a socket, a clock or a thread. Feed datagrams and commands
-//! to an endpoint, then drain what it wants sent, told and woken for. A body is opaque bytes; SDP is `media`'s.
+//! to an endpoint, then drain what it wants sent, told and woken for. A body is opaque bytes, SDP is `media`'s; only keys in
+//! INFO are read here.
 
 pub mod admission;
 pub mod build;
@@ -14,6 +15,7 @@ pub mod flow;
 pub mod framer;
 pub mod header;
 mod ident;
+mod info;
 pub mod limits;
 pub mod message;
 pub mod method;
@@ -36,6 +38,7 @@ pub use event::{Body, Cause, Dial, Ended, Event, LegId, Referred, Said, Side};
 pub use flow::{Connection, Flow, Identity, Transmit, Transport};
 pub use framer::{Frame, Framer};
 pub use header::{Cseq, Malformed, Name, NameAddr, Params, ReferTo, Replaces, Via};
+pub use info::Key;
 pub use limits::Limits;
 pub use message::Message;
 pub use method::{Method, StatusCode};

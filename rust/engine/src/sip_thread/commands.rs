@@ -369,12 +369,13 @@ impl SipThread {
     pub(super) fn media_address(&self, flow: Flow, path: &Path) -> MediaAddress {
         let local = flow.local.ip();
         let public = path.advertise.as_ref().or(self.public.as_ref());
-        match public {
+        let (bind, advertise) = match public {
             Some(public) if public.ip.is_ipv4() == local.is_ipv4() => {
-                MediaAddress { bind: self.addresses.bound(local), advertise: public.ip }
+                (self.addresses.bound(local), public.ip)
             }
-            _ => MediaAddress { bind: local, advertise: local },
-        }
+            _ => (local, local),
+        };
+        MediaAddress { bind, advertise, signals_keys: path.signals_keys }
     }
 
     /// The peer's answer goes to the worker, unless the worker has it already.

@@ -10,7 +10,7 @@ use crate::message::Purpose;
 use std::sync::Arc;
 use std::time::Instant;
 use telephony_sip::header::unquote;
-use telephony_sip::{Event as SipEvent, Flow, Message, Params};
+use telephony_sip::{Event as SipEvent, Flow, Key, Message, Params};
 
 /// The user of ours that a call comes from, and the leg that it replaces.
 type Whose = (Option<Arc<str>>, Option<LegId>);
@@ -49,8 +49,8 @@ impl SipThread {
                     entry.said = Some(said);
                 }
             }
+            SipEvent::Key { leg, key } => self.on_key(leg.into(), key),
             SipEvent::Ended { leg, ended } => self.on_ended(leg.into(), ended),
-            // INFO was answered by the endpoint; nothing here acts on what it carries.
             _ => {}
         }
     }
@@ -174,6 +174,15 @@ impl SipThread {
         if !std::mem::replace(&mut entry.is_confirmed, true) {
             // Nobody waits for it with a call: it may come with the leg's next news.
             self.events.send_quietly(Instant::now(), Event::Confirmed { leg });
+        }
+    }
+
+    /// A key by INFO goes where those in RTP go: to the application and across the bridge.
+    fn on_key(&mut self, leg: LegId, key: Key) {
+        if self.legs.get(&leg).is_some_and(|entry| entry.has_media)
+            && let Some(worker) = self.workers.get_mut(leg.worker())
+        {
+            worker.pressed(leg, key);
         }
     }
 

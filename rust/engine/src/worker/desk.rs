@@ -12,6 +12,7 @@ use crate::socket::Epoll;
 use crate::{EngineError, LegId, LegStats};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
+use telephony_sip::Key;
 
 /// A worker's state and its mailbox.
 pub(crate) struct Desk {
@@ -137,6 +138,14 @@ impl Colleague {
         self.outbox.send(ToWorker::End(ended));
     }
 
+    /// Tells of a key that a SIP leg's peer pressed by INFO.
+    pub(crate) fn pressed(&mut self, leg: LegId, key: Key) {
+        if let Some(mut visit) = self.visit() {
+            return visit.worker.pressed(leg, key);
+        }
+        self.outbox.send(ToWorker::Pressed(leg, key));
+    }
+
     pub(crate) fn is_clogged(&self) -> bool {
         self.outbox.is_clogged()
     }
@@ -201,7 +210,7 @@ mod tests {
     }
 
     fn ask(colleague: &mut Colleague, number: u64) -> Option<Result<Outcome, EngineError>> {
-        let address = MediaAddress { bind: HERE, advertise: HERE };
+        let address = MediaAddress { bind: HERE, advertise: HERE, signals_keys: false };
         let job = MediaJob::Offer { address, codecs: vec![Codec::Pcmu] };
         colleague.ask(LegId::from_raw(number << 8), Purpose::Dial, job)
     }

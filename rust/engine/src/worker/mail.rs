@@ -7,10 +7,10 @@ use crate::event::{Cause, Done, Ended, Event, Outcome, Side};
 use crate::guard::guard;
 use crate::message::{MediaAddress, MediaJob, ToSip, ToWorker};
 use crate::{EngineError, Kind, LegId};
-use std::net::SocketAddr;
 use std::time::Instant;
 use telephony_media::stats::LegStats;
 use telephony_media::{EndReason, Event as MediaEvent};
+use telephony_sip::Key;
 
 type Result<T = Outcome> = std::result::Result<T, EngineError>;
 
@@ -37,6 +37,7 @@ impl Worker {
                 let result = self.guarded(leg, |worker| worker.do_job(leg, job));
                 self.sip.send(ToSip::Media { leg, purpose, result });
             }
+            ToWorker::Pressed(leg, key) => self.pressed(leg, key),
             ToWorker::End(ended) => self.finish(*ended),
             ToWorker::Stats(leg, reply) => {
                 let _ = reply.try_send(self.switch.leg_stats(leg.media()));
@@ -91,6 +92,14 @@ impl Worker {
             }
             _ => Err(EngineError::wrong_state("a media worker does no signalling")),
         }
+    }
+
+    /// A SIP leg's peer pressed a key by INFO.
+    pub(super) fn pressed(&mut self, leg: LegId, key: Key) {
+        let _ = self.guarded(leg, |worker| {
+            worker.switch.pressed(Instant::now(), leg.media(), key.digit, key.duration);
+            Ok(Outcome::default())
+        });
     }
 
     /// Lets two legs hear each other.
@@ -157,7 +166,11 @@ impl Worker {
         let added = match address {
             Some(address) => {
                 let port = self.legs.add_rtp(now, leg, address.bind, &self.watch)?;
-                self.switch.add_rtp_leg(now, leg.media(), SocketAddr::new(address.advertise, port))
+                let added = self.switch.add_rtp_leg(now, leg.media(), (address.advertise, port).into());
+                if address.signals_keys {
+                    self.switch.signal_keys(leg.media());
+                }
+                added
             }
             None => {
                 self.legs.add_webrtc(leg);
@@ -227,6 +240,10 @@ impl Worker {
                     false => self.events.send(event),
                 }
             }
+            MediaEvent::Key { leg, digit, duration } => match self.sip.is_clogged() {
+                true => self.stats.losses.digits.add(1),
+                false => self.sip.send(ToSip::Key(leg.into(), Key { digit, duration })),
+            },
             MediaEvent::Ended { leg, reason } => {
                 let (by, cause, words) = explain(reason);
                 self.end(leg.into(), by, cause, &words);

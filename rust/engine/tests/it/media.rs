@@ -142,3 +142,52 @@ fn a_browser_offer_without_use_leaves_no_leg() {
         assert!(node.engine.leg_stats(leg).is_none());
     }
 }
+
+/// A call from a peer with telephone-events to one whose trunk wants INFO.
+#[test]
+fn keys_change_between_events_and_info() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    gateway.engine.set_trunks(br#"[{"name": "old", "dtmf": "info"}]"#).unwrap();
+    let (caller, callee) = (Peer::new(gateway.engine.sip_address()), Peer::new(gateway.engine.sip_address()));
+    caller.request("INVITE", "keys", 1, "", &caller.sdp("0 101\r\na=rtpmap:101 telephone-event/8000"));
+    let inbound = gateway.incoming().leg;
+    let outbound = gateway.engine.next_leg(Kind::Sip, Some(inbound)).unwrap();
+    let dial = telephony_engine::Dial { trunk: "old".into(), ..call(outbound, &callee.uri(), &G711) };
+    gateway.run(Command::Dial(Box::new(dial)));
+    let invite = callee.expect("INVITE");
+    assert!(!invite.contains("telephone-event"), "{invite}");
+    callee.respond(&invite, "200 OK", &callee.sdp("0"));
+    callee.expect("ACK");
+    gateway.answered(outbound);
+    gateway.run(Command::Ring { leg: inbound, codecs: G711.to_vec(), status: 180 });
+    gateway.run(Command::Bridge { first: inbound, second: outbound });
+    gateway.run(Command::Answer { leg: inbound });
+    let ok = caller.expect("SIP/2.0 200");
+    assert!(ok.contains("telephone-event"));
+    caller.request("ACK", "keys", 1, &to_tag(&ok), "");
+    gateway.confirmed(inbound);
+    gateway.run(Command::SendDigits {
+        leg: outbound,
+        digits: "42".into(),
+        duration: Duration::from_millis(90),
+    });
+    for signal in ["Signal=4", "Signal=2"] {
+        let info = callee.expect("INFO");
+        assert!(info.contains(signal) && info.contains("Duration=90"), "{info}");
+        callee.respond(&info, "200 OK", "");
+    }
+    let rtp = rtp_address(&ok);
+    for (sequence, end) in [(1_u8, 0), (2, 0), (3, 0x80), (4, 0x80)] {
+        let header = [0x80, if sequence == 1 { 0xe5 } else { 0x65 }, 0, sequence, 0, 0, 0, 9, 1, 2, 3, 4];
+        caller.rtp.send_to(&[&header[..], &[11, end | 10, 3, 0]].concat(), rtp).unwrap();
+    }
+    let info = callee.expect("INFO");
+    assert!(info.contains("Signal=#\r\nDuration=96\r\n"), "{info}");
+    callee.respond(&info, "200 OK", "");
+    let pressed = |event: &Event| match event {
+        Event::Digit { leg, digit, .. } => Some((*leg, *digit)),
+        _ => None,
+    };
+    assert_eq!(gateway.wait("Digit", pressed), (inbound, '#'));
+}

@@ -2,7 +2,7 @@
 
 use super::{Kind, Leg, Received};
 use crate::Error;
-use crate::dtmf::Digit;
+use crate::dtmf::{self, Digit};
 use crate::switch::{Event, Output};
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,27 @@ impl Leg {
         }
     }
 
+    /// The peer pressed a key and said so by signalling.
+    pub(crate) fn pressed(&mut self, digit: Digit, out: &mut Output) {
+        self.report_digit(digit, out);
+    }
+
     fn report_digit(&mut self, digit: Digit, out: &mut Output) {
         self.stats.digits_in += 1;
         out.events.push_back(Event::Digit { leg: self.id, digit: digit.key, duration: digit.duration });
     }
 
     /// Presses keys towards the peer, one after the other.
-    pub(crate) fn press(&mut self, now: Instant, digits: &str, duration: Duration) -> Result<(), Error> {
+    pub(crate) fn press(
+        &mut self,
+        now: Instant,
+        digits: &str,
+        duration: Duration,
+        out: &mut Output,
+    ) -> Result<(), Error> {
+        if self.signals_keys {
+            return self.signal_all(digits, duration, out);
+        }
         if self.telephone_event().is_none() {
             return Err(Error::NoTelephoneEvents);
         }
@@ -35,6 +49,20 @@ impl Leg {
             return Err(Error::WrongState("the peer is on hold"));
         }
         if self.digits_out.queue(now, digits, duration) { Ok(()) } else { Err(Error::BadDigits) }
+    }
+
+    fn signal_all(&mut self, digits: &str, duration: Duration, out: &mut Output) -> Result<(), Error> {
+        if digits.len() > dtmf::MAX_DIGITS || !digits.chars().all(|digit| dtmf::event(digit).is_some()) {
+            return Err(Error::BadDigits);
+        }
+        digits.chars().for_each(|digit| self.signal(digit, duration, out));
+        Ok(())
+    }
+
+    /// One key for the peer, by signalling.
+    pub(crate) fn signal(&mut self, digit: char, duration: Duration, out: &mut Output) {
+        self.stats.digits_out += 1;
+        out.events.push_back(Event::Key { leg: self.id, digit: digit.to_ascii_uppercase(), duration });
     }
 
     pub(super) fn send_due_digits(&mut self, now: Instant, out: &mut Output) {

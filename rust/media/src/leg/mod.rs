@@ -62,6 +62,8 @@ pub(crate) struct Leg {
     was_bridged: bool,
     connected: bool,
     ended: bool,
+    /// Its peer is told of keys, and tells of them, by signalling.
+    pub(crate) signals_keys: bool,
     /// The earliest wake-up that the switch has noted.
     pub(crate) scheduled: Option<Instant>,
 }
@@ -100,6 +102,7 @@ impl Leg {
             was_bridged: false,
             connected: false,
             ended: false,
+            signals_keys: false,
             scheduled: None,
         }
     }

@@ -115,6 +115,9 @@ impl Leg {
         clock: u32,
         out: &mut Output,
     ) -> Result<(), DropReason> {
+        if self.signals_keys {
+            return Ok(());
+        }
         let ours = self.telephone_event().ok_or(DropReason::DtmfUnsupported)?;
         let one_clock = clock == ours.clock_rate && clock == self.egress.clock_rate();
         let known = self.relayed_key.filter(|&(source, _)| source == received.timestamp);

@@ -194,6 +194,7 @@ impl Leg {
         };
         Params {
             codecs,
+            keys: !self.signals_keys,
             session_id: self.session.id,
             session_version,
             direction: self.session.wish,

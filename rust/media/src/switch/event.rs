@@ -57,6 +57,15 @@ pub enum Event {
         /// How long the key was down.
         duration: Duration,
     },
+    /// A key for the peer of a leg whose keys go by signalling.
+    Key {
+        /// The leg.
+        leg: LegId,
+        /// `0-9 * # A-D`.
+        digit: char,
+        /// How long.
+        duration: Duration,
+    },
     /// The leg is of no more use. Once per leg; it stays until `remove`.
     Ended {
         /// The leg.

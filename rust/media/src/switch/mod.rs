@@ -6,6 +6,7 @@
 mod circle;
 mod event;
 mod inbound;
+mod keys;
 mod outbox;
 mod renew;
 mod table;
@@ -294,24 +295,6 @@ impl Switch {
         Ok(())
     }
 
-    /// Sends digits (`0-9 * # A-D`) as RFC 4733 events towards the leg's peer, each `duration` long; the sound of
-    /// the bridge is silent meanwhile.
-    ///
-    /// # Errors
-    /// If there is no such leg, its peer takes no telephone-events, or the digits are none.
-    pub fn send_digits(
-        &mut self,
-        now: Instant,
-        id: LegId,
-        digits: &str,
-        duration: Duration,
-    ) -> Result<(), Error> {
-        let slot = self.table.slot(id).ok_or(Error::UnknownLeg)?;
-        self.legs.get_mut(slot).ok_or(Error::UnknownLeg)?.press(now, digits, duration)?;
-        self.settle(now, slot);
-        Ok(())
-    }
-
     /// Removes a leg: says RTCP BYE and DTLS close_notify into the transmits, frees all it held.
     pub fn remove(&mut self, now: Instant, id: LegId) -> Option<LegStats> {
         let slot = self.table.slot(id)?;
@@ -387,6 +370,10 @@ impl Switch {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.out.events.pop_front()
+        let event = self.out.events.pop_front()?;
+        if let Event::Digit { leg, digit, duration } = event {
+            self.carry_key(leg, digit, duration);
+        }
+        Some(event)
     }
 }

@@ -4,7 +4,7 @@ use crate::wire::{A, ALL, B, Bench, Heard, Phone, TICK, heard};
 use std::time::Duration;
 use telephony_media::codec::Codec;
 use telephony_media::dtmf::TelephoneEvent;
-use telephony_media::{Error, LegId};
+use telephony_media::{Error, Event, LegId};
 
 fn event(event: u8, end: bool, duration: u16) -> [u8; 4] {
     TelephoneEvent { event, end, volume: 10, duration }.to_bytes()
@@ -204,4 +204,72 @@ fn keys_of_a_new_source_count_whatever_its_clock_says() {
     press(&mut bench, &mut a, 2, 4, |_| false);
     let keys: Vec<_> = bench.digits().iter().map(|(_, key, _)| *key).collect();
     assert_eq!(keys, ['1', '2']);
+}
+
+/// A bridged pair whose second phone's keys go by signalling.
+fn signalled() -> (Bench, Phone, Phone) {
+    let mut bench = Bench::new();
+    let a = bench.phone(A, 2, Codec::Pcmu);
+    let local = std::net::SocketAddr::from(([192, 0, 2, 1], 20_100));
+    bench.switch.add_rtp_leg(bench.now, B, local).expect("leg");
+    bench.switch.signal_keys(B);
+    let b = Phone::new(B, ([10, 0, 0, 3], 4_000).into(), Codec::Pcmu);
+    let answer = bench.switch.accept_offer(bench.now, B, &b.sdp("sendrecv"), &ALL).expect("answer");
+    assert!(b.sdp("sendrecv").contains("telephone-event") && !answer.contains("telephone-event"));
+    bench.switch.bridge(bench.now, A, B).expect("bridge");
+    (bench, a, b)
+}
+
+fn signals(bench: &Bench) -> Vec<(LegId, char, u128)> {
+    let key = |(_, event): &(Duration, Event)| match event {
+        Event::Key { leg, digit, duration } => Some((*leg, *digit, duration.as_millis())),
+        _ => None,
+    };
+    bench.events.iter().filter_map(key).collect()
+}
+
+#[test]
+fn keys_in_rtp_become_signals_and_nothing_else() {
+    let (mut bench, mut a, _b) = signalled();
+    let sound = a.sound();
+    assert_eq!(heard(&bench.rtp(&a, sound)).len(), 1);
+    assert!(press(&mut bench, &mut a, 5, 6, |_| false).is_empty());
+    assert!(press(&mut bench, &mut a, 11, 4, |index| index > 2).is_empty());
+    bench.advance(Duration::from_millis(400));
+    assert_eq!(signals(&bench), [(B, '5', 120), (B, '#', 60)], "a lost end, too");
+    assert_eq!(bench.digits().len(), 2, "the application hears of them once");
+    assert_eq!((bench.dropped("dtmf.unsupported"), bench.stats(B).digits_out), (0, 2));
+}
+
+#[test]
+fn signalled_keys_become_events_and_commands_become_signals() {
+    let (mut bench, ..) = signalled();
+    bench.switch.pressed(bench.now, B, '7', Duration::from_millis(160));
+    let sent: Vec<Heard> = heard(&bench.advance(Duration::from_millis(400)));
+    let keys = events(&sent);
+    assert!(keys.iter().all(|key| key.event == 7) && sent[0].marker);
+    assert_eq!(keys.iter().filter(|key| key.end && key.duration == 1_280).count(), 3);
+    assert_eq!(bench.digits(), [(B, '7', Duration::from_millis(160))]);
+    assert!(signals(&bench).is_empty());
+    bench.switch.send_digits(bench.now, B, "1d", Duration::from_millis(90)).expect("digits");
+    assert!(bench.advance(Duration::from_millis(400)).is_empty());
+    assert_eq!(signals(&bench), [(B, '1', 90), (B, 'D', 90)]);
+    let wrong = bench.switch.send_digits(bench.now, B, "1x", Duration::from_millis(90));
+    assert_eq!(wrong, Err(Error::BadDigits));
+}
+
+#[test]
+fn signals_cross_to_signals_and_offers_have_no_events() {
+    let mut bench = Bench::new();
+    for (id, port) in [(A, 20_004), (B, 20_006)] {
+        let local = std::net::SocketAddr::from(([192, 0, 2, 1], port));
+        bench.switch.add_rtp_leg(bench.now, id, local).expect("leg");
+        bench.switch.signal_keys(id);
+        let offer = bench.switch.create_offer(bench.now, id, &ALL).expect("offer");
+        assert!(offer.contains("PCMU") && !offer.contains("telephone-event"), "{offer}");
+    }
+    bench.switch.bridge(bench.now, A, B).expect("bridge");
+    bench.switch.pressed(bench.now, A, '9', Duration::from_millis(100));
+    bench.advance(TICK);
+    assert_eq!((bench.digits().len(), signals(&bench)), (1, vec![(B, '9', 100)]));
 }

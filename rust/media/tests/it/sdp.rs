@@ -44,6 +44,7 @@ pub(crate) fn rtp<'a>(local: &str, codecs: &'a [Codec]) -> Params<'a> {
 
 fn params<'a>(codecs: &'a [Codec], transport: Transport<'a>) -> Params<'a> {
     Params {
+        keys: true,
         codecs,
         session_id: 42,
         session_version: 1,

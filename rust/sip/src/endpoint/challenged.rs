@@ -159,6 +159,7 @@ impl Endpoint {
     fn dialog_of(&self, user: User) -> Option<DialogKey> {
         match user {
             User::Bye(dialog) | User::Prack(dialog) => Some(dialog),
+            User::Info(leg) => self.legs.get(leg)?.dialogs.last().copied(),
             User::Reoffer(leg) => {
                 let leg = self.legs.get(leg)?;
                 let sent = matches!(leg.outgoing.as_ref()?.stage, Stage::Sent(_));
@@ -216,7 +217,7 @@ impl Endpoint {
                     self.hurry_probe(now, new, until);
                 }
             }
-            User::Prack(_) | User::Former(_) | User::Cancel => {}
+            User::Info(_) | User::Prack(_) | User::Former(_) | User::Cancel => {}
             User::Notify(leg, id) => self.replace_notify(leg, id, new),
             User::Refer(leg) => self.replace_refer(leg, new, number),
         }

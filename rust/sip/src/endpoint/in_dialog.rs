@@ -68,10 +68,7 @@ impl Endpoint {
             Some(Method::Prack) => self.prack(now, key, leg, server, request),
             Some(Method::Refer) => self.referred(now, key, leg, server, request),
             Some(Method::Notify) => self.notified(now, key, leg, server, request),
-            Some(Method::Info) => {
-                self.reply(now, server, 200, |builder| builder);
-                self.tell(leg, Some(request), |leg, request| Event::Info { leg, request });
-            }
+            Some(Method::Info) => self.info(now, leg, server, request),
             Some(Method::Options) => {
                 let profile = self.legs.get(leg).map(|leg| Arc::clone(&leg.profile)).unwrap_or_default();
                 self.reply(now, server, 200, |builder| capabilities(builder, &profile));

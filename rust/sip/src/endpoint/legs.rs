@@ -9,6 +9,7 @@ use slotmap::{SlotMap, new_key_type};
 use smallvec::SmallVec;
 
 use super::Auth;
+use super::info::Keys;
 use super::refresh::Session;
 use super::rel100::Reliable;
 use super::session::State;
@@ -142,6 +143,8 @@ pub(crate) struct Leg {
     pub(crate) reoffer: Option<Box<Reoffer>>,
     /// The same of ours.
     pub(crate) outgoing: Option<Box<Outgoing>>,
+    /// Keys for the peer, while one is under way.
+    pub(crate) keys: Option<Box<Keys>>,
     /// The offers of the peer that wait for the application's answers, first come, first served.
     pub(crate) owed: Vec<Owed>,
     /// Our INVITE made no offer, so the peer does.
@@ -169,6 +172,7 @@ impl Leg {
             reoffer: None,
             outgoing: None,
             owed: Vec::new(),
+            keys: None,
             reliable: None,
             session: None,
             expects_offer: false,

@@ -13,6 +13,7 @@ mod challenged;
 mod failover;
 mod headers;
 mod in_dialog;
+mod info;
 mod legs;
 mod options;
 mod probe;

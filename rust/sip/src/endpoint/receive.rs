@@ -168,6 +168,7 @@ impl Endpoint {
                 );
             }
             (User::Reoffer(leg), Some(signal)) => self.reoffer_outcome(now, leg, key, signal, response),
+            (User::Info(leg), Some(signal)) => self.info_outcome(now, leg, signal, response),
             (User::Register(registration), Some(signal)) => {
                 self.register_outcome(now, registration, key, signal, response);
             }
@@ -188,6 +189,7 @@ impl Endpoint {
                 | User::Probe(_)
                 | User::Bye(_)
                 | User::Reoffer(_)
+                | User::Info(_)
                 | User::Prack(_)
                 | User::Register(_)
                 | User::Notify(..)

@@ -31,6 +31,8 @@ pub(crate) enum User {
     Bye(DialogKey),
     /// A re-INVITE or UPDATE of a leg, which may be gone by the time a response arrives.
     Reoffer(LegKey),
+    /// An INFO of a leg, which may be gone by the time a response arrives.
+    Info(LegKey),
     /// A REGISTER.
     Register(RegistrationKey),
     /// A PRACK in an early dialog.

@@ -50,7 +50,7 @@ fn names(events: &[Event]) -> Vec<&'static str> {
         Event::Answered { .. } => "answered",
         Event::Confirmed { .. } => "confirmed",
         Event::Reoffer { .. } => "reoffer",
-        Event::Info { .. } => "info",
+        Event::Key { .. } => "key",
         Event::Ended { .. } => "ended",
         Event::Said { .. } => "said",
         _ => "other",

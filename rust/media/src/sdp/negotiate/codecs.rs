@@ -52,7 +52,7 @@ const DYNAMIC: std::ops::RangeInclusive<u8> = 96..=127;
 
 /// The formats of our offer: the codecs, then telephone-event once per clock (RFC 4733 section 2.1). What stands keeps
 /// its number, and no other format gets that (RFC 3264 section 8.3.2).
-pub(super) fn offered(codecs: &[Codec], standing: Option<&Negotiated>) -> Vec<Format> {
+pub(super) fn offered(codecs: &[Codec], keys: bool, standing: Option<&Negotiated>) -> Vec<Format> {
     let spoken = standing.map(|standing| (standing.codec, standing.receive_payload_type));
     let keyed = standing.and_then(|standing| standing.telephone_event);
     let keyed = keyed.map(|event| (event.clock_rate, event.receive_payload_type));
@@ -64,7 +64,7 @@ pub(super) fn offered(codecs: &[Codec], standing: Option<&Negotiated>) -> Vec<Fo
         formats.push(Format::of_codec(codec, known.unwrap_or_else(|| free(111, taken))));
     }
     for (clock_rate, usual) in [(48_000, 110), (8_000, 101)] {
-        if codecs.iter().any(|codec| codec.clock_rate() == clock_rate) {
+        if keys && codecs.iter().any(|codec| codec.clock_rate() == clock_rate) {
             let known = keyed.filter(|&(clock, _)| clock == clock_rate).map(|(_, known)| known);
             let payload_type = known.unwrap_or_else(|| free(usual, taken));
             formats.push(Format::of_event(Event { payload_type, clock_rate }));

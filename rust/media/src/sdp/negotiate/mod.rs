@@ -17,8 +17,10 @@ use std::time::Duration;
 /// What we put into a description.
 #[derive(Debug, Clone)]
 pub struct Params<'a> {
-    /// Our codecs, best first. telephone-event always rides along.
+    /// Our codecs, best first.
     pub codecs: &'a [Codec],
+    /// Whether telephone-event rides along: not where keys go by signalling.
+    pub keys: bool,
     /// The id in `o=`; stays for the leg's life.
     pub session_id: u64,
     /// The version in `o=`; grows with each description we send (RFC 3264 section 8).
@@ -213,7 +215,8 @@ impl Negotiated {
 #[must_use]
 pub fn offer(params: &Params<'_>) -> Session {
     let mut session = describe::session(params, params.transport.is_webrtc().then_some("BUNDLE 0"));
-    let formats = codecs::offered(params.codecs, params.standing.map(|standing| standing.negotiated));
+    let formats =
+        codecs::offered(params.codecs, params.keys, params.standing.map(|standing| standing.negotiated));
     let mut audio = describe::audio(params, params.transport.protocol(), &formats, params.direction);
     if let Transport::WebRtc { .. } = params.transport {
         // RFC 8842 section 5.2: an offer says actpass.
@@ -315,7 +318,8 @@ fn choose(media: &Media, params: &Params<'_>) -> Result<Choice, NegotiationError
     if !params.transport.speaks(media.protocol()) {
         return Err(NegotiationError::UnsupportedProtocol(media.protocol().to_owned()));
     }
-    codecs::choose(media, params.codecs)
+    let choice = codecs::choose(media, params.codecs)?;
+    Ok(Choice { telephone_event: choice.telephone_event.filter(|_| params.keys), ..choice })
 }
 
 /// `directions`: ours, and what the peer says of itself.
