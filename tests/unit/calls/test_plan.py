@@ -235,3 +235,9 @@ def test_who_has_no_uri_is_asked_in_the_gateways_own_realm() -> None:
     routing = Routing.from_tables({"trunks": [row]}, development=False, environ={"PBX_PASSWORD": "secret"})
     (told,) = json.loads(routing.engine_document)
     assert told["guard"] == {"username": "pbx", "password": "secret", "realm": "telephony-gateway"}
+
+
+def test_only_a_trunk_that_wants_info_says_so_to_the_engine() -> None:
+    rows = [{"name": name, "uri": "sip:h.example", "dtmf": name} for name in ("info", "rfc4733")]
+    routing = Routing.from_tables({"trunks": rows}, development=False)
+    assert [row.get("dtmf") for row in json.loads(routing.engine_document)] == ["info", None]
