@@ -26,27 +26,37 @@ impl Message {
     ///
     /// # Errors
     /// When a rule is broken; the error keeps what can still be answered.
-    pub fn parse(mut datagram: Bytes, limits: &Limits) -> Result<Self, ParseError> {
-        let padding = datagram.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        datagram.advance(padding);
-        if datagram.is_empty() {
-            return Err(ParseError::hopeless(Rule::Empty));
+    pub fn parse(datagram: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+        // It is read where it is handed out, lest every message be moved.
+        let mut parsed = Ok(Self::unread(datagram));
+        if let Ok(message) = &mut parsed
+            && let Some(other) = message.fill(limits)
+        {
+            parsed = other;
         }
-        if datagram.len() > limits.max_message {
-            return Err(ParseError::hopeless(Rule::TooLarge));
+        parsed
+    }
+
+    /// Reads the message from its own bytes; what else comes of them, if they are not simply it.
+    fn fill(&mut self, limits: &Limits) -> Option<Result<Self, ParseError>> {
+        let bytes = self.parts().bytes;
+        let padding = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        bytes.advance(padding);
+        if bytes.is_empty() {
+            return Some(Err(ParseError::hopeless(Rule::Empty)));
         }
-        let mut message = Self::unread(datagram);
-        match read(&mut message, limits) {
-            // The usual case stands by itself, lest every message be moved once more.
-            Ok(None) => match cut(&mut message) {
-                None => Ok(message),
-                truncated => finish(message, truncated),
-            },
-            Ok(fault) => finish(message, fault),
-            Err(Retry::Not(rule)) => Err(ParseError::hopeless(rule)),
-            Err(Retry::Folded) => reread(Bytes::from(lines::unfold(message.bytes())), limits),
-            Err(Retry::NotUtf8) => repaired(message.bytes(), limits),
+        if bytes.len() > limits.max_message {
+            return Some(Err(ParseError::hopeless(Rule::TooLarge)));
         }
+        let fault = match read(self, limits) {
+            Ok(fault) => fault,
+            Err(Retry::Not(rule)) => return Some(Err(ParseError::hopeless(rule))),
+            Err(Retry::Folded) => return Some(reread(Bytes::from(lines::unfold(self.bytes())), limits)),
+            Err(Retry::NotUtf8) => return Some(repaired(self.bytes(), limits)),
+        };
+        let truncated = cut(self);
+        let rule = fault.or(truncated)?;
+        Some(Err(ParseError::new(rule, std::mem::replace(self, Self::unread(Bytes::new())))))
     }
 }
 

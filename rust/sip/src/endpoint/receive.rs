@@ -22,15 +22,16 @@ impl Endpoint {
             self.io.stats.dropped.keep_alive += 1;
             return;
         }
-        match Message::parse(datagram, &self.io.limits) {
+        // By reference: a message is large to move.
+        match &Message::parse(datagram, &self.io.limits) {
             Ok(message) => {
                 self.io.stats.messages_in += 1;
                 match message.is_request() {
-                    true => self.request(now, &message, flow, profile),
-                    false => self.response(now, &message, flow),
+                    true => self.request(now, message, flow, profile),
+                    false => self.response(now, message, flow),
                 }
             }
-            Err(error) => self.unreadable(&error, flow, profile),
+            Err(error) => self.unreadable(error, flow, profile),
         }
     }
 
