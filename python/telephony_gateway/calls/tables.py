@@ -6,6 +6,7 @@ that names the table, the field and the way to mend it.
 
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
@@ -17,6 +18,11 @@ T = TypeVar("T", bound="Table")
 Kind = Literal["trunk", "route", "user"]
 MAX_SHOWN: Final = 40
 """Characters shown of a value that is wrong."""
+_WORDS: Final = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
+    "array": "a list", "object": "a table",
+}  # fmt: skip
+_KINDS: Final = re.compile(r"`([^`]*)`")
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,8 +128,13 @@ def _listed(choices: Sequence[str]) -> str:
 
 def _small(said: str, value: object) -> str:
     """The decoder's words, begun as the rest of a sentence."""
-    words = said.replace("Expected", "must be", 1).replace("`", "")
+    words = _KINDS.sub(lambda found: _in_words(found[1]), said.replace("Expected", "must be", 1))
     return words if "got" in words else f"{words}, not {_shown(value)}"
+
+
+def _in_words(kinds: str) -> str:
+    """The decoder's names of kinds; null is what the API may say, the file leaves a key out."""
+    return " or ".join(_WORDS.get(kind, kind) for kind in kinds.split(" | ") if kind != "null")
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

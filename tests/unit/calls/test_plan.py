@@ -158,26 +158,26 @@ def test_all_faults_are_listed_at_once() -> None:
         ({"register": True}, "register: needs a registrar or a uri"),
         ({"register": True, "uri": "sip:a.example"}, "register: needs a username"),
         ({"registrar": "http://x"}, "registrar: must be a sip: URI"),
-        ({"register_expires": 5}, "register_expires: must be int >= 60"),
+        ({"register_expires": 5}, "register_expires: must be a whole number >= 60"),
         ({"contact_user": "a b"}, "contact_user: must be a number"),
         ({"inbound_auth": True}, "inbound_auth: needs a username"),
         ({"session_expires": 100, "min_se": 200}, "session_expires: must be at least min_se, 200"),
-        ({"min_se": 30}, "min_se: must be int >= 90"),
+        ({"min_se": 30}, "min_se: must be a whole number >= 90"),
         ({"100rel": "yes"}, "100rel: must be off, supported or require"),
         ({"headers": ["Via"]}, "headers: has 'Via', which the gateway writes itself"),
         ({"headers": ["X -"]}, "headers: has 'X -': must be"),
         ({"caller_id": {"policy": "replace"}}, "caller_id: needs a number"),
         ({"caller_id": {"number": "a b"}}, "caller_id.number: must be a number"),
         ({"prepend": "a b"}, "prepend: must be digits"),
-        ({"strip": 99}, "strip: must be int <= 32"),
-        ({"max_calls": 0}, "max_calls: must be int >= 1"),
+        ({"strip": 99}, "strip: must be a whole number <= 32"),
+        ({"max_calls": 0}, "max_calls: must be a whole number >= 1"),
         ({"probe": 30}, "probe: needs a uri"),
         ({"stir": {"sign": True}}, "stir.sign: needs key_file and certificate_url"),
         ({"stir": {"certificate_url": "http://x"}}, "stir.certificate_url: must be an https: URL"),
         ({"stir": {"allow": ["a b"]}}, "stir.allow: has 'a b'"),
         ({"name": "a/b"}, "name: must be letters, digits"),
         ({"name": "phones"}, "name: is what calls of users' phones come by"),
-        ({"patience": 0}, "patience: must be float >= 0.5"),
+        ({"patience": 0}, "patience: must be a number >= 0.5"),
         ({"codecs": ["PCMU", "PCMU"]}, "codecs: must name"),
     ],
 )
@@ -227,6 +227,21 @@ def test_numbers_are_rewritten_for_the_trunk() -> None:
         {"trunks": [{"name": "t", "uri": "sip:h.example", "strip": 1, "prepend": "00"}]}, development=False
     )
     assert routing.destination("+491", "t").uri == "sip:00491@h.example"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"max_cps": "ten"}, "max_cps: must be a number, got text"),
+        ({"max_calls": 1.5}, "max_calls: must be a whole number, got a number"),
+        ({"register": "yes"}, "register: must be true or false, got text"),
+        ({"addresses": "192.0.2.1"}, "addresses: must be a list, got text"),
+        ({"max_cps": 0}, "max_cps: must be a number >= 0.1"),
+    ],
+)
+def test_kinds_are_told_in_words(keys: dict[str, Any], words: str) -> None:
+    (found,) = faults({"trunks": [{"name": "a", **keys}]})
+    assert words in found
 
 
 def test_who_has_no_uri_is_asked_in_the_gateways_own_realm() -> None:
