@@ -320,6 +320,7 @@ class Engine:
         codecs: list[str],
         headers: list[tuple[str, str]] = [],
         timeout: float = 60.0,
+        replaces: LegId | None = None,  # at whose peer to take its place (RFC 3891), whatever `uri` says
     ) -> int:
         """Send an INVITE. Once the command is taken, exactly one `Ended` follows, whatever happens."""
     def ring(self, leg: LegId, *, codecs: list[str], status: int = 180) -> int:

@@ -150,8 +150,11 @@ class EngineClient:
         codecs: Sequence[str],
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
+        replaces: int | None = None,
     ) -> None:
-        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow."""
+        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. `replaces` sends it to that leg's peer, to
+        take the leg's place there (RFC 3891).
+        """
         self._call(
             lambda engine: engine.dial(
                 leg,
@@ -163,6 +166,7 @@ class EngineClient:
                 codecs=list(codecs),
                 headers=list(headers),
                 timeout=timeout,
+                replaces=replaces,
             )
         )
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 import wave
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,10 @@ class Office:
         return f"Refer-To: <sip:{number}@127.0.0.1:{self.gateway.sip_port}{headers}>\n"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
-    folder, bob, carol = tmp_path_factory.mktemp("transfer"), free_port(), free_port()
+@asynccontextmanager
+async def opened(folder: Path, **settings: str) -> AsyncIterator[Office]:
+    """An office of its own."""
+    bob, carol = free_port(), free_port()
     tables = folder / "gateway.toml"
     tables.write_text(
         f"""
@@ -86,8 +87,14 @@ name = "bob"
 target = {{ trunk = "carrier" }}
 """
     )
-    async with gateway(folder, GATEWAY_CONFIG=str(tables), APP_ENV="production") as running:
+    async with gateway(folder, GATEWAY_CONFIG=str(tables), **settings) as running:
         yield Office(running, bob, carol)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
+    async with opened(tmp_path_factory.mktemp("transfer")) as there:
+        yield there
 
 
 async def play(
@@ -263,7 +270,23 @@ async def test_softphones_hear_each_other_after_a_blind_transfer(office: Office,
 
 
 async def test_an_attended_transfer_of_softphones(office: Office, tmp_path: Path) -> None:
-    """Bob holds Anna, asks Carol, and joins the two; both his calls are over, and Anna's hold too."""
+    assert not await consult(office, tmp_path)
+    reasons = {call["reason"] for call in (await office.gateway.calls())[:2]}
+    assert "transferred" in reasons
+
+
+async def test_an_attended_transfer_between_media_workers(tmp_path: Path) -> None:
+    """Carol's telephone is asked to replace its call by one on Anna's worker (RFC 3891)."""
+    (tmp_path / "gateway").mkdir()
+    async with opened(tmp_path / "gateway", MEDIA_WORKERS="2") as office:
+        assert await consult(office, tmp_path)
+
+
+async def consult(office: Office, tmp_path: Path) -> bool:
+    """Bob holds Anna, asks Carol, and joins the two; both his calls are over, and Anna's hold too.
+
+    Whether Carol's telephone had to replace her call.
+    """
     host, port = office.gateway.sip
     carol_hears = tmp_path / "carol.wav"
     async with (
@@ -287,13 +310,14 @@ async def test_an_attended_transfer_of_softphones(office: Office, tmp_path: Path
         await asyncio.sleep(1.5)
         await anna.hang_up(call)
         await carol.event("state", state="DISCONNECTED")
+        replaced = any("\nReplaces: " in invite for invite in carol.received("INVITE"))
     calls = (await office.gateway.calls())[:2]
-    assert sorted((one["reason"] or "") for one in calls)[-1] == "transferred"
     assert [one["status"] for one in calls] == ["completed"] * 2
     told = [await office.gateway.get(f"/api/v1/calls/{one['id']}/events") for one in calls]
     kinds = sorted(types(events["items"]) for events in told)
     assert kinds == [[], ["call.transfer-requested", "call.transferred"]]
     assert heard(carol_hears) > 1
+    return replaced
 
 
 async def test_an_invite_takes_the_place_of_a_leg(office: Office, tmp_path: Path) -> None:

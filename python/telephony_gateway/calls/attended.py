@@ -15,7 +15,7 @@ from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.transfer import Transfer, staying_with, trunk_of
 from telephony_gateway.calls.trunks import Trunk
-from telephony_gateway.errors import GatewayError
+from telephony_gateway.errors import GatewayError, WrongState
 
 
 class Attended:
@@ -123,9 +123,12 @@ class Attended:
         trunk = trunk_of(other, newcomer)
         try:
             await self._engine.bridge(transfer.staying, newcomer)
+        except WrongState:
+            if live.transfer is transfer:
+                self._call_anew(live, transfer, newcomer, trunk)
+            return
         except GatewayError as error:
             if live.transfer is transfer:
-                transfer.parted = True
                 self._fail(live, transfer, 503, error.message)
             return
         known = other.legs.get(newcomer)
@@ -139,6 +142,12 @@ class Attended:
         ending = Ending(status="completed", cause="normal_clearing", source=source, reason="transferred")
         self._closing.finish(other, ending)
         await self._seeking.settle(live, transfer, newcomer, place)
+
+    def _call_anew(self, live: LiveCall, transfer: Transfer, newcomer: LegId, trunk: str | None) -> None:
+        """Different media workers carry the two: the newcomer's telephone is asked to replace its call."""
+        transfer.answering = False
+        place = Destination(uri=transfer.to, host="", trunk=trunk, next_hop=None, codecs=live.codecs)
+        self._seeking.replace(live, transfer, newcomer, place)
 
     def _fail(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
         self._seeking.fail(live, transfer, Failure(status, rejection(status, reason)))

@@ -118,8 +118,11 @@ class Engine(Protocol):
         codecs: Sequence[str],
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
+        replaces: LegId | None = None,
     ) -> None:
-        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow."""
+        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. `replaces` sends it to that leg's peer, to
+        take the leg's place there (RFC 3891).
+        """
         ...
 
     async def ring(self, leg: LegId, *, codecs: Sequence[str], status: int = 180) -> str:

@@ -19,9 +19,12 @@ from telephony_gateway.calls.routing import Destination
 from telephony_gateway.calls.stages import Stage
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.transfer import Transfer, take_place
+from telephony_gateway.calls.uris import escape_user, parse_sip
 from telephony_gateway.errors import GatewayError
 
 MAX_ATTEMPTS = 16
+REPLACING = 20.0
+"""Seconds for a telephone to replace its own call: nobody has to pick up."""
 
 
 class Seeking:
@@ -49,6 +52,26 @@ class Seeking:
         transfer.waiting = deque(stages)
         live.transfer = transfer
         self._next(live, transfer)
+
+    def replace(self, live: LiveCall, transfer: Transfer, other: LegId, place: Destination) -> None:
+        """Call the peer of another leg, to take that leg's place there."""
+        leg, known = self._seat(live, transfer), parse_sip(transfer.to)
+        caller = escape_user(transfer.order.from_ or "anonymous")
+        try:
+            self._engine.dial(
+                leg,
+                uri=transfer.to,
+                from_uri=f"sip:{caller}@{known.host if known is not None else 'anonymous.invalid'}",
+                trunk=place.trunk or "",
+                codecs=list(place.codecs),
+                timeout=REPLACING,
+                replaces=other,
+            )
+        except GatewayError as error:
+            self._legs.drop(live, leg)
+            self.fail(live, transfer, Failure(503, rejection(503, error.message)))
+            return
+        transfer.ringing[leg] = place
 
     def ringing(self, live: LiveCall, event: Ringing) -> bool:
         """A leg rings; whether it is one of a transfer. The side that stays hears it."""
@@ -168,9 +191,7 @@ class Seeking:
     def _dial(self, live: LiveCall, transfer: Transfer, destination: Destination, timeout: float) -> None:
         if len(transfer.mine) >= MAX_ATTEMPTS:
             return
-        leaving = live.legs.get(transfer.leaving)
-        leg = self._legs.beside(live, transfer.staying, leaving.side if leaving is not None else "callee")
-        transfer.mine.add(leg)
+        leg = self._seat(live, transfer)
         try:
             self._dialler.check_onward(destination)
             self._dialler.dial(live, leg, destination, timeout, order=transfer.order, extra=transfer.headers)
@@ -180,6 +201,12 @@ class Seeking:
             transfer.best = better(transfer.best, Failure(ending.sip_response_code or 500, ending, error))
             return
         transfer.ringing[leg] = destination
+
+    def _seat(self, live: LiveCall, transfer: Transfer) -> LegId:
+        leaving = live.legs.get(transfer.leaving)
+        leg = self._legs.beside(live, transfer.staying, leaving.side if leaving is not None else "callee")
+        transfer.mine.add(leg)
+        return leg
 
     def _cancel(self, transfer: Transfer) -> None:
         for leg in transfer.ringing:

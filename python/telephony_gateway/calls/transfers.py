@@ -84,6 +84,7 @@ class Transfers:
         elif mode == "pass" and _is_telephone(live, staying):
             self._pass(live, transfer, event)
         elif event.replaces is not None:
+            transfer.order = _order(live, staying)
             self._attended.transfer(live, transfer, event.replaces)
         else:
             self._handle(live, transfer, event)

@@ -177,6 +177,9 @@ pub struct Dial {
     pub headers: Vec<(String, String)>,
     /// Until a final response; then CANCEL.
     pub timeout: Duration,
+    /// The leg whose place the new one is to take at that leg's own peer (RFC 3891), which is called whatever `uri`
+    /// and `next_hop` say.
+    pub replaces: Option<LegId>,
 }
 
 impl Command {

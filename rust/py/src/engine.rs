@@ -115,9 +115,9 @@ impl Engine {
 
     #[pyo3(
         signature = (leg, *, uri, from_uri, from_display=String::new(), next_hop=None, trunk=String::new(), codecs,
-            headers=Headers::new(), timeout=60.0),
+            headers=Headers::new(), timeout=60.0, replaces=None),
         text_signature = "($self, leg, *, uri, from_uri, from_display='', next_hop=None, trunk='', codecs, \
-            headers=[], timeout=60.0)"
+            headers=[], timeout=60.0, replaces=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn dial(
@@ -131,10 +131,13 @@ impl Engine {
         codecs: Vec<String>,
         headers: Headers,
         timeout: f64,
+        replaces: Option<u64>,
     ) -> Result<u64, Error> {
         let (codecs, timeout) = (self::codecs(&codecs)?, seconds("timeout", timeout)?);
         let leg = LegId::from_raw(leg);
-        let dial = Dial { leg, uri, from_uri, from_display, next_hop, trunk, codecs, headers, timeout };
+        let replaces = replaces.map(LegId::from_raw);
+        let dial =
+            Dial { leg, uri, from_uri, from_display, next_hop, trunk, codecs, headers, timeout, replaces };
         self.command(Command::Dial(Box::new(dial)))
     }
 

@@ -302,6 +302,26 @@ async def test_two_calls_of_one_telephone_become_one(world: World) -> None:
     assert (anna,) in world.engine.of("hangup")
 
 
+async def test_a_telephone_on_another_worker_is_asked_to_replace_its_call(world: World) -> None:
+    (anna, bob), (bobs_other, carol) = await two_calls(world)
+    world.engine.faults["bridge"] = WrongState("the legs are on two workers")
+    refer(world, bob, headers=[("Replaces", "x")], replaces=bobs_other)
+    await settle()
+    del world.engine.faults["bridge"]
+    new, how = world.engine.of("dial")[-1]
+    assert how["replaces"] == carol
+    assert how["from_uri"] == "sip:+79001112233@192.0.2.1"
+    world.pick_up(new)
+    world.end(carol, "bye")
+    await settle()
+    assert world.engine.of("bridge")[-1] == (anna, new)
+    assert told(world) == [200]
+    first, second = world.store.calls.values()
+    assert (first.status, second.status) == ("in-progress", "completed")
+    world.end(new, "bye")
+    await settle()
+
+
 async def test_a_call_that_is_not_there_any_more_cannot_be_taken_over(world: World) -> None:
     (anna, bob), (bobs_other, carol) = await two_calls(world)
     world.end(carol, "bye")

@@ -58,8 +58,11 @@ impl SipThread {
     }
 
     /// Begins a call out. From here on every failure is the leg's end, not the command's.
-    fn dial(&mut self, now: Instant, dial: Box<Dial>) -> Result<Outcome> {
+    fn dial(&mut self, now: Instant, mut dial: Box<Dial>) -> Result<Outcome> {
         let leg = dial.leg;
+        if let Some(other) = dial.replaces {
+            self.aim_at_peer(&mut dial, other)?;
+        }
         if self.legs.contains_key(&leg) {
             return Err(EngineError::wrong_state("the leg is in use"));
         }

@@ -2,12 +2,12 @@
 
 use super::SipThread;
 use super::commands::refused;
-use crate::command::Command;
+use crate::command::{Command, Dial};
 use crate::event::{Event, Outcome, Refer};
 use crate::message::{MediaJob, Purpose};
 use crate::{EngineError, Kind, LegId};
 use std::time::Instant;
-use telephony_sip::Referred;
+use telephony_sip::{ReferTo, Referred};
 
 type Result<T = ()> = std::result::Result<T, EngineError>;
 
@@ -63,6 +63,19 @@ impl SipThread {
         };
         let target = replacing.as_deref().unwrap_or(target);
         self.endpoint.refer(now, leg.sip(), target, referred_by).map_err(refused)
+    }
+
+    /// Sends a call to the peer of another leg, the way that leg's messages go, to take its place there.
+    pub(super) fn aim_at_peer(&self, dial: &mut Dial, other: LegId) -> Result {
+        let named = self.endpoint.replacing(other.sip()).zip(self.endpoint.flow(other.sip()));
+        let (uri, flow) = named.ok_or_else(EngineError::unknown_leg)?;
+        let refer_to = ReferTo::parse(&format!("<{uri}>"));
+        let refer_to = refer_to.map_err(|error| EngineError::wrong_state(error.what()))?;
+        dial.next_hop = Some(format!("sip:{}{}", flow.remote, flow.transport.uri_parameter()));
+        dial.uri = refer_to.uri;
+        dial.headers.extend(refer_to.headers);
+        dial.headers.push(("Require".to_owned(), "replaces".to_owned()));
+        Ok(())
     }
 
     /// Has both legs looked at: what one's peer does and the other's does not know is told by a re-INVITE. A browser is

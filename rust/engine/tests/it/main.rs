@@ -16,3 +16,4 @@ mod renew;
 mod rig;
 mod start;
 mod streams;
+mod transfer;

@@ -133,6 +133,7 @@ pub(crate) fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
         codecs: codecs.to_vec(),
         headers: vec![("X-Test".into(), "yes".into())],
         timeout: PATIENCE,
+        replaces: None,
     }
 }
 
