@@ -106,7 +106,8 @@ FIELDS: dict[str, dict[str, str]] = {
     "User": {
         "name": "The user part of its address of record.",
         "password_env": "The environment variable that holds its password.",
-        "ha1_env": "The environment variable that holds its HA1 (RFC 7616, 3.4.2) instead.",
+        "ha1_env": "The environment variable that holds its HA1 (RFC 7616, 3.4.2) instead; "
+        "with an MD5 one MD5 alone is asked for, for phones that give up at a challenge for SHA-256.",
         "display": "The name shown for it.",
         "max_contacts": "Phones that may be registered for it at a time.",
     },
