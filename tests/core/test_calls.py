@@ -213,3 +213,22 @@ def test_a_call_beyond_the_limit_of_its_trunk_ends_with_our_own_503(start: Start
     callee.wait(_core.Incoming)
     ended = caller.ended(caller.dial(callee.uri, trunk="small"))
     assert (ended.by, ended.status, ended.reason) == ("system", 503, "the trunk takes 1 calls at a time")
+
+
+@pytest.mark.parametrize(
+    ("uri", "next_hop", "why"),
+    [
+        ("sip:alice@127.0.0.1", "flow:4711", "the phone is registered no more"),
+        ("sips:bob@127.0.0.1", "sip:127.0.0.1:5060", "a sips: URI is called by TLS only"),
+    ],
+)
+def test_a_call_that_leads_nowhere_ends_at_once(start: Start, uri: str, next_hop: str, why: str) -> None:
+    node = start()
+    leg = node.engine.new_sip_leg()
+    command = node.engine.dial(
+        leg, uri=uri, from_uri="sip:alice@example.com", next_hop=next_hop, codecs=["PCMU"]
+    )
+    assert node.run(command).error is not None
+    ended = node.ended(leg)
+    assert (ended.by, ended.cause) == ("system", "unreachable")
+    assert ended.reason.startswith(why)

@@ -115,7 +115,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "at": "When.",
         "rule": "The rule tested: unknown_source, source_rate, trunk_rate, trunk_calls, overload, malformed, "
         "no_dialog, loop, credentials, unsupported; after the door no_trunk, draining, full, store, "
-        "no_route, route, identity.",
+        "no_route, route, identity, replaces.",
         "status": "The SIP status sent (RFC 3261, 21); null when it was dropped without an answer.",
         "source": "The address it came from.",
         "port": "The port it came from.",

@@ -198,7 +198,8 @@ class Provisioning:
 
     async def apply(self, tables: Mapping[str, Any], *, dry_run: bool) -> PlanDiff:
         """Make the API's trunks and routes those of a file, all or nothing."""
-        wanted = self._wanted(tables)
+        many = sum(len(rows) for rows in tables.values() if isinstance(rows, list)) > MANY
+        wanted = await asyncio.to_thread(self._wanted, tables) if many else self._wanted(tables)
         diff: list[PlanDiff] = []
 
         def make(_state: Composed, rows: Sequence[StoredRow]) -> PlanChange:

@@ -241,7 +241,9 @@ def secret_faults(field: str, variable: str | None, environ: Mapping[str, str] |
     if not _VARIABLE.fullmatch(variable):
         yield field, "must be the name of an environment variable, as in CARRIER_A_PASSWORD (not the secret)"
     elif environ is not None and not environ.get(variable):
-        yield field, f"names {variable}, which the environment does not have: set it to the secret"
+        # Who writes the secret itself here must not read it in logs.
+        shown = variable if variable.isupper() else "a variable"
+        yield field, f"names {shown}, which the environment does not have: set it to the secret"
 
 
 def _address_faults(trunk: Trunk) -> Found:

@@ -256,3 +256,15 @@ def test_only_a_trunk_that_wants_info_says_so_to_the_engine() -> None:
     rows = [{"name": name, "uri": "sip:h.example", "dtmf": name} for name in ("info", "rfc4733")]
     routing = Routing.from_tables({"trunks": rows}, development=False)
     assert [row.get("dtmf") for row in json.loads(routing.engine_document)] == ["info", None]
+
+
+def test_a_secret_in_the_place_of_its_variables_name_is_told_to_nobody() -> None:
+    trunk = {"name": "t", "uri": "sip:192.0.2.1", "username": "u"}
+    for written, shown in (
+        ("hunter2", "a variable"),
+        ("CARRIER_A", "CARRIER_A"),
+        ("s3cret word", "must be the name"),
+    ):
+        (fault,) = faults({"trunks": [trunk | {"password_env": written}]}, {})
+        assert shown in fault
+        assert (written in fault) == (written == "CARRIER_A")

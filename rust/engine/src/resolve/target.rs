@@ -46,6 +46,24 @@ impl Target {
         Self::of_uri(&format!("sip:{text}"), wish).map_err(|_| fault("neither a sip: URI nor host:port"))
     }
 
+    /// The same for a request to a `sips:` URI: TLS or nothing, whatever the hop before it says (RFC 5630 3.1.3).
+    pub(crate) fn secured(self) -> Result<Self, EngineError> {
+        let named = match &self {
+            Self::Address(candidate) => Some(candidate.transport),
+            Self::Name(question) => question.transport,
+        };
+        if named.is_some_and(|transport| transport != Transport::Tls) {
+            return Err(EngineError::new(
+                Code::Invalid,
+                "a sips: URI is called by TLS only, and its next hop is not",
+            ));
+        }
+        Ok(match self {
+            Self::Name(question) => Self::Name(Question { secure: true, ..question }),
+            address => address,
+        })
+    }
+
     /// The host and port of a URI; `maddr` stands before the host (RFC 3261 19.1.1).
     fn of_uri(text: &str, wish: Option<Transport>) -> Result<Self, &'static str> {
         let uri = Uri::parse(text).map_err(|error| error.what())?;
@@ -134,6 +152,32 @@ mod tests {
         ] {
             assert_eq!(Target::parse(text).unwrap(), target, "{text}");
         }
+    }
+
+    #[test]
+    fn to_a_sips_uri_there_is_no_open_hop() {
+        let secured = |hop| Target::parse(hop).and_then(Target::secured);
+        for open in
+            ["sip:192.0.2.1", "192.0.2.1:5061", "sip:a.example;transport=udp", "sip:a.example;transport=tcp"]
+        {
+            assert_eq!(secured(open).unwrap_err().code, Code::Invalid, "{open}");
+        }
+        for closed in
+            ["sips:192.0.2.1", "sip:192.0.2.1;transport=tls", "sips:a.example", "sip:a.example;transport=tls"]
+        {
+            assert_eq!(
+                secured(closed),
+                Target::parse(closed).map(|mut target| {
+                    if let Target::Name(question) = &mut target {
+                        question.secure = true;
+                    }
+                    target
+                }),
+                "{closed}"
+            );
+        }
+        let Ok(Target::Name(question)) = secured("sip:a.example") else { panic!("no name") };
+        assert!(question.secure);
     }
 
     #[test]

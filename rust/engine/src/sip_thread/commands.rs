@@ -25,7 +25,7 @@ type Result<T = ()> = std::result::Result<T, EngineError>;
 impl SipThread {
     /// Carries out a command; those that wait for a worker answer later.
     pub(super) fn on_command(&mut self, now: Instant, correlation: u64, command: Command) {
-        let leg = command.leg();
+        let (leg, dials) = (command.leg(), matches!(command, Command::Dial(_)));
         // What these lead to is told by the leg's events, its end at the latest.
         let is_told = !matches!(command, Command::Ring { .. } | Command::Answer { .. });
         let stats = std::sync::Arc::clone(&self.stats);
@@ -49,7 +49,15 @@ impl SipThread {
                 self.events.send_quietly(now, Event::Done(Box::new(done)));
             }
             Some(Ok(Some(outcome))) => self.done(correlation, leg, Ok(outcome)),
-            Some(Err(error)) => self.done(correlation, leg, Err(error)),
+            Some(Err(error)) => {
+                let why = error.to_string();
+                self.done(correlation, leg, Err(error));
+                if dials && !self.legs.contains_key(&leg) {
+                    // Nobody waits for the command: its caller goes by the end of the leg.
+                    let ended = Ended::new(leg, Side::System, Cause::Unreachable, why);
+                    self.events.send(Event::Ended(Box::new(ended)));
+                }
+            }
             None => {
                 self.done(correlation, leg, Err(EngineError::new(Code::Internal, "a fault in the gateway")));
                 self.end_by(now, leg, Side::System, Cause::Error, "a fault in the gateway");
@@ -73,7 +81,10 @@ impl SipThread {
             return self.dial_phone(now, dial, token);
         }
         let (hop, path) = (dial.next_hop.as_deref().unwrap_or(&dial.uri), self.trunks.path(&dial.trunk));
-        let target = Target::parse_for(hop, path.transport)?;
+        let mut target = Target::parse_for(hop, path.transport)?;
+        if is_secure(&dial.uri) {
+            target = target.secured()?;
+        }
         let codecs = dial.codecs.clone();
         self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
         match target {
