@@ -13,7 +13,7 @@ use call_id::call_id;
 use ring::{Place, Ring};
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -72,8 +72,8 @@ struct Kept {
 /// Who said what. Bounded by the ring: a dialogue is forgotten with its last message there once its legs are over.
 #[derive(Debug, Default)]
 struct Book {
-    dialogues: HashMap<u64, Dialogue>,
-    legs: HashMap<LegId, u64>,
+    dialogues: HashMap<u64, Dialogue, BuildHasherDefault<Spread>>,
+    legs: HashMap<LegId, u64, BuildHasherDefault<Spread>>,
     /// Bytes set aside, and how many may be.
     aside: usize,
     max_aside: usize,
@@ -91,6 +91,24 @@ struct Record {
     transport: Transport,
     local: SocketAddr,
     remote: SocketAddr,
+}
+
+/// For keys that no peer chooses: fingerprints, and our own numbers.
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
 }
 
 /// All that has one Call-ID.
