@@ -72,6 +72,7 @@ class Seeking:
             self.fail(live, transfer, Failure(503, rejection(503, error.message)))
             return
         transfer.ringing[leg] = place
+        self._tasks.spawn(live, lambda: self._wait(live, transfer, Stage(timeout=REPLACING)))
 
     def ringing(self, live: LiveCall, event: Ringing) -> bool:
         """A leg rings; whether it is one of a transfer. The side that stays hears it."""

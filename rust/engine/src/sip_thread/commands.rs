@@ -68,14 +68,19 @@ impl SipThread {
     /// Begins a call out. From here on every failure is the leg's end, not the command's.
     fn dial(&mut self, now: Instant, mut dial: Box<Dial>) -> Result<Outcome> {
         let leg = dial.leg;
-        if let Some(other) = dial.replaces {
-            self.aim_at_peer(&mut dial, other)?;
-        }
         if self.legs.contains_key(&leg) {
             return Err(EngineError::wrong_state("the leg is in use"));
         }
         if self.stop_at.is_some() {
             return Err(EngineError::stopped());
+        }
+        if let Some(other) = dial.replaces
+            && let Err(error) = self.aim_at_peer(&mut dial, other)
+        {
+            // The leg to be replaced is gone meanwhile: its peer is nowhere to be found.
+            self.legs.insert(leg, Leg::new(State::Resolving(dial), Vec::new()));
+            self.end(Ended::new(leg, Side::System, Cause::Unreachable, error.message));
+            return Ok(Outcome::default());
         }
         if let Some(token) = dial.phone() {
             return self.dial_phone(now, dial, token);

@@ -51,4 +51,9 @@ fn a_call_takes_the_place_of_another_at_its_peer() {
     assert_eq!(a.ended(out).cause, Cause::Bye);
     a.hang_up(leg);
     assert_eq!(b.ended(incoming.leg).cause, Cause::Bye);
+    let leg = a.engine.next_leg(telephony_engine::Kind::Sip, None).unwrap();
+    let mut dial = call(leg, "sip:nobody@192.0.2.1", &G711);
+    dial.replaces = Some(out);
+    a.run(Command::Dial(Box::new(dial)));
+    assert_eq!(a.ended(leg).cause, Cause::Unreachable, "a leg that is gone is nobody's to replace");
 }
