@@ -17,6 +17,7 @@ pub(crate) struct Control {
     epoch: Instant,
     cname: String,
     due: Option<Instant>,
+    has_spoken: bool,
     /// The peer's last sender report: the middle of its NTP time, and when it came.
     sender_report: Option<(u32, Instant)>,
     pub(crate) round_trip: Option<Duration>,
@@ -28,7 +29,20 @@ impl Control {
     pub(crate) fn new(now: Instant, rng: &mut Rng) -> Self {
         // RFC 7022 4.2: 96 random bits make a short-term persistent CNAME.
         let cname = format!("{:016x}{:08x}", rng.u64(), rng.u32());
-        Control { epoch: now, cname, due: None, sender_report: None, round_trip: None, lost_remote: 0 }
+        Control {
+            epoch: now,
+            cname,
+            due: None,
+            has_spoken: false,
+            sender_report: None,
+            round_trip: None,
+            lost_remote: 0,
+        }
+    }
+
+    /// Whether any report has left.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.has_spoken
     }
 
     pub(crate) fn cname(&self) -> &str {
@@ -94,6 +108,7 @@ impl Control {
         source: Option<&mut Source>,
         goodbye: bool,
     ) {
+        self.has_spoken = true;
         let info = egress.report(now, self.ntp(now));
         let block = source.map(|source| self.about_sender_report(now, source.report()));
         rtcp::write_report(out, egress.ssrc, info.as_ref(), block.as_ref());

@@ -46,6 +46,11 @@ impl Egress {
         }
     }
 
+    /// Whether any packet has left.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.packets != 0
+    }
+
     /// The negotiated codec's clock.
     pub(crate) fn set_clock_rate(&mut self, clock_rate: u32) {
         if self.clock_rate != clock_rate {

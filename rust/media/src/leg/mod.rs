@@ -206,7 +206,10 @@ impl Leg {
 
     /// The leg goes: RTCP BYE (RFC 3550 6.6), DTLS close_notify.
     pub(crate) fn close(&mut self, now: Instant, out: &mut Output) {
-        self.send_report(now, true, out);
+        // 6.3.7: whoever never sent anything says no BYE either.
+        if self.egress.has_sent() || self.control.has_spoken() {
+            self.send_report(now, true, out);
+        }
         if let Some(webrtc) = self.transport.webrtc() {
             webrtc.close(now, &mut out.transmits);
         }
