@@ -5,7 +5,6 @@ Label values are words of ours (routes' patterns, statuses, reasons), never a ca
 number of series is bounded. Implements `calls.ports.Observer` and what `api` needs of telemetry.
 """
 
-import functools
 from datetime import datetime
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from telephony_gateway import __version__
 from telephony_gateway.calls.model import TERMINAL_EVENTS, Call, CallEvent, Leg
 from telephony_gateway.calls.ports import Phase
+from telephony_gateway.telemetry.tally import Distribution, Tally
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _DIRECTIONS = ("inbound", "outbound")
@@ -45,12 +45,6 @@ class Metrics:
         self._make_request_metrics()
         self._make_call_metrics()
         self._make_media_metrics()
-        # A series by its labels costs more than to count in it.
-        self._ended = functools.cache(self._calls.labels)
-        self._conversation = functools.cache(self._call_seconds.labels)
-        self._phase = functools.cache(self._phase_seconds.labels)
-        self._lost_of = functools.cache(self._lost.labels)
-        self._jitter_of = functools.cache(self._jitter.labels)
         info = Gauge("telephony_gateway_info", "This gateway", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
@@ -70,31 +64,31 @@ class Metrics:
 
     def _make_call_metrics(self) -> None:
         registry = self.registry
-        self._calls = Counter("calls", "Calls that ended", ["direction", "status"], registry=registry)
-        self._call_seconds = Histogram(
+        # Every series from the start: a rate over a series that appears with its first event misses that
+        # event.
+        endings = [(direction, status) for direction in _DIRECTIONS for status in _ENDINGS]
+        self._calls = Tally("calls", "Calls that ended", ["direction", "status"], registry, endings)
+        self._call_seconds = Distribution(
             "call_duration_seconds",
             "Length of the conversation of calls that were answered",
             ["direction"],
-            buckets=_CALL_BUCKETS,
-            registry=registry,
+            _CALL_BUCKETS,
+            registry,
+            [(direction,) for direction in _DIRECTIONS],
         )
-        self._active = Gauge("active_calls", "Calls that have not ended", registry=registry)
+        self._active = 0
+        active = Gauge("active_calls", "Calls that have not ended", registry=registry)
+        active.set_function(lambda: self._active)
         self._refused = Counter(
             "calls_refused", "INVITEs refused without a call", ["reason"], registry=registry
         )
-        self._phase_seconds = Histogram(
+        self._phase_seconds = Distribution(
             "call_phase_duration_seconds",
             "Time of the parts of a call's handling",
             ["phase"],
-            buckets=_PHASE_BUCKETS,
-            registry=registry,
+            _PHASE_BUCKETS,
+            registry,
         )
-        # Every series from the start: a rate over a series that appears with its first event misses that
-        # event.
-        for direction in _DIRECTIONS:
-            self._call_seconds.labels(direction)
-            for status in _ENDINGS:
-                self._calls.labels(direction, status)
         for reason in _REFUSALS:
             self._refused.labels(reason)
 
@@ -104,18 +98,15 @@ class Metrics:
         self._webrtc_active = Gauge(
             "active_webrtc_connections", "Browsers' legs whose media is up", registry=registry
         )
-        self._lost = Counter(
-            "media_packets_lost",
-            "RTP packets that did not arrive, by kind of leg",
-            ["kind"],
-            registry=registry,
+        self._lost = Tally(
+            "media_packets_lost", "RTP packets that did not arrive, by kind of leg", ["kind"], registry
         )
-        self._jitter = Histogram(
+        self._jitter = Distribution(
             "media_jitter_seconds",
             "Interarrival jitter of legs that ended (RFC 3550 6.4.1)",
             ["kind"],
-            buckets=_JITTER_BUCKETS,
-            registry=registry,
+            _JITTER_BUCKETS,
+            registry,
         )
 
     def observe_request(self, method: str, route: str, status: int, duration: float) -> None:
@@ -127,17 +118,17 @@ class Metrics:
     def call_event(self, call: Call, event: CallEvent) -> None:
         """Count beginnings and ends."""
         if event.type == "call.initiated":
-            self._active.inc()
+            self._active += 1
         elif event.type in TERMINAL_EVENTS:
-            self._active.dec()
-            self._ended(call.direction, call.status).inc()
+            self._active -= 1
+            self._calls.add((call.direction, call.status))
             if call.answered:
-                self._conversation(call.direction).observe(call.duration)
+                self._call_seconds.observe((call.direction,), call.duration)
 
     def phase(self, _call: Call, phase: Phase, started: datetime, ended: datetime) -> None:
         """Measure how long calls wait; the length of the conversation is measured at its end."""
         if phase != "media":
-            self._phase(phase).observe((ended - started).total_seconds())
+            self._phase_seconds.observe((phase,), (ended - started).total_seconds())
 
     def leg_connected(self, _call: Call, leg: Leg) -> None:
         """Count a browser's media that came up."""
@@ -148,13 +139,13 @@ class Metrics:
 
     def leg_ended(self, _call: Call, leg: Leg) -> None:
         """Count down, and keep what the leg's receiver measured."""
-        if leg.id in self._webrtc_legs:
+        if leg.kind == "webrtc" and leg.id in self._webrtc_legs:
             self._webrtc_legs.discard(leg.id)
             self._webrtc_active.dec()
         if leg.stats is not None:
-            self._lost_of(leg.kind).inc(max(0, leg.stats.packets_lost))
+            self._lost.add((leg.kind,), max(0, leg.stats.packets_lost))
             if leg.stats.packets_received:
-                self._jitter_of(leg.kind).observe(leg.stats.jitter)
+                self._jitter.observe((leg.kind,), leg.stats.jitter)
 
     def refused(self, reason: str) -> None:
         """Count an INVITE refused at the door."""
