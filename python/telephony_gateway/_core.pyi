@@ -321,23 +321,29 @@ class Engine:
         headers: list[tuple[str, str]] = [],
         timeout: float = 60.0,
         replaces: LegId | None = None,  # at whose peer to take its place (RFC 3891), whatever `uri` says
-    ) -> int:
-        """Send an INVITE. Once the command is taken, exactly one `Ended` follows, whatever happens."""
-    def ring(self, leg: LegId, *, codecs: list[str], status: int = 180) -> int:
-        """Negotiate the offer, send the provisional; 488 and Ended(not_acceptable) if nothing is common."""
-    def answer(self, leg: LegId) -> int:
+    ) -> int | None:
+        """Send an INVITE. Once the command is taken, exactly one `Ended` follows, whatever happens.
+
+        None, here and below: done already, no `Done` follows; what it leads to is told by events.
+        """
+    def ring(self, leg: LegId, *, codecs: list[str], status: int = 180) -> str | int:
+        """Negotiate the offer, send the provisional; 488 and Ended(not_acceptable) if nothing is common.
+
+        Done already: the codec ("" while the caller is yet to answer); a number: its `Done` follows.
+        """
+    def answer(self, leg: LegId) -> int | None:
         """Send 200 with the SDP answer (rings first, silently, if ring was not called)."""
     def reject(
         self, leg: LegId, status: int, reason: str | None = None, headers: list[tuple[str, str]] = []
-    ) -> int: ...
-    def hangup(self, leg: LegId, reason: str | None = None) -> int:
+    ) -> int | None: ...
+    def hangup(self, leg: LegId, reason: str | None = None) -> int | None:
         """CANCEL, BYE or close, as the leg's state demands; harmless on a leg that is gone."""
     def accept_offer(self, leg: LegId, sdp: str, codecs: list[str]) -> int: ...
     def create_offer(self, leg: LegId, codecs: list[str]) -> int: ...
     def accept_answer(self, leg: LegId, sdp: str) -> int: ...
     def add_candidate(self, leg: LegId, candidate: str | None) -> int: ...
     def bridge(self, first: LegId, second: LegId) -> int | None:
-        """Join two legs' media; None: done already, no `Done` follows."""
+        """Join two legs' media."""
     def preview(self, first: LegId, second: LegId) -> int:
         """Let two legs hear each other before their call is answered: early media."""
     def ring_back(self, leg: LegId, tone: str | None) -> int:

@@ -8,7 +8,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -172,12 +172,16 @@ class EngineClient:
 
     async def ring(self, leg: int, *, codecs: Sequence[str], status: int = 180) -> str:
         """Negotiate the offer, send the provisional, return the codec ("" if the caller is yet to answer)."""
-        done = await self._ask(lambda engine: engine.ring(leg, codecs=list(codecs), status=status))
-        return done.codec or ""
+        rung = self._call(lambda engine: engine.ring(leg, codecs=list(codecs), status=status))
+        return rung if isinstance(rung, str) else (await self._done(rung)).codec or ""
 
     async def answer(self, leg: int, on_sent: Callable[[], None] | None = None) -> None:
         """Send 200 with the SDP answer; `on_sent` hears of it before any later event of the leg is told."""
-        await self._done(self._call(lambda engine: engine.answer(leg)), on_sent)
+        correlation = self._call(lambda engine: engine.answer(leg))
+        if correlation is not None:
+            await self._done(correlation, on_sent)
+        elif on_sent is not None:
+            on_sent()
 
     def reject(
         self, leg: int, status: int, reason: str | None = None, headers: Sequence[tuple[str, str]] = ()
@@ -351,12 +355,14 @@ class EngineClient:
         return bool(batch)
 
     def _deliver(self, event: _core.Event) -> None:
-        if isinstance(event, _core.Registration | _core.Bindings):
+        if (neutral := _NEUTRAL.get(type(event))) is not None:
+            self._on_event(neutral(event))
+        elif isinstance(event, _core.Done):
+            self._answered(event)
+        elif isinstance(event, _core.Registration | _core.Bindings):
             self.on_registration(_registration(event))
-            return
-        if not isinstance(event, _core.Done):
-            self._on_event(_neutral(event))
-            return
+
+    def _answered(self, event: _core.Done) -> None:
         entry = self._waiting.get(event.correlation)
         if entry is not None:
             _, waiting, on_done = entry
@@ -418,63 +424,78 @@ def _binding(binding: _core.Binding) -> events.Binding:
     )
 
 
-def _neutral(event: _core.Event) -> events.Event:
-    """The extension's event in the words of the call control."""
-    match event:
-        case _core.Incoming():
-            return events.Incoming(
-                leg=event.leg,
-                sip_call_id=event.sip_call_id,
-                request_uri=event.request_uri,
-                from_uri=event.from_uri,
-                from_display=event.from_display,
-                to_uri=event.to_uri,
-                source=event.source,
-                local=event.local,
-                trunk=event.trunk,
-                user=event.user,
-                replaces=event.replaces,
-                codecs=event.codecs,
-                message=event,
-            )
-        case _core.Ringing():
-            return events.Ringing(leg=event.leg, status=event.status, codec=event.codec)
-        case _core.Answered():
-            return events.Answered(leg=event.leg, codec=event.codec, sip_call_id=event.sip_call_id)
-        case _core.Confirmed():
-            return events.Confirmed(leg=event.leg)
-        case _core.Connected():
-            return events.Connected(leg=event.leg)
-        case _core.Digit():
-            return events.Digit(leg=event.leg, digit=event.digit, duration=event.duration)
-        case _core.Held():
-            return events.Held(leg=event.leg, held=event.held)
-        case _core.Refer():
-            return events.Refer(
-                leg=event.leg,
-                id=event.id,
-                uri=event.uri,
-                headers=event.headers,
-                referred_by=event.referred_by,
-                replaces=event.replaces,
-            )
-        case _core.ReferAnswered():
-            return events.ReferAnswered(leg=event.leg, status=event.status)
-        case _core.Referral():
-            return events.Referral(leg=event.leg, status=event.status, reason=event.reason, last=event.last)
-        case _core.Ended():
-            return events.Ended(
-                leg=event.leg,
-                by=event.by,
-                cause=event.cause,
-                status=event.status,
-                reason=event.reason,
-                reasons=event.reasons,
-                contacts=event.contacts,
-                stats=_leg_stats(event.stats),
-            )
-        case _core.Done() | _core.Registration() | _core.Bindings():
-            raise AssertionError("no event of a call")
+def _incoming(event: _core.Incoming) -> events.Incoming:
+    return events.Incoming(
+        leg=event.leg,
+        sip_call_id=event.sip_call_id,
+        request_uri=event.request_uri,
+        from_uri=event.from_uri,
+        from_display=event.from_display,
+        to_uri=event.to_uri,
+        source=event.source,
+        local=event.local,
+        trunk=event.trunk,
+        user=event.user,
+        replaces=event.replaces,
+        codecs=event.codecs,
+        message=event,
+    )
+
+
+def _ringing(event: _core.Ringing) -> events.Ringing:
+    return events.Ringing(leg=event.leg, status=event.status, codec=event.codec)
+
+
+def _taken(event: _core.Answered) -> events.Answered:
+    return events.Answered(leg=event.leg, codec=event.codec, sip_call_id=event.sip_call_id)
+
+
+def _digit(event: _core.Digit) -> events.Digit:
+    return events.Digit(leg=event.leg, digit=event.digit, duration=event.duration)
+
+
+def _refer(event: _core.Refer) -> events.Refer:
+    return events.Refer(
+        leg=event.leg,
+        id=event.id,
+        uri=event.uri,
+        headers=event.headers,
+        referred_by=event.referred_by,
+        replaces=event.replaces,
+    )
+
+
+def _referral(event: _core.Referral) -> events.Referral:
+    return events.Referral(leg=event.leg, status=event.status, reason=event.reason, last=event.last)
+
+
+def _ended(event: _core.Ended) -> events.Ended:
+    return events.Ended(
+        leg=event.leg,
+        by=event.by,
+        cause=event.cause,
+        status=event.status,
+        reason=event.reason,
+        reasons=event.reasons,
+        contacts=event.contacts,
+        stats=_leg_stats(event.stats),
+    )
+
+
+# The extension's events in the words of the call control. By type: a call has half a dozen.
+_NEUTRAL: dict[type, Callable[[Any], events.Event]] = {
+    _core.Incoming: _incoming,
+    _core.Ringing: _ringing,
+    _core.Answered: _taken,
+    _core.Confirmed: lambda event: events.Confirmed(leg=event.leg),
+    _core.Connected: lambda event: events.Connected(leg=event.leg),
+    _core.Digit: _digit,
+    _core.Held: lambda event: events.Held(leg=event.leg, held=event.held),
+    _core.Refer: _refer,
+    _core.ReferAnswered: lambda event: events.ReferAnswered(leg=event.leg, status=event.status),
+    _core.Referral: _referral,
+    _core.Ended: _ended,
+}
 
 
 def _target(report: _core.TargetReport) -> Target:

@@ -20,8 +20,8 @@ def call(caller: Node, callee: Node, uri: str = URI, **options: object) -> tuple
     leg = caller.dial(uri, **options)
     incoming = callee.wait(_core.Incoming)
     took = time.monotonic() - began
-    callee.run(callee.engine.ring(incoming.leg, codecs=["PCMU"]))
-    callee.run(callee.engine.answer(incoming.leg))
+    callee.carried_out(callee.engine.ring(incoming.leg, codecs=["PCMU"]))
+    callee.carried_out(callee.engine.answer(incoming.leg))
     caller.wait(_core.Answered, lambda event: event.leg == leg)
     callee.wait(_core.Confirmed)
     caller.engine.hangup(leg)

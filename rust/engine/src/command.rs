@@ -226,6 +226,11 @@ impl Command {
         }
     }
 
+    /// Whether events of the leg tell what it leads to, its end at the latest: of signalling commands.
+    pub(crate) fn is_told(&self) -> bool {
+        !matches!(self, Self::Ring { .. } | Self::Answer { .. })
+    }
+
     /// Refuses what can be seen to be wrong before any thread is troubled.
     pub(crate) fn check(&self, workers: usize) -> Result<(), EngineError> {
         if self.leg().worker() >= workers {

@@ -2,7 +2,7 @@
 
 use crate::command::Command;
 use crate::config::{EngineConfig, Public};
-use crate::event::Event;
+use crate::event::{Event, Outcome};
 use crate::health::TargetReport;
 use crate::ladder::{Ladder, Rungs};
 use crate::leg::{Allocator, Kind, LegId};
@@ -11,7 +11,7 @@ use crate::ports::PortPool;
 use crate::queue::Mailbox;
 use crate::refusals::Refusal;
 use crate::resolve::{Resolver, parse_servers};
-use crate::sip_thread::{self, SipThread};
+use crate::sip_thread::{self, SipDesk};
 use crate::socket::{Epoll, Socket};
 use crate::stats::{EngineStats, Gauge, SipStats, WorkerStats};
 use crate::transport::tls::Store;
@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telephony_media::SwitchConfig;
@@ -61,8 +61,18 @@ pub struct Engine {
     worker_stats: Vec<Arc<WorkerStats>>,
 }
 
+/// What becomes of a command that may be carried out at once.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It is done.
+    Now(Outcome),
+    /// The [`Event::Done`] with this number will tell.
+    Later(u64),
+}
+
 struct Links {
     sip: Arc<Mailbox<ToSip>>,
+    desk: OnceLock<Arc<SipDesk>>,
     workers: Vec<Arc<Desk>>,
 }
 
@@ -107,8 +117,9 @@ impl Engine {
         };
         let (sip_address, webrtc_addresses) = (sip, webrtc.iter().map(Socket::local).collect());
         let (workers, epolls): (Vec<_>, Vec<_>) = plan.workers(webrtc)?.into_iter().unzip();
+        let links = Links { sip: Arc::clone(&plan.sip), desk: OnceLock::new(), workers: workers.clone() };
         let engine = Self {
-            links: Mutex::new(Some(Arc::new(Links { sip: Arc::clone(&plan.sip), workers: workers.clone() }))),
+            links: Mutex::new(Some(Arc::new(links))),
             threads: Mutex::default(),
             events: Arc::clone(&plan.events),
             allocator: Arc::new(Allocator::new(plan.loads.clone())),
@@ -162,7 +173,7 @@ impl Engine {
         let epoll = sip_thread::Parts::epoll(&mailbox, &addresses).map_err(system)?;
         let parts = sip_thread::Parts {
             streams: Streams::new(
-                &epoll,
+                &epoll.set,
                 listeners,
                 plan.config.streams.clone(),
                 Arc::clone(&self.tls),
@@ -170,7 +181,7 @@ impl Engine {
             )
             .map_err(system)?,
             tls: Arc::clone(&self.tls),
-            epoll,
+            watch: epoll.set.clone(),
             addresses,
             endpoint: Endpoint::new(endpoint_config, seed()?, Box::new(next_leg)),
             mailbox,
@@ -182,7 +193,9 @@ impl Engine {
             ladder: Arc::clone(&self.ladder),
             trunks: Trunks::none(plan.config.strangers),
         };
-        lock(&self.threads).sip = Some(spawn("sip", move || SipThread::new(parts).run())?);
+        let desk = Arc::new(SipDesk::new(parts));
+        let _ = self.links()?.desk.set(Arc::clone(&desk));
+        lock(&self.threads).sip = Some(spawn("sip", move || desk.run(epoll))?);
         Ok(())
     }
 
@@ -251,17 +264,40 @@ impl Engine {
         sent.map(|()| correlation).map_err(|()| EngineError::queue_full())
     }
 
-    /// Lets two legs of one worker hear each other: at once, or as a command, whose number is returned.
+    /// Carries a command out at once, where the thread whose work it is rests; else gives it to that thread, as
+    /// [`Engine::command`] does.
     ///
     /// # Errors
-    /// As for [`Engine::command`], and if the worker, asked at once, refuses.
-    pub fn bridge(&self, first: LegId, second: LegId) -> Result<Option<u64>, EngineError> {
+    /// As for [`Engine::command`], and if the command, carried out at once, is refused. What becomes of `Dial`,
+    /// `Reject` and `Hangup` is always told by events.
+    pub fn carry_out(&self, command: Command) -> Result<Answer, EngineError> {
         let links = self.links()?;
-        let command = Command::Bridge { first, second };
         command.check(links.workers.len())?;
-        match links.workers.get(first.worker()).and_then(|worker| worker.bridge(first, second)) {
-            Some(done) => done.map(|_| None),
-            None => self.command(command).map(Some),
+        match command {
+            Command::Bridge { first, second } => {
+                match links.workers.get(first.worker()).and_then(|worker| worker.bridge(first, second)) {
+                    Some(done) => done.map(Answer::Now),
+                    None => self.command(command).map(Answer::Later),
+                }
+            }
+            command if command.is_signalling() => self.signal(&links, command),
+            command => self.command(command).map(Answer::Later),
+        }
+    }
+
+    fn signal(&self, links: &Links, command: Command) -> Result<Answer, EngineError> {
+        let correlation = self.correlations.fetch_add(1, Ordering::Relaxed);
+        let done = match links.desk.get() {
+            Some(desk) => desk.carry_out(correlation, command),
+            None => Err(command),
+        };
+        match done {
+            Ok(Some(result)) => result.map(Answer::Now),
+            Ok(None) => Ok(Answer::Later(correlation)),
+            Err(command) => {
+                let sent = links.sip.send(ToSip::Command(correlation, command));
+                sent.map(|()| Answer::Later(correlation)).map_err(|_| EngineError::queue_full())
+            }
         }
     }
 

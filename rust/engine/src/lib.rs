@@ -1,6 +1,6 @@
 //! The engine of the gateway: sockets, threads and the clock around the two pure crates.
 //!
-//! [`Engine::start`] binds and starts one SIP thread and some media workers. Drive it by [`Engine::command`], and by
+//! [`Engine::start`] binds and starts one SIP thread and some media workers. Drive it by [`Engine::carry_out`], and by
 //! reading [`Engine::drain`] whenever [`Engine::event_fd`] is readable; [`Engine::stop`] ends it. No thread of the
 //! engine ever waits for the reader of its events: retransmissions, refusals and media go on while a decision waits.
 //!
@@ -35,7 +35,7 @@ mod worker;
 
 pub use command::{Command, Dial};
 pub use config::EngineConfig;
-pub use engine::Engine;
+pub use engine::{Answer, Engine};
 pub use error::{Code, EngineError};
 pub use event::{
     Bindings, Cause, Done, Ended, Event, Incoming, Outcome, Refer, Registration, RegistrationState, Side,

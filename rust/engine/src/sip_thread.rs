@@ -4,6 +4,7 @@
 //! desk or asked for by mail, names of the resolver, decisions of Python through the event queue. Nothing here blocks but `epoll_wait`.
 
 mod commands;
+mod desk;
 mod events;
 mod leg;
 mod locate;
@@ -24,14 +25,16 @@ use crate::message::{Purpose, ToSip};
 use crate::queue::{Mailbox, Outbox};
 use crate::resolve::Resolver;
 use crate::shield::{Lateness, Shield, Verdict};
-use crate::socket::{Epoll, Outgoing, Ready, ReceiveBatch, SendBatch, Socket};
+use crate::socket::{Epoll, Outgoing, Ready, ReceiveBatch, SendBatch, Socket, Watch};
 use crate::stats::{Publisher, SipStats};
 use crate::transport::tls::Store;
-use crate::transport::{self, Addresses, Heard, Streams};
+use crate::transport::{Addresses, Heard, Streams};
 use crate::trunk::Trunks;
 use crate::worker::{Colleague, Desk};
 use crate::{EngineError, LegId};
 use bytes::Bytes;
+pub(crate) use desk::SipDesk;
+use desk::Visitor;
 use leg::Leg;
 pub(crate) use probing::ProbedTrunk;
 use probing::Prober;
@@ -78,7 +81,7 @@ pub(crate) struct Parts {
     pub(crate) stats: Arc<SipStats>,
     pub(crate) ladder: Arc<Ladder>,
     pub(crate) trunks: Trunks,
-    pub(crate) epoll: Epoll,
+    pub(crate) watch: Watch,
 }
 
 impl Parts {
@@ -107,7 +110,7 @@ pub(crate) struct SipThread {
     addresses: Addresses,
     streams: Streams,
     tls: Arc<Store>,
-    epoll: Epoll,
+    watch: Watch,
     mailbox: Arc<Mailbox<ToSip>>,
     workers: Vec<Colleague>,
     /// Work on media that is done, to be taken notice of in this round.
@@ -133,6 +136,10 @@ pub(crate) struct SipThread {
     send: SendBatch,
     /// Datagrams to send, kept for its room.
     outgoing: Vec<Transmit>,
+    /// Who works here in place of the thread.
+    visitor: Option<Visitor>,
+    /// When the thread's next round begins at the latest.
+    next_round: Option<Instant>,
 }
 
 impl SipThread {
@@ -143,7 +150,7 @@ impl SipThread {
             addresses: parts.addresses,
             streams: parts.streams,
             tls: parts.tls,
-            epoll: parts.epoll,
+            watch: parts.watch,
             mailbox: parts.mailbox,
             workers: parts.workers.into_iter().map(Colleague::new).collect(),
             finished: VecDeque::new(),
@@ -165,30 +172,9 @@ impl SipThread {
             receive: ReceiveBatch::new(BATCH, DATAGRAM),
             send: SendBatch::new(),
             outgoing: Vec::new(),
+            visitor: None,
+            next_round: None,
         }
-    }
-
-    /// Works until told to stop and all legs are gone.
-    pub(crate) fn run(mut self) {
-        while !self.is_done() {
-            let timeout = self.timeout();
-            let ready = self.epoll.wait(timeout).unwrap_or_default();
-            self.publisher.touch();
-            self.watch_load();
-            for index in 0..ready {
-                match self.epoll.ready(index) {
-                    Some(ready) if ready.token == MAIL => self.read_mail(),
-                    Some(ready) if transport::owns(ready.token) => self.receive_stream(ready),
-                    Some(ready) => self.receive(ready.token - SOCKETS, ready.error),
-                    None => {}
-                }
-            }
-            self.handle_timeout();
-            self.drain();
-            self.flush();
-            self.publish(Instant::now());
-        }
-        self.leave();
     }
 
     /// Asked to stop, and nothing is left to say to anybody; or it takes too long.
@@ -224,11 +210,17 @@ impl SipThread {
         self.events.leave();
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// How long the thread may rest.
+    fn timeout(&mut self) -> Option<Duration> {
         let now = Instant::now();
+        self.next_round = self.next_time(now);
+        self.next_round.map(|next| next.saturating_duration_since(now))
+    }
+
+    fn next_time(&self, now: Instant) -> Option<Instant> {
         let clogged = self.events.is_clogged() || self.workers.iter().any(Colleague::is_clogged);
         let times = [
-            self.endpoint.poll_timeout(),
+            self.endpoint.poll_latest_timeout(),
             self.streams.poll_timeout(),
             self.lookups.front().map(|(until, _)| *until),
             self.prober.next(),
@@ -237,7 +229,7 @@ impl SipThread {
             self.stop_by(),
             self.events.hushed_until(),
         ];
-        times.into_iter().flatten().min().map(|next| next.saturating_duration_since(now))
+        times.into_iter().flatten().min()
     }
 
     /// Refuses new calls while the decisions about earlier ones wait in a nearly full queue.
@@ -326,7 +318,7 @@ impl SipThread {
 
     /// A listener or stream is ready: whole messages go to the endpoint.
     fn receive_stream(&mut self, ready: Ready) {
-        self.streams.ready(&self.epoll, Instant::now(), ready);
+        self.streams.ready(&self.watch, Instant::now(), ready);
         while let Some(Heard { flow, bytes, fault }) = self.streams.poll_message() {
             let now = Instant::now();
             self.last_datagram = now;
@@ -426,7 +418,7 @@ impl SipThread {
             guard(&self.stats.losses, || endpoint.handle_timeout(now));
         }
         if self.streams.poll_timeout().is_some_and(|timer| timer <= now) {
-            self.streams.handle_timeout(&self.epoll, now);
+            self.streams.handle_timeout(&self.watch, now);
         }
         while self.lookups.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, leg)) = self.lookups.pop_front() else { return };
@@ -485,7 +477,7 @@ impl SipThread {
             self.ladder.note(now, true, transmit.flow, &transmit.payload);
             match transmit.flow.transport {
                 Transport::Udp => outgoing.push(transmit),
-                _ => self.streams.send(&self.epoll, now, transmit.flow, transmit.payload),
+                _ => self.streams.send(&self.watch, now, transmit.flow, transmit.payload),
             }
         }
         if !outgoing.is_empty() {
@@ -546,6 +538,8 @@ impl SipThread {
     }
 
     fn done(&mut self, correlation: u64, leg: LegId, result: Result<Outcome, EngineError>) {
-        self.events.send(Event::Done(Box::new(Done { correlation, leg, result })));
+        if let Some(result) = self.hand_over(correlation, result) {
+            self.events.send(Event::Done(Box::new(Done { correlation, leg, result })));
+        }
     }
 }

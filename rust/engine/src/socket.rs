@@ -456,6 +456,11 @@ impl Watch {
         self.control(libc::EPOLL_CTL_ADD, fd, token, Watched::Input)
     }
 
+    /// Watches `fd` for this, or changes what it is watched for.
+    pub(crate) fn watch(&self, fd: RawFd, token: u64, what: Watched, new: bool) -> io::Result<()> {
+        self.control(if new { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD }, fd, token, what)
+    }
+
     fn control(&self, action: libc::c_int, fd: RawFd, token: u64, what: Watched) -> io::Result<()> {
         let mut event = libc::epoll_event { events: what.bits(), u64: token };
         // SAFETY: `event` is live for the call.
@@ -483,11 +488,6 @@ impl Epoll {
     /// Watches `fd` for input.
     pub(crate) fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
         self.set.add(fd, token)
-    }
-
-    /// Watches `fd` for this, or changes what it is watched for.
-    pub(crate) fn watch(&self, fd: RawFd, token: u64, what: Watched, new: bool) -> io::Result<()> {
-        self.set.control(if new { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD }, fd, token, what)
     }
 
     /// Waits for input, at most `timeout` (rounded up to a millisecond), and says how many are ready.

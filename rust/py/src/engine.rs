@@ -8,9 +8,17 @@ use crate::stats::{EngineStats, LegStats, TargetReport};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use telephony_engine::{Command, Dial, EngineConfig, Kind, LegId, ServerFiles, Transport};
+use telephony_engine::{Answer, Command, Dial, EngineConfig, Kind, LegId, ServerFiles, Transport};
 
 type Headers = Vec<(String, String)>;
+
+/// What came of ringing: the codec, or the number of the `Done` that will tell.
+#[derive(IntoPyObject)]
+enum Ringing {
+    Codec(&'static str),
+    Later(u64),
+}
+
 /// Certificate, key, and the authority of clients.
 type TlsFiles = (PathBuf, PathBuf, Option<PathBuf>);
 
@@ -132,38 +140,48 @@ impl Engine {
         headers: Headers,
         timeout: f64,
         replaces: Option<u64>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Option<u64>, Error> {
         let (codecs, timeout) = (self::codecs(&codecs)?, seconds("timeout", timeout)?);
         let leg = LegId::from_raw(leg);
         let replaces = replaces.map(LegId::from_raw);
         let dial =
             Dial { leg, uri, from_uri, from_display, next_hop, trunk, codecs, headers, timeout, replaces };
-        self.command(Command::Dial(Box::new(dial)))
+        self.carry_out(Command::Dial(Box::new(dial)))
     }
 
     /// Negotiate the caller's offer and send the provisional; 488 and Ended(not_acceptable) if nothing is common.
     #[pyo3(signature = (leg, *, codecs, status=180))]
-    fn ring(&self, leg: u64, codecs: Vec<String>, status: u16) -> Result<u64, Error> {
-        self.command(Command::Ring { leg: LegId::from_raw(leg), codecs: self::codecs(&codecs)?, status })
+    fn ring(&self, leg: u64, codecs: Vec<String>, status: u16) -> Result<Ringing, Error> {
+        let (leg, codecs) = (LegId::from_raw(leg), self::codecs(&codecs)?);
+        Ok(match self.0.carry_out(Command::Ring { leg, codecs, status })? {
+            Answer::Now(outcome) => Ringing::Codec(outcome.codec.map_or("", telephony_engine::Codec::name)),
+            Answer::Later(correlation) => Ringing::Later(correlation),
+        })
     }
 
     /// Send 200 with the SDP answer (rings first, silently, if ring was not called).
-    fn answer(&self, leg: u64) -> Result<u64, Error> {
-        self.command(Command::Answer { leg: LegId::from_raw(leg) })
+    fn answer(&self, leg: u64) -> Result<Option<u64>, Error> {
+        self.carry_out(Command::Answer { leg: LegId::from_raw(leg) })
     }
 
     #[pyo3(
         signature = (leg, status, reason=None, headers=Headers::new()),
         text_signature = "($self, leg, status, reason=None, headers=[])"
     )]
-    fn reject(&self, leg: u64, status: u16, reason: Option<String>, headers: Headers) -> Result<u64, Error> {
-        self.command(Command::Reject { leg: LegId::from_raw(leg), status, reason, headers })
+    fn reject(
+        &self,
+        leg: u64,
+        status: u16,
+        reason: Option<String>,
+        headers: Headers,
+    ) -> Result<Option<u64>, Error> {
+        self.carry_out(Command::Reject { leg: LegId::from_raw(leg), status, reason, headers })
     }
 
     /// CANCEL, BYE or close, as the leg's state demands; harmless on a leg that is gone.
     #[pyo3(signature = (leg, reason=None))]
-    fn hangup(&self, leg: u64, reason: Option<String>) -> Result<u64, Error> {
-        self.command(Command::Hangup { leg: LegId::from_raw(leg), reason })
+    fn hangup(&self, leg: u64, reason: Option<String>) -> Result<Option<u64>, Error> {
+        self.carry_out(Command::Hangup { leg: LegId::from_raw(leg), reason })
     }
 
     fn accept_offer(&self, leg: u64, sdp: String, codecs: Vec<String>) -> Result<u64, Error> {
@@ -184,7 +202,8 @@ impl Engine {
 
     /// None: done at once.
     fn bridge(&self, first: u64, second: u64) -> Result<Option<u64>, Error> {
-        Ok(self.0.bridge(LegId::from_raw(first), LegId::from_raw(second))?)
+        let (first, second) = (LegId::from_raw(first), LegId::from_raw(second));
+        self.carry_out(Command::Bridge { first, second })
     }
 
     /// Let two legs hear each other before their call is answered.
@@ -298,6 +317,14 @@ impl Engine {
 impl Engine {
     fn command(&self, command: Command) -> Result<u64, Error> {
         Ok(self.0.command(command)?)
+    }
+
+    /// None: done at once.
+    fn carry_out(&self, command: Command) -> Result<Option<u64>, Error> {
+        Ok(match self.0.carry_out(command)? {
+            Answer::Now(_) => None,
+            Answer::Later(correlation) => Some(correlation),
+        })
     }
 }
 

@@ -92,6 +92,9 @@ pub(crate) enum TimerKind {
 const REFRESH: Duration = Duration::from_secs(60);
 /// Appendix A: timer D is at least 32 s on unreliable transports.
 const D_MINIMUM: Duration = Duration::from_secs(32);
+/// The part of its interval that a timer may be late by, and the most.
+const LENIENCE: u32 = 64;
+const MOST_LENIENT: Duration = Duration::from_millis(500);
 /// No timer runs longer; keeps deadline arithmetic far from overflow.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -287,6 +290,17 @@ impl<T> TimerQueue<T> {
         self.tops().min().map(|(due, ..)| due.deadline)
     }
 
+    /// By when the next timer must have fired. One of a usual length may be a little late, so that a quiet engine is
+    /// woken for many at once.
+    pub(crate) fn latest(&self) -> Option<Instant> {
+        let heap = self.heap.peek().map(|Reverse(entry)| entry.due.deadline);
+        let late = |lane: &Lane| {
+            let first = self.running.get(lane.first)?.due.deadline;
+            Some(first.checked_add((lane.interval / LENIENCE).min(MOST_LENIENT)).unwrap_or(first))
+        };
+        self.lanes.iter().filter_map(late).chain(heap).min()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.running.len()
     }
@@ -436,6 +450,19 @@ mod tests {
         let fired = fired(&mut queue, now + second * 3);
         assert_eq!(fired, "bBc");
         assert_eq!((queue.len(), queue.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn timers_of_a_usual_length_may_fire_a_little_late_and_together() {
+        let (whole, now) = (Duration::from_secs(32), start());
+        let mut queue = TimerQueue::new(&[whole]);
+        queue.start(now, whole, 'a');
+        queue.start(now + Duration::from_millis(400), whole, 'b');
+        let latest = now + whole + MOST_LENIENT;
+        assert_eq!((queue.next_deadline(), queue.latest()), (Some(now + whole), Some(latest)));
+        queue.start(now, Duration::from_secs(1), 'c');
+        assert_eq!(queue.latest(), Some(now + Duration::from_secs(1) + Duration::from_micros(15_625)));
+        assert_eq!((fired(&mut queue, latest).as_str(), queue.latest()), ("cab", None));
     }
 
     #[test]

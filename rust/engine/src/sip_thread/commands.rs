@@ -26,8 +26,7 @@ impl SipThread {
     /// Carries out a command; those that wait for a worker answer later.
     pub(super) fn on_command(&mut self, now: Instant, correlation: u64, command: Command) {
         let (leg, dials) = (command.leg(), matches!(command, Command::Dial(_)));
-        // What these lead to is told by the leg's events, its end at the latest.
-        let is_told = !matches!(command, Command::Ring { .. } | Command::Answer { .. });
+        let is_told = command.is_told();
         let stats = std::sync::Arc::clone(&self.stats);
         let result = guard(&stats.losses, || match command {
             Command::Dial(dial) => self.dial(now, dial).map(Some),
@@ -45,8 +44,10 @@ impl SipThread {
         match result {
             Some(Ok(None)) => {}
             Some(Ok(Some(outcome))) if is_told => {
-                let done = Done { correlation, leg, result: Ok(outcome) };
-                self.events.send_quietly(now, Event::Done(Box::new(done)));
+                if let Some(result) = self.hand_over(correlation, Ok(outcome)) {
+                    let done = Event::Done(Box::new(Done { correlation, leg, result }));
+                    self.events.send_quietly(now, done);
+                }
             }
             Some(Ok(Some(outcome))) => self.done(correlation, leg, Ok(outcome)),
             Some(Err(error)) => {
@@ -352,9 +353,17 @@ impl SipThread {
         if let Some((by, cause, reason)) = entry.why {
             (ended.by, ended.cause, ended.reason) = (by, cause, reason);
         }
-        match self.workers.get_mut(leg.worker()).filter(|_| entry.has_media) {
+        let ended = match self.workers.get_mut(leg.worker()).filter(|_| entry.has_media) {
             Some(worker) => worker.end(Box::new(ended)),
-            None => self.events.send(Event::Ended(Box::new(ended))),
+            None => Some(Box::new(ended)),
+        };
+        match ended {
+            // Whoever hung up knows already, and only waits for the counters.
+            Some(ended) if ended.by == Side::Local => {
+                self.events.send_quietly(Instant::now(), Event::Ended(ended));
+            }
+            Some(ended) => self.events.send(Event::Ended(ended)),
+            None => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Sockets that wait for peers to connect.
 
 use super::prepare;
-use crate::socket::{Epoll, Watched};
+use crate::socket::{Watch, Watched};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -72,15 +72,15 @@ impl Listener {
     }
 
     /// Leaves the kernel's queue alone for a while: it would report itself without end.
-    pub(super) fn rest(&mut self, epoll: &Epoll, token: u64, until: Instant) {
-        if epoll.watch(self.fd(), token, Watched::Nothing, false).is_ok() {
+    pub(super) fn rest(&mut self, watch: &Watch, token: u64, until: Instant) {
+        if watch.watch(self.fd(), token, Watched::Nothing, false).is_ok() {
             self.resting = Some(until);
         }
     }
 
-    pub(super) fn wake(&mut self, epoll: &Epoll, now: Instant, token: u64) {
+    pub(super) fn wake(&mut self, watch: &Watch, now: Instant, token: u64) {
         if self.resting.is_some_and(|until| until <= now) {
-            let watched = epoll.watch(self.fd(), token, Watched::Input, false);
+            let watched = watch.watch(self.fd(), token, Watched::Input, false);
             self.resting = watched.is_err().then_some(now + super::REST);
         }
     }

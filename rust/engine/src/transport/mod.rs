@@ -10,7 +10,7 @@ mod stream;
 pub(crate) mod tls;
 mod way;
 
-use crate::socket::{Epoll, Ready, Watched};
+use crate::socket::{Ready, Watch, Watched};
 use crate::stats::{Counter, Gauge};
 use bytes::Bytes;
 pub(crate) use listener::{Listener, listen};
@@ -154,14 +154,14 @@ pub(crate) struct Streams {
 impl Streams {
     /// Watches the listeners.
     pub(crate) fn new(
-        epoll: &Epoll,
+        watch: &Watch,
         listeners: Vec<Listener>,
         limits: Limits,
         tls: Arc<tls::Store>,
         stats: Arc<StreamStats>,
     ) -> io::Result<Self> {
         for (token, listener) in (LISTENERS..).zip(&listeners) {
-            epoll.add(listener.fd(), token)?;
+            watch.add(listener.fd(), token)?;
         }
         Ok(Self {
             limits,
@@ -197,17 +197,17 @@ impl Streams {
     }
 
     /// A listener or stream of this set is ready.
-    pub(crate) fn ready(&mut self, epoll: &Epoll, now: Instant, ready: Ready) {
+    pub(crate) fn ready(&mut self, watch: &Watch, now: Instant, ready: Ready) {
         match ready.token {
-            token @ STREAMS.. => self.stream_ready(epoll, now, Connection(token), ready),
+            token @ STREAMS.. => self.stream_ready(watch, now, Connection(token), ready),
             token => {
                 let index = usize::try_from(token.saturating_sub(LISTENERS)).unwrap_or(usize::MAX);
-                self.accept(epoll, now, index);
+                self.accept(watch, now, index);
             }
         }
     }
 
-    fn stream_ready(&mut self, epoll: &Epoll, now: Instant, id: Connection, ready: Ready) {
+    fn stream_ready(&mut self, watch: &Watch, now: Instant, id: Connection, ready: Ready) {
         if self.buffer.is_empty() {
             self.buffer.resize(BUFFER, 0);
         }
@@ -222,11 +222,11 @@ impl Streams {
             _ if !ready.readable => Ok(()),
             _ => stream.read(now, &mut self.buffer, &self.limits, &mut self.messages),
         });
-        self.settle(epoll, now, id, result);
+        self.settle(watch, now, id, result);
     }
 
     /// After each step: close what is to be closed, watch for room where something waits, keep time.
-    fn settle(&mut self, epoll: &Epoll, now: Instant, id: Connection, result: Result<(), Gone>) {
+    fn settle(&mut self, watch: &Watch, now: Instant, id: Connection, result: Result<(), Gone>) {
         let Some(stream) = self.all.get_mut(&id) else { return };
         let watched = stream.wants_room();
         let result = result.and_then(|()| {
@@ -234,7 +234,7 @@ impl Streams {
                 return Ok(());
             }
             let what = if watched { Watched::Both } else { Watched::Input };
-            epoll.watch(stream.fd(), id.0, what, false).map_err(|_| Gone::Closed)
+            watch.watch(stream.fd(), id.0, what, false).map_err(|_| Gone::Closed)
         });
         match result {
             Ok(()) => self.schedule(now, id),
@@ -252,7 +252,7 @@ impl Streams {
     }
 
     /// Time has passed: closes what took too long, listens again where that rested.
-    pub(crate) fn handle_timeout(&mut self, epoll: &Epoll, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, watch: &Watch, now: Instant) {
         while let Some(Reverse((at, id))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now)
         {
             self.timers.pop();
@@ -267,23 +267,23 @@ impl Streams {
             }
         }
         for (token, listener) in (LISTENERS..).zip(&mut self.listeners) {
-            listener.wake(epoll, now, token);
+            listener.wake(watch, now, token);
         }
     }
 
-    fn accept(&mut self, epoll: &Epoll, now: Instant, index: usize) {
+    fn accept(&mut self, watch: &Watch, now: Instant, index: usize) {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get_mut(index) else { return };
             let transport = listener.transport;
             match listener.accept() {
-                Ok(Some((socket, flow))) => self.take(epoll, now, socket, flow, transport),
+                Ok(Some((socket, flow))) => self.take(watch, now, socket, flow, transport),
                 Ok(None) => return,
-                Err(_) => return listener.rest(epoll, LISTENERS + index as u64, now + REST),
+                Err(_) => return listener.rest(watch, LISTENERS + index as u64, now + REST),
             }
         }
     }
 
-    fn take(&mut self, epoll: &Epoll, now: Instant, socket: TcpStream, flow: Flow, transport: Transport) {
+    fn take(&mut self, watch: &Watch, now: Instant, socket: TcpStream, flow: Flow, transport: Transport) {
         let from = network(flow.remote.ip());
         let here = self.sources.get(&from).copied().unwrap_or_default();
         // Whoever connects to us leaves some room for those that we connect to.
@@ -303,30 +303,30 @@ impl Streams {
         stream.connected(now);
         *self.sources.entry(from).or_default() += 1;
         self.stats.accepted.add(1);
-        self.file(epoll, now, stream, Watched::Input);
+        self.file(watch, now, stream, Watched::Input);
     }
 
     /// Files a new stream under a number of its own.
-    fn file(&mut self, epoll: &Epoll, now: Instant, mut stream: Stream, watched: Watched) -> Connection {
+    fn file(&mut self, watch: &Watch, now: Instant, mut stream: Stream, watched: Watched) -> Connection {
         self.last += 1;
         let id = Connection(self.last);
         stream.flow.connection = Some(id);
         stream.watched = watched == Watched::Both;
-        let added = epoll.watch(stream.fd(), id.0, watched, true).map_err(|_| Gone::Closed);
+        let added = watch.watch(stream.fd(), id.0, watched, true).map_err(|_| Gone::Closed);
         self.index.insert(key(&stream.flow), id);
         self.all.insert(id, stream);
         self.stats.open.set(self.all.len());
-        self.settle(epoll, now, id, added);
+        self.settle(watch, now, id, added);
         id
     }
 
     /// Sends a message: over the stream it names while that lives, over another one to the same peer, or over a new
     /// one (RFC 3261 18.1.1, 18.2.2).
-    pub(crate) fn send(&mut self, epoll: &Epoll, now: Instant, flow: Flow, payload: Bytes) {
+    pub(crate) fn send(&mut self, watch: &Watch, now: Instant, flow: Flow, payload: Bytes) {
         let named = flow.connection.filter(|id| self.all.contains_key(id));
         let id = match named.or_else(|| self.index.get(&key(&flow)).copied()) {
             Some(id) => id,
-            None => match self.connect(epoll, now, flow) {
+            None => match self.connect(watch, now, flow) {
                 Ok(id) => id,
                 Err(error) => {
                     self.stats.failed.add(1);
@@ -337,10 +337,10 @@ impl Streams {
         };
         let Some(stream) = self.all.get_mut(&id) else { return };
         let result = stream.send(now, payload, &self.limits);
-        self.settle(epoll, now, id, result);
+        self.settle(watch, now, id, result);
     }
 
-    fn connect(&mut self, epoll: &Epoll, now: Instant, flow: Flow) -> io::Result<Connection> {
+    fn connect(&mut self, watch: &Watch, now: Instant, flow: Flow) -> io::Result<Connection> {
         if self.all.len() >= self.limits.total {
             return Err(io::Error::other("too many streams"));
         }
@@ -362,7 +362,7 @@ impl Streams {
         }
         let stream = Stream::new(now, socket.into(), session, flow);
         self.stats.connected.add(1);
-        Ok(self.file(epoll, now, stream, Watched::Both))
+        Ok(self.file(watch, now, stream, Watched::Both))
     }
 
     /// The engine stops: every peer is told that nothing follows.

@@ -130,12 +130,15 @@ impl Colleague {
         self.asked = self.asked.saturating_sub(1);
     }
 
-    /// Frees a leg's media and reports its end.
-    pub(crate) fn end(&mut self, ended: Box<Ended>) {
-        if let Some(mut visit) = self.visit() {
-            return visit.worker.finish(*ended);
+    /// Frees a leg's media, and gives its end back to be told; or has the worker do both.
+    pub(crate) fn end(&mut self, mut ended: Box<Ended>) -> Option<Box<Ended>> {
+        // What was told of the leg before must not wait behind its end.
+        if let Some(mut visit) = self.visit().filter(|visit| !visit.worker.events.is_clogged()) {
+            ended.stats = visit.worker.release(ended.leg);
+            return Some(ended);
         }
         self.outbox.send(ToWorker::End(ended));
+        None
     }
 
     /// Tells of a key that a SIP leg's peer pressed by INFO.

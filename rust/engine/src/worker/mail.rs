@@ -196,10 +196,16 @@ impl Worker {
         stats
     }
 
+    /// Frees a leg for good.
+    pub(super) fn release(&mut self, leg: LegId) -> Option<LegStats> {
+        let stats = self.remove(leg);
+        self.legs.retire(leg);
+        stats
+    }
+
     /// Frees a leg and reports its end.
     pub(super) fn finish(&mut self, mut ended: Ended) {
-        ended.stats = self.remove(ended.leg);
-        self.legs.retire(ended.leg);
+        ended.stats = self.release(ended.leg);
         self.events.send(Event::Ended(Box::new(ended)));
     }
 

@@ -1,8 +1,8 @@
 //! Calls from setup to end, engine to engine and against bare SIP text.
 
 use crate::rig::*;
-use std::time::Duration;
-use telephony_engine::{Cause, Code, Codec, Command, EngineConfig, Event, Kind, Side};
+use std::time::{Duration, Instant};
+use telephony_engine::{Answer, Cause, Code, Codec, Command, EngineConfig, Event, Kind, Side};
 
 #[test]
 fn a_call_is_set_up_and_the_caller_hangs_up() {
@@ -313,4 +313,34 @@ fn an_unusable_answer_in_a_prack_refuses_the_call() {
     assert!(header(&refused, "Warning").is_some(), "{refused}");
     let ended = gateway.ended(leg);
     assert_eq!((ended.by, ended.cause), (Side::System, Cause::NotAcceptable));
+}
+
+#[test]
+fn commands_are_carried_out_at_once_while_the_sip_thread_rests() {
+    let _alone = alone();
+    let mut node = Node::start(&config());
+    let leg = node.engine.next_leg(Kind::Sip, None).unwrap();
+    let (mut at_once, mut later) = (0, Vec::new());
+    let until = Instant::now() + PATIENCE;
+    while at_once < 10 && Instant::now() < until {
+        match node.engine.carry_out(Command::Hangup { leg, reason: None }).unwrap() {
+            Answer::Now(_) => at_once += 1,
+            Answer::Later(correlation) => later.push(correlation),
+        }
+    }
+    assert_eq!(at_once, 10);
+    for correlation in later {
+        node.done(correlation).result.unwrap();
+    }
+    let refused = match node.engine.carry_out(Command::Answer { leg }) {
+        Ok(Answer::Later(correlation)) => node.done(correlation).result.unwrap_err(),
+        at_once => at_once.unwrap_err(),
+    };
+    assert_eq!(refused.code, Code::UnknownLeg);
+    // What events tell is told by them, at the desk and by mail.
+    let reject = Command::Reject { leg, status: 486, reason: None, headers: vec![] };
+    let Answer::Later(correlation) = node.engine.carry_out(reject).unwrap() else { panic!("no event") };
+    assert_eq!(node.done(correlation).result.unwrap_err().code, Code::UnknownLeg);
+    node.seen.extend(node.engine.drain(64));
+    assert!(node.seen.is_empty(), "{:?}", node.seen);
 }

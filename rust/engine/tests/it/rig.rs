@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use telephony_engine::{
-    Codec, Command, Dial, Done, Ended, Engine, EngineConfig, Event, Incoming, Kind, LegId, Outcome,
+    Answer, Codec, Command, Dial, Done, Ended, Engine, EngineConfig, Event, Incoming, Kind, LegId, Outcome,
 };
 
 /// Patience of a test; on a busy machine threads wake late.
@@ -102,8 +102,10 @@ impl Node {
 
     /// Carries a command out and expects it to go well.
     pub(crate) fn run(&mut self, command: Command) -> Outcome {
-        let correlation = self.engine.command(command).unwrap();
-        self.done(correlation).result.unwrap()
+        match self.engine.carry_out(command).unwrap() {
+            Answer::Now(outcome) => outcome,
+            Answer::Later(correlation) => self.done(correlation).result.unwrap(),
+        }
     }
 
     pub(crate) fn dial(&mut self, uri: &str, codecs: &[Codec]) -> LegId {

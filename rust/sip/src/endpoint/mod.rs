@@ -234,6 +234,14 @@ impl Endpoint {
         self.io.timers.next_deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
+    /// When to call [`Self::handle_timeout`] at the latest: most timers do not mind to be a little late, and a driver
+    /// that sleeps until then is woken less often.
+    #[must_use]
+    pub fn poll_latest_timeout(&self) -> Option<Instant> {
+        let own = [self.registrations.next_deadline(), self.registrar.next_deadline()];
+        self.io.timers.latest().into_iter().chain(own.into_iter().flatten()).min()
+    }
+
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.io.transmits.pop_front()
