@@ -1,6 +1,7 @@
 """The end of a call, whatever brings it: one terminal event, every leg hung up, every task cancelled."""
 
 import asyncio
+from collections import deque
 
 import msgspec
 import structlog
@@ -15,6 +16,8 @@ from telephony_gateway.errors import GatewayError, Overloaded
 
 log = structlog.get_logger(__name__)
 
+SWEEP = 0.25
+"""How often, at most, calls that have lingered are let go: a timer for each would wake the loop for each."""
 FAULT = Ending(
     status="failed",
     cause="unspecified",
@@ -39,6 +42,11 @@ class Closing:
         self._legs = legs
         self._calls = calls
         self._policy = policy
+        # In the order of their ends, since all linger equally long.
+        self._lingering: deque[tuple[float, LiveCall]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+        # Asking which loop runs is a system call each time (it looks for a fork).
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def finish(self, live: LiveCall, ending: Ending) -> None:
         """End the call this way, unless it is over."""
@@ -79,12 +87,19 @@ class Closing:
         """After a leg's end: forget a call that is over once its last leg is gone, it has lingered, and its
         record is whole.
         """
-        if not live.call.over or live.timer is not None or live.legs:
+        if not live.call.over or live.lingers or live.legs:
             return
         if self._journal.is_complete(live):
             self._calls.forget(live)
         else:
             self._linger(live)
+
+    def close(self) -> None:
+        """No call lingers any more."""
+        self._lingering.clear()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
 
     def _abandon(self, live: LiveCall) -> None:
         # Even its end fails: no leg may stay with the engine, and the call must not count for ever.
@@ -96,13 +111,28 @@ class Closing:
         self._calls.forget(live)
 
     def _linger(self, live: LiveCall) -> None:
-        live.set_timer(self._policy.linger, lambda: self._lingered(live))
+        live.lingers = True
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._lingering.append((self._loop.time() + self._policy.linger, live))
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._policy.linger, self._let_go, self._loop)
 
-    def _lingered(self, live: LiveCall) -> None:
-        live.timer = None
+    def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        try:
+            while self._lingering and self._lingering[0][0] <= now:
+                self._lingered(self._lingering.popleft()[1], loop)
+        finally:
+            self._sweep = None
+            if self._lingering:
+                self._sweep = loop.call_at(max(self._lingering[0][0], now + SWEEP), self._let_go, loop)
+
+    def _lingered(self, live: LiveCall, loop: asyncio.AbstractEventLoop) -> None:
+        live.lingers = False
         self.settle(live)
         if live.legs:
-            asyncio.get_running_loop().call_later(self._policy.leg_farewell, self._give_up, live)
+            loop.call_later(self._policy.leg_farewell, self._give_up, live)
 
     def _give_up(self, live: LiveCall) -> None:
         if live.legs:

@@ -97,14 +97,14 @@ class Forwarding:
         """The far side rings: so does the caller's leg, with its sound if it sends any."""
         live.far_codec = event.codec or live.far_codec
         early = event.leg if event.codec else None
-        self._tasks.spawn(live, lambda: self._ring(live, early))
+        self._tasks.begin(live, lambda: self._ring(live, early))
 
     def answered(self, live: LiveCall, event: Answered) -> None:
         """The far side answered."""
         live.request = None
         live.far_codec = event.codec
         self._legs.update(live, event.leg, "answered", event.codec, followed=True)
-        self._tasks.spawn(live, lambda: self._connect(live, event.leg))
+        self._tasks.begin(live, lambda: self._connect(live, event.leg))
 
     async def _ring(self, live: LiveCall, early: LegId | None = None) -> bool:
         async with live.lock:

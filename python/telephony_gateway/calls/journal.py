@@ -40,6 +40,8 @@ class Journal:
         self._on_leg_ended = [observer.leg_ended for observer in observers]
         self._on_refused = [observer.refused for observer in observers]
         self.clock = clock
+        # Bound once: the lazy one is bound anew by each question whether it is enabled.
+        self._log = log.bind()
 
     def begin(self, live: LiveCall, data: Mapping[str, Any]) -> None:
         """The first event of a call. `StoreUnavailable` here means that the call must not begin."""
@@ -135,8 +137,8 @@ class Journal:
             self._note(call, event)
 
     def _note(self, call: Call, event: CallEvent) -> None:
-        if log.is_enabled_for(logging.INFO):
-            log.info(event.type, call_id=str(call.id), sequence=event.sequence, status=call.status)
+        if self._log.is_enabled_for(logging.INFO):
+            self._log.info(event.type, call_id=str(call.id), sequence=event.sequence, status=call.status)
         _tell_observers(self._on_event, call, event)
 
 

@@ -1,7 +1,6 @@
 """A call while it runs: its value, the engine's legs, who takes part, and what to cancel when it ends."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -86,6 +85,8 @@ class LiveCall:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     timer: asyncio.TimerHandle | None = None
+    lingers: bool = False
+    """It is over and stays at hand for a while."""
 
     def require(self, participant: Participant) -> None:
         """`WrongState` unless the call goes on with this participant: asked after every wait."""
@@ -94,10 +95,10 @@ class LiveCall:
         if self.participant is not participant:
             raise WrongState("the browser left the call")
 
-    def set_timer(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back after so long, in place of the timer before."""
+    def set_timer(self, timer: asyncio.TimerHandle) -> None:
+        """Put a timer in place of the one before."""
         self.clear_timer()
-        self.timer = asyncio.get_running_loop().call_later(seconds, callback)
+        self.timer = timer
 
     def clear_timer(self) -> None:
         """No call back any more."""

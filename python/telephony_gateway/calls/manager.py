@@ -285,6 +285,7 @@ class Manager:
 
     async def close(self) -> None:
         """After `drain`: let go of every timer and wait for the cache."""
+        self._closing.close()
         for live in self._calls.everything():
             live.clear_timer()
             live.cancel_tasks()
