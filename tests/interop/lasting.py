@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.interop.carriers import Carriers
+from tests.interop.gateway import TERMINAL
 from tests.interop.peers import Sipp, sipp
 from tests.interop.script import Script, sdp
 
@@ -68,3 +69,7 @@ async def lasting_calls(carriers: Carriers, folder: Path) -> AsyncIterator[Lasti
             near = sipp(caller, folder, remote=carriers.gateway.sip, service=number, lasts=120)
             peers.append(await stack.enter_async_context(near))
         yield Lasting(carriers, peers)
+        numbers = [number for number, _ in carriers.brief.values()]
+        for call in await carriers.gateway.calls():
+            if call["to"] in numbers and call["status"] not in TERMINAL:
+                await carriers.gateway.post(f"/api/v1/calls/{call['id']}/end", {})

@@ -35,7 +35,7 @@ async def test_of_many_forks_the_first_to_answer_wins(carriers: Carriers, tmp_pa
         callee.asked("ACK", has=[f"^ACK sip:{fork}@{HERE} ", f"To: [^\n]*;tag={fork}"])
         callee.asked("BYE", has=[f"^BYE sip:{fork}@{HERE} ", f"To: [^\n]*;tag={fork}"]).answer("200 OK")
     callee.asked("BYE", has=[f"^BYE sip:two@{HERE} ", "To: [^\n]*;tag=two"]).answer("200 OK")
-    await play(carriers, tmp_path, Script("caller").calls(sdp(RTP)).pause(700).leaves(), callee)
+    await play(carriers, tmp_path, Script("caller").calls(sdp(RTP)).pause(2000).leaves(), callee)
     assert (await history(carriers.gateway))[-1]["type"] == "call.completed"
 
 

@@ -15,6 +15,7 @@ fuzz_target!(|data: &str| {
     let address: SocketAddr = "192.0.2.1:20000".parse().expect("an address");
     let params = Params {
         codecs: &[Codec::Pcmu, Codec::Pcma, Codec::Opus],
+        keys: true,
         session_id: 1,
         session_version: 1,
         direction: Direction::SendRecv,
