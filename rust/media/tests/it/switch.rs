@@ -286,6 +286,7 @@ fn removal_says_bye_and_leaves_nothing_behind() {
     let (mut bench, mut a, b) = Bench::bridged(Codec::Pcmu, Codec::Opus);
     let packet = a.sound();
     bench.rtp(&a, packet);
+    assert!(!bench.advance(Duration::from_secs(8)).is_empty(), "a report has left");
     let stats = bench.switch.remove(bench.now, A).expect("stats");
     assert_eq!((stats.packets_in, stats.codec), (1, Some(Codec::Pcmu)));
     let sent = bench.drain();
@@ -302,6 +303,15 @@ fn removal_says_bye_and_leaves_nothing_behind() {
     assert!(bench.advance(Duration::from_secs(60)).is_empty());
     assert_eq!(bench.switch.poll_timeout(), None);
     assert_eq!(b.id, B);
+}
+
+/// RFC 3550 6.3.7.
+#[test]
+fn a_leg_that_never_sent_anything_says_no_bye() {
+    let mut bench = Bench::new();
+    bench.phone(A, 2, Codec::Pcmu);
+    bench.switch.remove(bench.now, A).expect("stats");
+    assert!(bench.drain().is_empty());
 }
 
 #[test]

@@ -148,6 +148,8 @@ fn a_browser_that_vanishes_loses_its_consent() {
 fn removal_says_bye_and_close_notify() {
     let mut bench = Bench::new();
     let mut browser = connect(&mut bench, A, "198.51.100.9:40000", Codec::Pcmu);
+    // Whoever never sent anything says no BYE (RFC 3550 6.3.7): a report goes before.
+    run(&mut bench, &mut [&mut browser], Duration::from_secs(8));
     bench.switch.remove(bench.now, A).expect("stats");
     run(&mut bench, &mut [&mut browser], TICK);
     assert!(browser.closed);
