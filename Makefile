@@ -105,6 +105,7 @@ packages-build packages-test:
 	@missing=(); for pair in $(PACKAGES); do what="$${pair%%=*}"; package="$${pair#*=}"; \
 	  case "$$what" in \
 	    ensurepip) $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing+=("$$package");; \
+	    /*) test -e "$$what" || missing+=("$$package");; \
 	    *) command -v "$$what" >/dev/null || missing+=("$$package");; \
 	  esac; done; \
 	if [ $${#missing[@]} -gt 0 ]; then \

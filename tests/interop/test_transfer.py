@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from tests.interop.gateway import Gateway, gateway
+from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import Sipp, free_port, sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.script import Script, sdp
@@ -198,6 +198,37 @@ async def test_a_trunk_may_refuse_transfers(office: Office, tmp_path: Path) -> N
     await play(office, tmp_path, caller, host=REFUSES, bob=bob)
     _, events = await history(office)
     assert types(events) == ["call.transfer-requested", "call.transfer-failed"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_the_api_transfers_a_call(office: Office, tmp_path: Path, answers: bool) -> None:
+    carol = Script("callee").invited().answer("180 Ringing")
+    caller, bob = Script("caller").calls(sdp(RTP)), Script("callee").called(sdp(RTP))
+    if answers:
+        carol.answer("200 OK", sdp(RTP)).asked("ACK").left()
+        caller.pause(1500).leaves()
+        bob.left()
+    else:
+        carol.answer("486 Busy Here").asked("ACK")
+        caller.left()
+        bob.pause(1500).leaves()
+
+    async def order() -> None:
+        async def talking() -> Any:
+            call = (await office.gateway.calls())[0]
+            return call if call["status"] == "in-progress" else None
+
+        call = await eventually(talking, "a call that runs")
+        body = {"to": f"sip:carol@127.0.0.1:{office.carol}", "timeout": 5}
+        taken = await office.gateway.post(f"/api/v1/calls/{call['id']}/actions/transfer", body, status=202)
+        assert taken["id"] == call["id"]
+
+    await asyncio.gather(play(office, tmp_path, caller, bob=bob, carol=carol), order())
+    call, events = await history(office)
+    assert types(events) == [
+        "call.transfer-requested", "call.transferred" if answers else "call.transfer-failed"
+    ]  # fmt: skip
+    assert (call["status"], call["hangup_source"]) == ("completed", "caller" if answers else "callee")
 
 
 @pytest.mark.parametrize("succeeds", [True, False])
