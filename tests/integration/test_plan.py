@@ -19,9 +19,13 @@ class Engine:
 
     def __init__(self) -> None:
         self.document = b""
+        self.users = b""
 
     def set_trunks(self, document: bytes) -> None:
         self.document = document
+
+    def set_users(self, document: bytes) -> None:
+        self.users = document
 
 
 class Node:
