@@ -168,6 +168,7 @@ async def _listening(process: asyncio.subprocess.Process, port: int, tls_port: i
             except OSError:
                 return False
             writer.close()
+            await writer.wait_closed()
         return True
 
     await eventually(probe, "Kamailio", 15)

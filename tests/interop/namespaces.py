@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 PRIVATE = "192.168.77"
+NUMBERS = itertools.count(os.getpid())
+"""A network each: the kernel takes its time to remove one."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ async def network(*, nat: bool) -> AsyncIterator[Network]:
         pytest.skip("network namespaces need root and iproute2")
     if nat and shutil.which("iptables") is None:
         pytest.skip("a NAT needs iptables")
-    name = f"tg{os.getpid() % 10000}"
-    home, router, outside = f"{name}h", f"{name}r", f"10.77.{os.getpid() % 250}"
+    number = next(NUMBERS)
+    name = f"tg{number % 10000}"
+    home, router, outside = f"{name}h", f"{name}r", f"10.77.{number % 250}"
     try:
         await run("ip", "netns", "add", home)
         if nat:

@@ -208,3 +208,4 @@ async def test_a_ping_on_a_stream_gets_its_pong(office: Office, noise: bytes) ->
     writer.write(b"\r\n\r\n")
     assert await asyncio.wait_for(reader.readexactly(2), 2) == b"\r\n"
     writer.close()
+    await writer.wait_closed()

@@ -121,12 +121,20 @@ async def served(folder: Path, pages: dict[str, bytes], fetched: list[str]) -> A
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, HOST, 8443, ssl_context=context).start()
-    silent = await asyncio.start_server(lambda _, writer: asyncio.sleep(3600), SILENT, 8443)
+    silent = await asyncio.start_server(listens, SILENT, 8443)
     try:
         yield authority.file
     finally:
         silent.close()
+        await silent.wait_closed()
         await runner.cleanup()
+
+
+async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Says nothing for as long as the client stays."""
+    with contextlib.suppress(OSError):
+        await reader.read()
+    writer.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
