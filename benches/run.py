@@ -47,17 +47,18 @@ def instructions(*command: str | Path) -> int:
     return int(re.findall(r"Collected : (\d+)", done.stderr)[0])
 
 
-def per_round(rounds: int, *command: str | Path) -> float:
+def per_round(rounds: int, *command: str | Path, after: tuple[str, ...] = ()) -> float:
     """Instructions of one more round: two runs subtracted, so that start-up does not count."""
-    return (instructions(*command, str(2 * rounds)) - instructions(*command, str(rounds))) / rounds
+    twice, once = (instructions(*command, str(many), *after) for many in (2 * rounds, rounds))
+    return (twice - once) / rounds
 
 
-def parse(once: bool) -> Figure:
-    """An INVITE to its routing keys, with every check."""
-    nanoseconds = float(output(binary("parse"), MESSAGE, str(2_000 if once else 200_000)))
-    counted = per_round(200 if once else 2_000, binary("parse"), MESSAGE)
-    size = MESSAGE.stat().st_size
-    return {"figure": "sip.parse_invite", "bytes": size, "ns": nanoseconds, "instructions": round(counted)}
+def parse(once: bool, *body: str) -> Figure:
+    """An INVITE to its routing keys, with every check; with `sdp`, its body too."""
+    nanoseconds = float(output(binary("parse"), MESSAGE, str(2_000 if once else 200_000), *body))
+    counted = per_round(200 if once else 2_000, binary("parse"), MESSAGE, after=body)
+    figure, size = "_".join(("sip.parse_invite", *body)), MESSAGE.stat().st_size
+    return {"figure": figure, "bytes": size, "ns": nanoseconds, "instructions": round(counted)}
 
 
 def lingering(once: bool) -> Figure:
@@ -96,6 +97,7 @@ def micro(once: bool) -> Iterator[Figure]:
         ["cargo", "build", "--release", "--quiet", "-p", "telephony-benches"], cwd=ROOT, check=True
     )
     yield parse(once)
+    yield parse(once, "sdp")
     calls_each = 200 if once else 2_000
     figure: Figure = json.loads(output(binary("virtual_calls"), str(500 if once else 100_000)))
     yield figure | {"instructions": round(per_round(calls_each, binary("virtual_calls")))}
