@@ -11,6 +11,8 @@ SHELL   := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+# Where Debian keeps Kamailio, ip and iptables; not in everybody's path.
+export PATH := $(PATH):/usr/sbin:/sbin
 export CARGO_INCREMENTAL := 0
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
@@ -18,7 +20,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 PACKAGES_BUILD := cmake=cmake c++=g++ make=make ensurepip=python3-venv
 PACKAGES_TEST  := sipp=sip-tester chromium=chromium redis-server=redis-server valgrind=valgrind ip=iproute2 \
                   baresip=baresip-core node=nodejs npm=npm kamailio=kamailio \
-                  sipsak=sipsak \
+                  sipsak=sipsak iptables=iptables \
                   $(or $(wildcard /usr/lib/*/kamailio/modules/tls.so),/usr/lib/kamailio/modules/tls.so)=kamailio-tls-modules
 
 RUST_SOURCES   := $(shell find rust benches -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml

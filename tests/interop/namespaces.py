@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -51,11 +50,9 @@ async def _link(near: str | None, far: str, subnet: str, name: str) -> None:
 
 @contextlib.asynccontextmanager
 async def network(*, nat: bool) -> AsyncIterator[Network]:
-    """A namespace for a peer; skips where the machine does not let us make one."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and iproute2")
-    if nat and shutil.which("iptables") is None:
-        pytest.skip("a NAT needs iptables")
+    """A namespace for a peer; skips where the user may not make one."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
     number = next(NUMBERS)
     name = f"tg{number % 10000}"
     home, router, outside = f"{name}h", f"{name}r", f"10.77.{number % 250}"
@@ -66,7 +63,7 @@ async def network(*, nat: bool) -> AsyncIterator[Network]:
             await _link(None, router, outside, f"{name}o")
             await _link(router, home, PRIVATE, f"{name}i")
             inside = ("ip", "netns", "exec", router)
-            await run(*inside, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+            await run(*inside, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
             rewriting = ("-A", "POSTROUTING", "-o", f"{name}ob", "-j", "MASQUERADE", "--random")
             await run(*inside, "iptables", "-t", "nat", *rewriting)
         else:
