@@ -310,7 +310,9 @@ async def test_an_attended_transfer_between_media_workers(tmp_path: Path) -> Non
     """Carol's telephone is asked to replace its call by one on Anna's worker (RFC 3891)."""
     (tmp_path / "gateway").mkdir()
     async with opened(tmp_path / "gateway", MEDIA_WORKERS="2") as office:
-        assert await consult(office, tmp_path)
+        for number, way in enumerate((consult, consult_early, consult_browser)):
+            (folder := tmp_path / str(number)).mkdir()
+            assert await way(office, folder)
 
 
 async def consult(office: Office, tmp_path: Path) -> bool:
@@ -348,6 +350,86 @@ async def consult(office: Office, tmp_path: Path) -> bool:
     kinds = sorted(types(events["items"]) for events in told)
     assert kinds == [[], ["call.transfer-requested", "call.transferred"]]
     assert heard(carol_hears) > 1
+    return replaced
+
+
+@pytest.mark.parametrize("status", [200, 486])
+async def test_a_semi_attended_transfer_of_softphones(office: Office, tmp_path: Path, status: int) -> None:
+    assert not await consult_early(office, tmp_path, status)
+
+
+async def consult_early(office: Office, folder: Path, status: int = 200) -> bool:
+    """Bob joins Anna to Carol while her telephone still rings; whether it had to replace its call.
+
+    If she is busy, Bob and Anna are together again.
+    """
+    host, port = office.gateway.sip
+    async with (
+        phone(folder / "a") as anna,
+        phone(folder / "b", port=office.bob, auto=200, record=folder / "b.wav") as bob,
+        phone(folder / "c", port=office.carol, auto=180, record=folder / "c.wav") as carol,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        first = (await bob.event("incoming"))["call"]
+        await anna.event("state", call=call, state="CONFIRMED")
+        second = await bob.call(f"sip:{CAROL}@{host}:{port}")
+        await bob.event("state", call=second, state="EARLY")
+        theirs = (await carol.event("incoming"))["call"]
+        await bob.attended_transfer(first, second)
+        await bob.event("transferred", code=180)
+        await bob.event("state", call=second, state="DISCONNECTED")
+        await carol.answer(theirs, status)
+        await bob.event("transferred", code=status, final=True)
+        if status == 200:
+            await bob.event("state", call=first, state="DISCONNECTED")
+        await asyncio.sleep(1.5)
+        await anna.hang_up(call)
+        await (carol if status == 200 else bob).event("state", state="DISCONNECTED", code=200)
+        replaced = any("\nReplaces: " in invite for invite in carol.received("INVITE"))
+    calls = (await office.gateway.calls())[:2]
+    assert [one["status"] for one in calls] == ["canceled", "completed"]
+    told = await office.gateway.get(f"/api/v1/calls/{calls[-1]['id']}/events")
+    outcome = "call.transferred" if status == 200 else "call.transfer-failed"
+    assert types(told["items"]) == ["call.transfer-requested", outcome]
+    assert heard(folder / ("c.wav" if status == 200 else "b.wav")) > 1
+    return replaced
+
+
+async def test_an_attended_transfer_to_a_browsers_call(office: Office, tmp_path: Path) -> None:
+    assert not await consult_browser(office, tmp_path)
+
+
+async def consult_browser(office: Office, folder: Path) -> bool:
+    """Bob talks to Anna and to a browser, and joins the two; whether Anna's telephone replaced its call."""
+    host, port = office.gateway.sip
+    async with (
+        webrtc_peer(office.gateway) as browser,
+        phone(folder / "a", auto=200) as anna,
+        phone(folder / "b", port=office.bob, auto=200) as bob,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        first = (await bob.event("incoming"))["call"]
+        await anna.event("state", call=call, state="CONFIRMED")
+        await bob.hold(first)
+        await anna.event("media", status="remote-hold")
+        second = await bob.call(f"sip:8001@{host}:{port}")
+        browsers = (await browser.frame("incoming-call"))["call"]["id"]
+        await browser.talk(browsers, 700.0)
+        await bob.event("state", call=second, state="CONFIRMED")
+        await bob.attended_transfer(first, second)
+        await bob.event("transferred", code=200, final=True)
+        for number in (first, second):
+            await bob.event("state", call=number, state="DISCONNECTED")
+        browser.heard.clear()
+        await asyncio.sleep(1.5)
+        replaced = bool(anna.received("INVITE")) and "\nReplaces: " in anna.received("INVITE")[-1]
+        assert seconds_of_tone(browser.audio(), TONE, rate=browser.heard_rate) > 0.5
+        await browser.request("left-call", type="leave-call", call_id=browsers)
+        await anna.event("state", state="DISCONNECTED")
+    over = await office.gateway.ended(browsers)
+    assert (over["status"], over["hangup_source"]) == ("completed", "callee")
+    before = next(one for one in await office.gateway.calls() if one["id"] != browsers)
+    assert (before["status"], before["reason"]) == ("completed", "transferred")
     return replaced
 
 

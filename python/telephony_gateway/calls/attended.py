@@ -1,21 +1,27 @@
 """Attended transfers: two calls of one telephone become one (RFC 3891), and INVITEs that replace a leg."""
 
+import asyncio
+from typing import Final
+
 from telephony_gateway.calls.attempts import Failure
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import rejection
-from telephony_gateway.calls.events import Answered, Incoming, LegId
+from telephony_gateway.calls.events import Answered, Incoming, LegId, Ringing
 from telephony_gateway.calls.forwarding import Forwarding
-from telephony_gateway.calls.hunting import ELSEWHERE, Hunting
+from telephony_gateway.calls.hunting import ELSEWHERE, GRACE, Hunting
+from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall, LiveCalls
-from telephony_gateway.calls.model import Ending
+from telephony_gateway.calls.model import Ending, HangupSource
 from telephony_gateway.calls.ports import Engine
 from telephony_gateway.calls.routing import Destination
-from telephony_gateway.calls.seeking import Seeking
+from telephony_gateway.calls.seeking import REPLACING, Seeking
 from telephony_gateway.calls.tasks import Tasks
-from telephony_gateway.calls.transfer import Transfer, staying_with, trunk_of
+from telephony_gateway.calls.transfer import TALKING, Transfer, describe, rings_for, staying_with, trunk_of
 from telephony_gateway.calls.trunks import Trunk
 from telephony_gateway.errors import GatewayError, WrongState
+
+NO_STATE: Final = "the call to be taken over is in no state for that"
 
 
 class Attended:
@@ -25,6 +31,7 @@ class Attended:
         self,
         *,
         engine: Engine,
+        journal: Journal,
         calls: LiveCalls,
         legs: Legs,
         closing: Closing,
@@ -34,6 +41,7 @@ class Attended:
         hunting: Hunting,
     ) -> None:
         self._engine = engine
+        self._journal = journal
         self._calls = calls
         self._legs = legs
         self._closing = closing
@@ -46,8 +54,14 @@ class Attended:
         """Who talks to the peer of a leg, if that is a telephone."""
         live = self._calls.of_leg(leg)
         other = staying_with(live, leg) if live is not None else None
-        known = live.legs.get(other) if live is not None and other is not None else None
-        return other if known is not None and known.kind == "sip" else None
+        return other if live is not None and other is not None and _is_telephone(live, other) else None
+
+    def rings(self, leg: LegId) -> bool:
+        """Whether telephones ring for the leg. Its dialog is ours to replace then: who names a dialog that is
+        early, and was not begun by the one who is asked, gets a 481 (RFC 3891 3).
+        """
+        live = self._calls.of_leg(leg)
+        return live is not None and bool(rings_for(live, leg))
 
     def transfer(self, live: LiveCall, transfer: Transfer, named: LegId) -> None:
         """The one who stays shall talk to the partner of the leg that is named."""
@@ -55,15 +69,20 @@ class Attended:
         live.transfer = transfer
         assert transfer.number is not None
         self._engine.accept_refer(transfer.leaving, transfer.number)
-        if other is None or other is live or other.call.status != "in-progress" or other.transfer is not None:
-            self._fail(live, transfer, 481, "the call to be taken over is in no state for that")
-            return
-        transfer.answering = True
-        newcomer = self.partner(named)
-        if newcomer is not None:
+        if other is None or other is live or other.transfer is not None:
+            self._fail(live, transfer, 481, NO_STATE)
+        elif ringing := rings_for(other, named):
+            self._take_ringing(live, transfer, other, ringing)
+        elif other.call.status != "in-progress" or (newcomer := staying_with(other, named)) is None:
+            self._fail(live, transfer, 481, NO_STATE)
+        elif _is_telephone(other, newcomer):
+            transfer.answering = True
             self._tasks.spawn(live, lambda: self._merge(live, transfer, other, named, newcomer))
+        elif _is_telephone(live, transfer.staying):
+            transfer.answering = True
+            self._tasks.spawn(live, lambda: self._come(live, transfer, other, named, newcomer))
         else:
-            self._fail(live, transfer, 488, "a browser's call cannot be taken over")
+            self._fail(live, transfer, 488, "two browsers cannot be joined")
 
     def replace(self, event: Incoming, trunk: Trunk) -> bool:
         """An INVITE is to take a leg's place; whether there is such a leg, in a call that allows it."""
@@ -138,15 +157,88 @@ class Attended:
         side = leaving.side if leaving is not None else known.side
         source = other.legs[named].side if named in other.legs else "unknown"
         self._legs.move(other, live, newcomer, side)
-        place = Destination(uri=transfer.to, host="", trunk=trunk, next_hop=None, codecs=live.codecs)
-        ending = Ending(status="completed", cause="normal_clearing", source=source, reason="transferred")
-        self._closing.finish(other, ending)
+        place = _place_of(transfer, trunk, live)
+        self._closing.finish(other, _transferred(source))
         await self._seeking.settle(live, transfer, newcomer, place)
+
+    def _take_ringing(
+        self, live: LiveCall, transfer: Transfer, other: LiveCall, ringing: dict[LegId, Destination]
+    ) -> None:
+        """What rings for the one who asks rings for the one who stays, and his call is over.
+
+        To be asked for a dialog that is still early is a semi-attended transfer. The races that RFC 5589 7.6
+        tells of need a CANCEL and a new INVITE: here the target's leg stays the one that it is.
+        """
+        leaving, hunt = live.legs.get(transfer.leaving), other.hunt
+        for leg, destination in ringing.items():
+            self._legs.move(other, live, leg, leaving.side if leaving is not None else "callee")
+            transfer.ringing[leg] = destination
+        transfer.mine.update(ringing)
+        transfer.taken.update(ringing)
+        far, codec = other.far, other.far_codec if other.early else None
+        other.hunt = other.far = None
+        self._closing.finish(other, _transferred("caller"))
+        stages = [stage for stage in hunt.waiting if stage.destinations] if hunt is not None else []
+        self._seeking.go_on(live, transfer, stages, other.call.timeout)
+        for leg in ringing:
+            self._catch_up(live, leg, codec if leg == far else None)
+
+    def _catch_up(self, live: LiveCall, leg: LegId, codec: str | None) -> None:
+        """Tell of a leg that has come to the call what its call before was told."""
+        known = live.legs.get(leg)
+        if known is not None and known.state in TALKING:
+            self._seeking.answered(live, Answered(leg=leg, codec=known.codec or "", sip_call_id=""))
+        elif known is not None and known.state == "ringing":
+            self._seeking.ringing(live, Ringing(leg=leg, status=183 if codec else 180, codec=codec))
+
+    async def _come(
+        self, live: LiveCall, transfer: Transfer, other: LiveCall, named: LegId, browser: LegId
+    ) -> None:
+        """A browser's page knows its own call: that one goes on, and the one who stays comes to it."""
+        place = _place_of(transfer, trunk_of(live, transfer.staying), live)
+        back = Transfer(leaving=named, staying=browser, to=transfer.to, kind="attended", answering=True)
+        back.outcome = lambda status, reason: self._outcome(live, transfer, status, reason)
+        describe(other, back)
+        other.transfer = back
+        try:
+            await self._engine.bridge(browser, transfer.staying)
+            known, gone = live.legs.get(transfer.staying), other.legs.get(named)
+            if known is None or gone is None or live.call.over or other.transfer is not back:
+                return
+            self._legs.move(live, other, transfer.staying, gone.side)
+            await self._seeking.settle(other, back, transfer.staying, place)
+        except WrongState:
+            if other.transfer is back and not other.call.over:
+                back.answering, transfer.elsewhere = False, True
+                self._seeking.replace(other, back, transfer.staying, place)
+                self._tasks.spawn(live, lambda: self._await_outcome(live, transfer))
+        except GatewayError as error:
+            if other.transfer is back:
+                self._seeking.fail(other, back, Failure(503, rejection(503, error.message)))
+
+    async def _await_outcome(self, live: LiveCall, transfer: Transfer) -> None:
+        # The other call may end without a word about this one.
+        await asyncio.sleep(REPLACING + 2 * GRACE)
+        self._outcome(live, transfer, 408, "the outcome was never told")
+
+    def _outcome(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
+        """What has come of a transfer that another call carries out for this one."""
+        if live.call.over or live.transfer is not transfer or status < 200:
+            return
+        if status >= 300:
+            self._fail(live, transfer, status, reason)
+            return
+        live.transfer = None
+        assert transfer.number is not None
+        self._engine.notify_refer(transfer.leaving, transfer.number, status)
+        self._journal.apply(live, "transfer", transfer.facts | {"new_leg_id": None})
+        leaving = live.legs.get(transfer.leaving)
+        self._closing.finish(live, _transferred(leaving.side if leaving is not None else "unknown"))
 
     def _call_anew(self, live: LiveCall, transfer: Transfer, newcomer: LegId, trunk: str | None) -> None:
         """Different media workers carry the two: the newcomer's telephone is asked to replace its call."""
         transfer.answering = False
-        place = Destination(uri=transfer.to, host="", trunk=trunk, next_hop=None, codecs=live.codecs)
+        place = _place_of(transfer, trunk, live)
         self._seeking.replace(live, transfer, newcomer, place)
 
     def _fail(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
@@ -158,6 +250,21 @@ def _rings(live: LiveCall, leg: LegId) -> bool:
     hunted = live.hunt is not None and leg in live.hunt.ringing
     is_callee = hunted or (leg == live.far and live.hunt is None)
     return is_callee and live.call.direction == "inbound" and not live.call.answered and not live.answering
+
+
+def _transferred(source: HangupSource) -> Ending:
+    """How the call ends that is not needed any more."""
+    return Ending(status="completed", cause="normal_clearing", source=source, reason="transferred")
+
+
+def _is_telephone(live: LiveCall, leg: LegId) -> bool:
+    known = live.legs.get(leg)
+    return known is not None and known.kind == "sip"
+
+
+def _place_of(transfer: Transfer, trunk: str | None, live: LiveCall) -> Destination:
+    """Where a leg of another call sits."""
+    return Destination(uri=transfer.to, host="", trunk=trunk, next_hop=None, codecs=live.codecs)
 
 
 def _place(event: Incoming, trunk: Trunk) -> Destination:

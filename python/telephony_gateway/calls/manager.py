@@ -115,8 +115,8 @@ class Manager:
             engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks, dialler=dialler
         )
         attended = Attended(
-            engine=engine, calls=calls, legs=legs, closing=closing, tasks=tasks, seeking=seeking,
-            forwarding=forwarding, hunting=hunting,
+            engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
+            seeking=seeking, forwarding=forwarding, hunting=hunting,
         )  # fmt: skip
         self._transfers = Transfers(
             engine=engine, journal=journal, closing=closing, routing=routing, seeking=seeking,

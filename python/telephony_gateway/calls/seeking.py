@@ -20,7 +20,7 @@ from telephony_gateway.calls.stages import Stage
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.transfer import Transfer, take_place
 from telephony_gateway.calls.uris import escape_user, parse_sip
-from telephony_gateway.errors import GatewayError
+from telephony_gateway.errors import GatewayError, WrongState
 
 MAX_ATTEMPTS = 16
 REPLACING = 20.0
@@ -74,6 +74,12 @@ class Seeking:
         transfer.ringing[leg] = place
         self._tasks.spawn(live, lambda: self._wait(live, transfer, Stage(timeout=REPLACING)))
 
+    def go_on(self, live: LiveCall, transfer: Transfer, stages: Iterable[Stage], timeout: float) -> None:
+        """Wait for legs that were dialled for another call and are this one's now; then try the stages."""
+        transfer.waiting = deque(stages)
+        transfer.stage += 1
+        self._tasks.spawn(live, lambda: self._wait(live, transfer, Stage(timeout=timeout)))
+
     def ringing(self, live: LiveCall, event: Ringing) -> bool:
         """A leg rings; whether it is one of a transfer. The side that stays hears it."""
         transfer = live.transfer
@@ -122,6 +128,7 @@ class Seeking:
             return
         take_place(live, transfer.leaving, leg, destination)
         live.transfer = None
+        self._drop_asked(live, transfer)
         with suppress(GatewayError):
             self._engine.introduce(transfer.staying, leg)
         self._tell(transfer, 200)
@@ -136,6 +143,7 @@ class Seeking:
     def fail(self, live: LiveCall, transfer: Transfer, failure: Failure) -> None:
         """Nobody answered: who was to leave stays, unless it has gone."""
         live.transfer = None
+        self._drop_asked(live, transfer)
         self._tell(transfer, failure.status, failure.ending.reason or "")
         said = {"sip_response_code": failure.status, "reason": failure.ending.reason}
         self._journal.apply(live, "refer-fail", transfer.facts | said)
@@ -149,6 +157,10 @@ class Seeking:
             await self.settle(live, transfer, leg, destination)
         except GatewayError as error:
             if live.call.over or live.transfer is not transfer:
+                return
+            if isinstance(error, WrongState) and transfer.asked is None and leg in transfer.taken:
+                transfer.asked, transfer.answering = leg, False
+                self.replace(live, transfer, leg, destination)
                 return
             # The one who answered is gone again, or the media cannot be joined.
             self._legs.hangup(leg)
@@ -214,7 +226,13 @@ class Seeking:
             self._legs.hangup(leg, ELSEWHERE)
         transfer.ringing.clear()
 
+    def _drop_asked(self, live: LiveCall, transfer: Transfer) -> None:
+        if transfer.asked is not None and transfer.asked in live.legs:
+            self._legs.hangup(transfer.asked)
+
     def _tell(self, transfer: Transfer, status: int, reason: str = "") -> None:
+        if transfer.outcome is not None:
+            transfer.outcome(status, reason)
         if transfer.number is not None:
             with suppress(GatewayError):
                 self._engine.notify_refer(transfer.leaving, transfer.number, status, reason)

@@ -1,6 +1,7 @@
 """A transfer while it runs: who leaves, who stays, and who is called for the empty place (RFC 3515)."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import quote
@@ -45,12 +46,20 @@ class Transfer:
     waiting: deque[Stage] = field(default_factory=deque)
     ringing: dict[LegId, Destination] = field(default_factory=dict)
     mine: set[LegId] = field(default_factory=set)
+    taken: set[LegId] = field(default_factory=set)
+    """Legs that rang for another call before."""
     best: Failure | None = None
     parted: bool = False
     """The staying side hears the one who is called, or a tone, and not who leaves."""
     answering: bool = False
     gone: Ending | None = None
     """How the leaving side hung up before the outcome was known: so the call ends if nobody answers."""
+    asked: LegId | None = None
+    """A leg that answered at another media worker: its telephone is asked to replace it by one at this."""
+    elsewhere: bool = False
+    """Another call takes the side that stays: its telephone replaces this leg, and may end it first."""
+    outcome: Callable[[int, str], None] | None = None
+    """Takes the statuses of a transfer that another call's REFER asked for."""
     stage: int = 0
     facts: dict[str, object] = field(default_factory=dict)
     """What the history says of it."""
@@ -64,6 +73,17 @@ def staying_with(live: LiveCall, leg: LegId) -> LegId | None:
         browser = live.participant.leg if live.participant and live.participant.bridged else None
         other = {live.anchor: browser, browser: live.anchor}.get(leg)
     return other if other is not None and _talks(live, other) else None
+
+
+def rings_for(live: LiveCall, caller: LegId) -> dict[LegId, Destination]:
+    """The telephones that ring for the one who called, and whom nobody has answered yet."""
+    waits = live.call.direction == "inbound" and not live.call.answered and not live.answering
+    if not waits or live.call.over or caller != live.anchor:
+        return {}
+    if live.hunt is not None:
+        return dict(live.hunt.ringing)
+    is_called = live.far is not None and live.far in live.legs and live.destination is not None
+    return {live.far: live.destination} if is_called else {}  # type: ignore[dict-item]
 
 
 def _talks(live: LiveCall, number: LegId) -> bool:

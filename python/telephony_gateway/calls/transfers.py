@@ -81,7 +81,7 @@ class Transfers:
         if staying is None or mode == "refuse":
             reason = "nobody is there to be transferred" if staying is None else "the trunk refuses transfers"
             self._refuse(live, transfer, 480 if staying is None else 403, reason)
-        elif mode == "pass" and _is_telephone(live, staying):
+        elif mode == "pass" and _is_telephone(live, staying) and not self._is_early(event):
             self._pass(live, transfer, event)
         elif event.replaces is not None:
             transfer.order = _order(live, staying)
@@ -149,7 +149,13 @@ class Transfers:
             # It has done its part; many a telephone hangs up as soon as its REFER is taken up.
             transfer.gone = ending_of(event, side, answered=True)
             return not transfer.passed
+        if event.leg == transfer.staying and transfer.elsewhere:
+            transfer.gone = ending_of(event, side, answered=True)
+            return True
         return self._seeking.ended(live, transfer, event)
+
+    def _is_early(self, event: Refer) -> bool:
+        return event.replaces is not None and self._attended.rings(event.replaces)
 
     def _way(self, live: LiveCall, leg: LegId) -> str:
         trunk = self._routing.trunks.get(trunk_of(live, leg) or "")

@@ -468,3 +468,231 @@ async def test_legs_that_change_their_call_keep_their_place_on_the_trunk() -> No
             await world.manager.end_call(call.id)
     await settle()
     await world.check_end()
+
+
+async def asks_carol(world: World) -> tuple[int, int, int, int]:
+    """Anna talks to Bob, whose other call rings at Carol's."""
+    anna, bob = await talking(world)
+    consult = world.invite("300", PBX)
+    await settle()
+    carol: int = world.engine.of("dial")[-1][0]
+    world.ring(carol)
+    await settle()
+    return anna, bob, consult, carol
+
+
+async def test_a_target_that_still_rings_rings_for_who_stays(world: World) -> None:
+    anna, bob, consult, carol = await asks_carol(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    assert world.engine.of("accept_refer") == [(bob, 7)]
+    assert world.engine.of("reject") == [(consult, 480)], "Bob's call to Carol is over"
+    assert (carol,) not in world.engine.of("hangup")
+    assert told(world) == [180]
+    world.pick_up(carol)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (anna, carol)
+    assert told(world) == [180, 200]
+    first, second = world.store.calls.values()
+    assert (first.status, second.status, second.reason) == ("in-progress", "canceled", "transferred")
+    world.end(carol, "bye")
+    await settle()
+    assert world.store.calls[first.id].hangup_source == "callee"
+    assert len(world.engine.of("dial")) == 2, "nobody is called twice"
+
+
+async def test_who_stays_comes_back_from_a_target_that_rang_in_vain(world: World) -> None:
+    anna, bob, consult, carol = await asks_carol(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    world.end(carol, "rejected", status=486)
+    await settle()
+    assert told(world) == [180, 486]
+    assert world.engine.of("bridge")[-1] == (anna, bob)
+    world.end(bob, "bye")
+    await settle()
+
+
+async def test_a_target_that_rings_for_ever_is_given_up(world: World) -> None:
+    anna, bob, consult, carol = await asks_carol(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle_for(world, 120)
+    assert told(world) == [180, 408]
+    assert (carol,) in world.engine.of("hangup")
+    world.end(anna, "bye")
+    await settle()
+
+
+async def test_a_target_that_is_just_answering_is_there_at_once(world: World) -> None:
+    anna, bob, consult, carol = await asks_carol(world)
+    gate = world.engine.hold("bridge")
+    world.pick_up(carol)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    gate.set()
+    await settle()
+    assert world.engine.of("bridge")[-1] == (anna, carol)
+    assert told(world) == [200]
+    world.end(carol, "bye")
+    await settle()
+
+
+async def test_a_target_on_another_worker_answers_and_is_asked_to_replace_its_call(world: World) -> None:
+    anna, bob, consult, carol = await asks_carol(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    world.engine.faults["bridge"] = WrongState("the legs are on two workers")
+    world.pick_up(carol)
+    await settle()
+    del world.engine.faults["bridge"]
+    new, how = world.engine.of("dial")[-1]
+    assert how["replaces"] == carol
+    world.pick_up(new)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (anna, new)
+    assert (carol,) in world.engine.of("hangup")
+    assert told(world) == [180, 200]
+    world.end(new, "bye")
+    await settle()
+
+
+async def test_the_other_places_of_a_route_ring_for_who_stays_too() -> None:
+    ring = {"strategy": "serial", "timeout": 10, "targets": [{"uri": "sip:c@192.0.2.9"}, {"trunk": "pbx"}]}
+    world = World(
+        {
+            **TABLES,
+            "routes": [{"name": "both", "match": {"to": "^30"}, "target": {"ring": ring}}, *TABLES["routes"]],
+        }
+    )
+    anna, bob, consult, carol = await asks_carol(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    world.end(carol, "rejected", status=486)
+    await settle()
+    dave = world.engine.of("dial")[-1][0]
+    assert dave != carol
+    world.pick_up(dave)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (anna, dave)
+    world.end(anna, "bye")
+    await settle()
+    await world.check_end()
+
+
+async def test_an_early_dialog_of_ours_is_nobody_elses_to_replace(passing: World) -> None:
+    anna, bob = await talking(passing)
+    consult = passing.invite("300")
+    await settle()
+    passing.ring(passing.engine.of("dial")[-1][0])
+    refer(passing, anna, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    assert passing.engine.of("refer") == []
+    assert told(passing) == [180]
+    passing.end(bob, "bye")
+    await settle()
+
+
+async def asks_a_browser(world: World) -> tuple[int, int, int, int, Any]:
+    """Anna talks to Bob, who talks to a browser too."""
+    browser = world.browser(names=frozenset({"sales"}))
+    consult = world.invite("+74951234567", PBX)
+    await settle()
+    (call,) = world.store.calls.values()
+    await world.manager.join(browser, call.id)
+    await world.manager.offer(browser, call.id, "o")
+    page = world.engine.of("bridge")[-1][1]
+    leg = world.invite("200")
+    await settle()
+    far: int = world.engine.of("dial")[-1][0]
+    world.pick_up(far)
+    await settle()
+    return leg, far, consult, page, browser
+
+
+async def test_who_stays_comes_to_the_browsers_call(world: World) -> None:
+    anna, bob, consult, page, browser = await asks_a_browser(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    browsers, first = world.store.calls.values()
+    assert world.engine.of("bridge")[-1] == (page, anna)
+    assert told(world) == [200]
+    assert (browsers.status, first.status, first.reason) == ("in-progress", "completed", "transferred")
+    assert {(bob,), (consult,)} <= set(world.engine.of("hangup"))
+    assert (anna,) not in world.engine.of("hangup")
+    assert world.history(first)[-2:] == ["call.transferred", "call.completed"]
+    assert world.history(browsers)[-1] == "call.transferred"
+    world.manager.send_digits(browser, browsers.id, "1")
+    assert world.engine.of("send_digits") == [(anna, "1")]
+    world.end(anna, "bye")
+    await settle()
+    over = world.store.calls[browsers.id]
+    assert (over.status, over.hangup_source) == ("completed", "caller")
+
+
+@pytest.mark.parametrize("status", [None, 486])
+async def test_who_stays_is_asked_to_call_the_browsers_worker(world: World, status: int | None) -> None:
+    anna, bob, consult, page, browser = await asks_a_browser(world)
+    world.engine.faults["bridge"] = WrongState("the legs are on two workers")
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    del world.engine.faults["bridge"]
+    new, how = world.engine.of("dial")[-1]
+    assert how["replaces"] == anna
+    browsers, first = world.store.calls.values()
+    if status is None:
+        world.pick_up(new)
+        world.end(anna, "bye")
+    else:
+        world.end(new, "rejected", status=status)
+    await settle()
+    assert told(world) == [status or 200]
+    assert world.store.calls[browsers.id].status == "in-progress"
+    assert world.store.calls[first.id].over is (status is None)
+    if status is None:
+        assert world.engine.of("bridge")[-1] == (page, new)
+    await world.manager.leave(browser, browsers.id)
+    world.end(bob, "bye")
+    await settle()
+
+
+async def test_who_stays_may_hang_up_instead_of_calling_the_browsers_worker(world: World) -> None:
+    anna, bob, consult, _, browser = await asks_a_browser(world)
+    world.engine.faults["bridge"] = WrongState("the legs are on two workers")
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    browsers, first = world.store.calls.values()
+    world.end(anna, "bye")
+    world.end(world.engine.of("dial")[-1][0], "rejected", status=603)
+    await settle()
+    assert told(world) == [603]
+    over = world.store.calls[first.id]
+    assert (over.status, over.hangup_source) == ("completed", "caller")
+    await world.manager.leave(browser, browsers.id)
+
+
+async def test_a_browsers_call_that_ends_meanwhile_is_no_transfer(world: World) -> None:
+    _, bob, consult, _, browser = await asks_a_browser(world)
+    world.engine.faults["bridge"] = WrongState("the legs are on two workers")
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    browsers, first = world.store.calls.values()
+    await world.manager.leave(browser, browsers.id)
+    await settle_for(world, 60)
+    assert told(world) == [408]
+    assert world.store.calls[first.id].status == "in-progress"
+    world.end(bob, "bye")
+    await settle()
+
+
+async def test_two_browsers_are_not_joined(world: World) -> None:
+    _, _, consult, _, _ = await asks_a_browser(world)
+    other = world.browser("b2", names=frozenset({"sales"}))
+    leg = world.invite("+7495", PBX)
+    await settle()
+    call = list(world.store.calls.values())[-1]
+    await world.manager.join(other, call.id)
+    await world.manager.offer(other, call.id, "o")
+    refer(world, leg, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    assert told(world) == [488]
+    for call in world.store.calls.values():
+        await world.manager.end_call(call.id)
+    await settle()

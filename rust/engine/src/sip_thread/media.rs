@@ -17,7 +17,13 @@ impl SipThread {
         purpose: Purpose,
         result: Result<Outcome, EngineError>,
     ) {
-        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        let Some(entry) = self.legs.get_mut(&leg) else {
+            // A browser's leg is none of this thread's; what its peer does may be news for a telephone all the same.
+            if purpose == Purpose::Introduce {
+                self.on_introduced(now, leg, result);
+            }
+            return;
+        };
         // An exchange tells of the other leg.
         if let Some(outcome) = result.as_ref().ok().filter(|_| purpose != Purpose::Exchange) {
             entry.codec = outcome.codec.or(entry.codec);

@@ -79,10 +79,10 @@ impl SipThread {
     }
 
     /// Has both legs looked at: what one's peer does and the other's does not know is told by a re-INVITE. A browser is
-    /// told by its own signalling.
+    /// told by its own signalling, but what it does may be news for a telephone, which was on hold before.
     fn introduce(&mut self, now: Instant, first: LegId, second: LegId) {
         for leg in [first, second] {
-            if leg.kind() == Kind::Sip && self.legs.get(&leg).is_some_and(|leg| leg.is_free()) {
+            if leg.kind() != Kind::Sip || self.legs.get(&leg).is_some_and(|leg| leg.is_free()) {
                 self.ask_worker(now, leg, Purpose::Introduce, MediaJob::Review);
             }
         }
