@@ -182,6 +182,25 @@ async def test_who_is_transferred_comes_back_when_nobody_answers(office: Office,
     assert (call["status"], call["hangup_source"]) == ("completed", "callee")
 
 
+async def test_who_asked_may_ask_anew_how_far_it_is_and_then_hear_no_more(
+    office: Office, tmp_path: Path
+) -> None:
+    bob = Script("callee").called(sdp(RTP)).pause(100)
+    bob.ask("REFER", headers=office.refer_to(CAROL)).told(202)
+    notified(bob, "100 Trying", "active;expires=")
+    for expires, state in (("60", "active;expires=60"), ("0", "terminated;reason=timeout")):
+        bob.ask("SUBSCRIBE", headers=f"Event: refer\nExpires: {expires}\n").told(
+            200, has=[f"Expires: {expires}"]
+        )
+        notified(bob, "100 Trying", state)
+    bob.left()
+    carol = Script("callee").invited().pause(700).answer("200 OK", sdp(RTP)).asked("ACK").left()
+    caller = Script("caller").calls(sdp(RTP)).pause(1500).leaves()
+    await play(office, tmp_path, caller, bob=bob, carol=carol)
+    _, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transferred"], "it was not taken back"
+
+
 async def test_a_transfer_goes_where_calls_may_go(office: Office, tmp_path: Path) -> None:
     bob = Script("callee").called(sdp(RTP)).pause(100)
     bob.ask("REFER", headers=office.refer_to(FORBIDDEN)).told(403).pause(100).leaves()

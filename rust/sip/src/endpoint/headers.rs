@@ -5,7 +5,8 @@ use crate::transaction::Arrival;
 use crate::{Body, BuildError, Builder, Error, Message, Name, Profile, Support};
 
 /// The methods answered here (RFC 3261 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY, \
+    SUBSCRIBE";
 /// The bodies understood here (RFC 3261 20.1).
 pub(super) const ACCEPT: &str = "application/sdp";
 

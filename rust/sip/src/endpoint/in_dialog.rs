@@ -58,6 +58,8 @@ impl Endpoint {
             // 12.2.2: the CSeq has gone backwards.
             _ if !in_order => self.reply(now, server, 500, |builder| builder),
             Some(Method::Bye) => self.bye(now, key, leg, server, request),
+            // A subscription outlives the call (RFC 5057 5.2).
+            Some(Method::Subscribe) => self.subscribed(now, key, server, request),
             _ if closing => self.reply(now, server, 481, |builder| builder),
             Some(Method::Invite | Method::Update) if self.is_too_brief(leg, request) => {
                 let min = self.legs.get(leg).map_or(90, |leg| leg.profile.session.min).to_string();

@@ -30,6 +30,7 @@ mod reoffer;
 mod replaces;
 mod said;
 mod session;
+mod subscribed;
 mod uac;
 mod uas;
 

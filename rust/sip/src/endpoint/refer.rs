@@ -15,7 +15,7 @@ use crate::transaction::{ClientKey, ClientSignal, Request, ServerKey, User};
 use crate::{Error, Event, LegId, Message, Method, Name, ReferTo, Referred, Replaces, StatusCode};
 
 /// How long what a peer asked for may take; then its subscription ends without an outcome (RFC 6665 4.1.2.4).
-const LIFETIME: Duration = Duration::from_secs(300);
+pub(super) const LIFETIME: Duration = Duration::from_secs(300);
 /// The longest Referred-By that is passed on.
 const MAX_REFERRED_BY: usize = 1024;
 
@@ -170,7 +170,7 @@ impl Endpoint {
     }
 
     /// Sends the notice that waits longest, unless one is out.
-    fn send_notice(&mut self, now: Instant, leg: LegId, id: u32) {
+    pub(super) fn send_notice(&mut self, now: Instant, leg: LegId, id: u32) {
         let Some(telling) = self.referrals.telling(leg, id).filter(|telling| telling.open.is_none()) else {
             return;
         };

@@ -38,6 +38,8 @@ pub(super) enum Subscription {
 pub(super) struct Telling {
     pub(super) waiting: VecDeque<Notice>,
     pub(super) open: Option<ClientKey>,
+    /// How far it had come with the notice put in last.
+    pub(super) last: (u16, Box<str>),
     /// The last notice is among those that wait or are out.
     pub(super) is_over: bool,
     /// Notices say which REFER they are about: it was not the dialog's first (RFC 3515 2.4.6).
@@ -48,6 +50,7 @@ impl Telling {
     /// Puts a notice behind those that wait. What is out of date by then is not worth telling.
     pub(super) fn push(&mut self, notice: Notice) {
         self.is_over |= notice.state != Subscription::Active;
+        self.last = (notice.status, notice.reason.clone());
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.pop_front();
         }
@@ -149,6 +152,19 @@ impl Referrals {
             Role::Telling(telling) => Some(telling),
             _ => None,
         }
+    }
+
+    /// The notices that a SUBSCRIBE is about: those of the REFER whose number it names, or of the dialog's first
+    /// (RFC 3515 2.4.6), which is not over.
+    pub(super) fn subscription(&self, dialog: DialogKey, named: Option<u32>) -> Option<(LegId, u32)> {
+        let (leg, of) = self.of_leg.iter().find(|(_, of)| of.dialog == dialog)?;
+        let found = of.referrals.iter().find(|referral| match (&referral.role, named) {
+            (Role::Telling(telling), _) if telling.is_over => false,
+            (Role::Telling(_), Some(id)) => referral.id == id,
+            (Role::Telling(telling), None) => !telling.is_named,
+            _ => false,
+        });
+        found.map(|referral| (*leg, referral.id))
     }
 
     pub(super) fn asking(&mut self, leg: LegId) -> Option<&mut Asking> {

@@ -178,7 +178,7 @@ impl Endpoint {
 }
 
 /// A token and the parameters behind it.
-fn split(value: &str) -> (&str, &str) {
+pub(super) fn split(value: &str) -> (&str, &str) {
     let (token, params) = value.split_at(value.find(';').unwrap_or(value.len()));
     (token.trim(), params)
 }

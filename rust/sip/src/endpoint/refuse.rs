@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::headers::{ACCEPT, ALLOW, understands};
+use super::subscribed::subscribed_outside;
 use crate::admission::Ground;
 use crate::header::scan::until;
 use crate::transaction::{Arrival, ServerKey};
@@ -58,6 +59,7 @@ impl Endpoint {
             Some(Method::Refer) => {
                 self.refuse(request, arrival, &Refusal::plain(403, "REFER outside a call"), profile);
             }
+            Some(Method::Subscribe) => self.refuse(request, arrival, &subscribed_outside(request), profile),
             _ => self.refuse(request, arrival, &Refusal::plain(481, ""), profile),
         }
     }
@@ -149,9 +151,10 @@ impl Endpoint {
 
 /// 8.2.1: an unknown method gets 405 and the known ones.
 pub(super) fn check_method(request: &Message) -> Result<(), Refusal> {
-    use Method::{Ack, Bye, Cancel, Info, Invite, Notify, Options, Prack, Refer, Update};
+    use Method::{Ack, Bye, Cancel, Info, Invite, Notify, Options, Prack, Refer, Subscribe, Update};
     match request.method() {
-        Some(Invite | Ack | Cancel | Bye | Options | Info | Prack | Update | Refer | Notify) => Ok(()),
+        Some(Invite | Ack | Cancel | Bye | Options | Info | Prack | Update) => Ok(()),
+        Some(Refer | Notify | Subscribe) => Ok(()),
         _ => Err(Refusal::with(405, Name::Allow, ALLOW)),
     }
 }

@@ -29,15 +29,27 @@ const OFFER: &str = "Content-Type: application/sdp\n\nv=0";
 const TIMED: &str =
     "Supported: timer\nSession-Expires: 95;refresher=uas\nContent-Type: application/sdp\n\nv=0";
 const RELIABLE: &str = "Supported: 100rel\nContent-Type: application/sdp\n\nv=0";
-const METHODS: [&str; 12] = [
-    "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "DANCE", "REFER",
+const METHODS: [&str; 13] = [
+    "INVITE",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "OPTIONS",
+    "INFO",
+    "UPDATE",
+    "PRACK",
+    "REGISTER",
+    "DANCE",
+    "REFER",
     "NOTIFY",
+    "SUBSCRIBE",
 ];
-const TRANSFERS: [&str; 4] = [
+const TRANSFERS: [&str; 5] = [
     "",
     "Refer-To: <sip:carol@192.0.2.7>\n",
     "Refer-To: <sip:carol@192.0.2.7>\nRefer-Sub: false\n",
     "Event: refer\nSubscription-State: terminated\n",
+    "Event: refer\nExpires: 0\n",
 ];
 const STATUSES: [u16; 16] = [100, 180, 183, 199, 200, 202, 302, 401, 408, 422, 481, 486, 487, 491, 503, 603];
 
@@ -118,7 +130,7 @@ impl Script {
         let extra = if two.is_multiple_of(3) { OFFER } else { "" };
         let branch = format!("d{}", two % 50);
         let rseq = ours.header(Name::RSeq).unwrap_or("1");
-        let transfer = pick(&TRANSFERS, two / 12).unwrap();
+        let transfer = pick(&TRANSFERS, two / 13).unwrap();
         let extra = format!("RAck: {rseq} {} INVITE\n{transfer}{extra}", ours.cseq_number());
         let text = request(method, &branch, u32::from(two % 7), mine.unwrap_or_default(), &extra)
             .replace("tag=peer", &format!("tag={theirs}"))

@@ -168,6 +168,115 @@ fn a_subscription_does_not_last_for_ever() {
     assert_eq!(state(&last), "terminated;reason=timeout");
 }
 
+fn subscribe(cseq: u32, tag: &str, event: &str, expires: &str) -> String {
+    request("SUBSCRIBE", &format!("s{cseq}"), cseq, tag, &format!("Event: {event}\n{expires}"))
+}
+
+/// RFC 6665 4.2.1.4 and 4.2.1.2: the time is granted, and the state told anew.
+#[test]
+fn a_subscription_can_be_kept_for_longer() {
+    let mut solo = Solo::new();
+    let (leg, tag, first) = transferring(&mut solo);
+    solo.receive(&response(&first, 200, "", ""));
+    solo.endpoint.notify_refer(solo.now, leg, 2, 180, "Wait").unwrap();
+    let ringing = solo.sent_one();
+    solo.receive(&response(&ringing, 200, "", ""));
+    for (cseq, at, wanted, granted) in
+        [(3, 200, "Expires: 600", "300"), (4, 100, "Expires: 60", "60"), (5, 20, "", "40")]
+    {
+        solo.now += at * SECOND;
+        solo.receive(&subscribe(cseq, &tag, "refer", wanted));
+        let sent = solo.sent();
+        assert_eq!(methods(&sent), ["200", "NOTIFY"], "{wanted}");
+        assert_eq!(sent[0].header(Name::Expires), Some(granted));
+        assert!(sent[0].has(Name::Contact), "RFC 6665 3.1: it refreshes the target");
+        let active = format!("active;expires={granted}");
+        assert_eq!((told(&sent[1]), state(&sent[1])), ("SIP/2.0 180 Wait", active.as_str()));
+        solo.receive(&response(&sent[1], 200, "", ""));
+    }
+    solo.now += 41 * SECOND;
+    solo.endpoint.handle_timeout(solo.now);
+    assert_eq!(state(&solo.sent_one()), "terminated;reason=timeout");
+}
+
+/// RFC 3515 2.4.4: who unsubscribes does not take back what it asked for.
+#[test]
+fn a_subscription_can_be_given_up() {
+    let mut solo = Solo::new();
+    let (leg, tag, first) = transferring(&mut solo);
+    solo.receive(&response(&first, 200, "", ""));
+    solo.receive(&subscribe(3, &tag, "refer", "Expires: 0"));
+    let sent = solo.sent();
+    assert_eq!(
+        (methods(&sent), sent[0].header(Name::Expires)),
+        (vec!["200".to_owned(), "NOTIFY".to_owned()], Some("0"))
+    );
+    assert_eq!((told(&sent[1]), state(&sent[1])), ("SIP/2.0 100 Trying", "terminated;reason=timeout"));
+    solo.receive(&subscribe(4, &tag, "refer", "Expires: 60"));
+    assert_eq!(methods(&solo.sent()), ["403"], "it is over, and only a REFER makes one");
+    solo.receive(&response(&sent[1], 200, "", ""));
+    assert!(solo.events().is_empty(), "the transfer goes on");
+    solo.endpoint.notify_refer(solo.now, leg, 2, 200, "").unwrap();
+    assert!(solo.sent().is_empty(), "unheard");
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    assert_eq!(methods(&solo.sent()), ["BYE"]);
+}
+
+/// RFC 3515 2.4.6: the second REFER of a dialog is named.
+#[test]
+fn a_subscribe_is_about_the_refer_it_names() {
+    let mut solo = Solo::new();
+    let (leg, tag, first) = transferring(&mut solo);
+    solo.receive(&refer(3, &tag, TO_CAROL));
+    solo.endpoint.accept_refer(solo.now, leg, 3).unwrap();
+    let second = solo.sent().pop().unwrap();
+    for notice in [&first, &second] {
+        solo.receive(&response(notice, 200, "", ""));
+    }
+    for (cseq, event, status, about) in [
+        (4, "refer;id=3", "200", Some("refer;id=3")),
+        (5, "refer;id=2", "200", Some("refer")),
+        (6, "refer", "200", Some("refer")),
+        (7, "refer;id=9", "403", None),
+        (8, "refer;id=x", "403", None),
+        (9, "presence", "489", None),
+    ] {
+        solo.receive(&subscribe(cseq, &tag, event, "Expires: 100"));
+        let sent = solo.sent();
+        assert_eq!(first_line(&sent[0]), status, "{event}");
+        assert_eq!(sent.get(1).and_then(|notice| notice.header(Name::Event)), about, "{event}");
+        if let Some(notice) = sent.get(1) {
+            solo.receive(&response(notice, 200, "", ""));
+        }
+    }
+    solo.receive(&subscribe(10, "", "refer", "").replace("solo@", "other@"));
+    solo.receive(&subscribe(11, "", "message-summary", "").replace("solo@", "another@"));
+    let sent = solo.sent();
+    assert_eq!(methods(&sent), ["403", "489"], "outside a dialog");
+    assert_eq!(sent[1].header(Name::AllowEvents), Some("refer"));
+}
+
+/// RFC 5057 5.2: the subscription outlives the call, in its own time.
+#[test]
+fn a_subscription_is_not_kept_for_longer_than_it_had_when_its_call_ended() {
+    let mut solo = Solo::new();
+    let (_, tag, first) = transferring(&mut solo);
+    solo.receive(&response(&first, 200, "", ""));
+    solo.receive(&request("BYE", "bye", 3, &tag, ""));
+    solo.sent();
+    solo.now += 100 * SECOND;
+    solo.receive(&subscribe(4, &tag, "refer", "Expires: 1000"));
+    let sent = solo.sent();
+    assert_eq!((methods(&sent).len(), sent[0].header(Name::Expires)), (2, Some("200")));
+    solo.receive(&response(&sent[1], 200, "", ""));
+    solo.receive(&subscribe(5, &tag, "refer", "Expires: 0"));
+    let last = solo.sent().pop().unwrap();
+    assert_eq!(state(&last), "terminated;reason=timeout");
+    solo.receive(&response(&last, 200, "", ""));
+    solo.advance(40 * SECOND);
+    assert_eq!(solo.alive(), NOTHING);
+}
+
 #[test]
 fn who_wants_no_notices_gets_none() {
     let mut solo = Solo::new();
