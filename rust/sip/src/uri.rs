@@ -118,28 +118,46 @@ fn port(bytes: &[u8], from: usize) -> Option<(u16, usize)> {
 }
 
 /// The IPv4 address at an offset and where it ends; `None` when it is none, or the start of a longer name.
+#[inline]
 fn ipv4(bytes: &[u8], from: usize) -> Option<(Ipv4Addr, usize)> {
-    /// No digit yet.
-    const NONE: u32 = u32::MAX;
-    let (mut address, mut octet, mut dots) = (0_u32, NONE, 0_u8);
-    let mut at = from;
-    for byte in bytes.get(from..)? {
-        octet = match (byte.wrapping_sub(b'0'), octet) {
-            (digit @ ..10, NONE) => u32::from(digit),
-            // No leading zero: some would read that as octal.
-            (..10, 0) => return None,
-            (digit @ ..10, octet @ ..26) => octet.wrapping_mul(10).wrapping_add(u32::from(digit)),
-            (..10, _) => return None,
-            (_, octet @ ..256) if *byte == b'.' && dots < 3 => {
-                (address, dots) = (address << 8 | octet, dots.wrapping_add(1));
-                NONE
-            }
-            _ => break,
-        };
-        at = at.wrapping_add(1);
+    let (mut address, mut at) = (0_u32, from);
+    for last in [false, false, false, true] {
+        let (octet, end) = octet(bytes, at)?;
+        address = address << 8 | octet;
+        if last {
+            at = end;
+        } else if bytes.get(end) == Some(&b'.') {
+            at = end.wrapping_add(1);
+        } else {
+            return None;
+        }
     }
     let longer = bytes.get(at).is_some_and(|byte| class(*byte) & HOST != 0);
-    (dots == 3 && octet < 256 && !longer).then(|| (Ipv4Addr::from(address << 8 | octet), at))
+    (!longer).then(|| (Ipv4Addr::from(address), at))
+}
+
+/// The octet at an offset and where it ends. No leading zero: some would read that as octal.
+#[inline]
+fn octet(bytes: &[u8], from: usize) -> Option<(u32, usize)> {
+    let text = match bytes.get(from..)?.first_chunk() {
+        Some(text) => u32::from_le_bytes(*text),
+        None => last_word(bytes.get(from..)?),
+    };
+    // Digits become their values; what is no digit is flagged, reliably so up to the first of them.
+    let digits = text ^ 0x3030_3030;
+    let flags = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+    let length = (flags | 1 << 31).trailing_zeros() / 8;
+    // The last digit moves to the highest byte, and noughts take the place of missing ones.
+    let [_, hundreds, tens, ones] = digits.checked_shl(32_u32.wrapping_sub(8 * length))?.to_le_bytes();
+    let octet = u32::from(hundreds) * 100 + u32::from(tens) * 10 + u32::from(ones);
+    let zero = length > 1 && digits & 0xff == 0;
+    (octet < 256 && !zero).then(|| (octet, from.wrapping_add(length as usize)))
+}
+
+/// Fewer than four bytes at a text's end, as a word.
+#[cold]
+fn last_word(bytes: &[u8]) -> u32 {
+    bytes.iter().take(4).rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
 
 /// An IPv6 address; also with the third colon before an embedded IPv4 address that the grammar of RFC 3261 wrongly

@@ -143,7 +143,8 @@ impl Name {
             (found, _) => ([a & through(found), 0, 0], 0, found),
         };
         let slot = usize::from(EXACT.get(place(token, MULTIPLIER)).copied().unwrap_or(EMPTY));
-        if WORDS.get(slot)? != &token {
+        let ([a, b, c], [x, y, z]) = (token, *WORDS.get(slot)?);
+        if (a ^ x) | (b ^ y) | (c ^ z) != 0 {
             return None;
         }
         let colon = usize::wrapping_add(before, found.trailing_zeros() as usize / 8);

@@ -2,7 +2,7 @@
 
 use super::{Rule, Slot, Span, Start};
 use crate::Method;
-use crate::header::scan::{WORD, decimal, is_all, skip_space};
+use crate::header::scan::{WORD, decimal, run, skip_space};
 use crate::header::{Address, Cseq, Hop, Malformed, Name, NameAddr, Names, Via};
 
 /// RFC 3261 8.1.1 and 8.2.6.2. Max-Forwards, mandatory in requests too, is let go: RFC 2543 peers have none, and its
@@ -84,7 +84,8 @@ impl Keys {
             }
             Name::CallId => {
                 self.call_id = slot.value;
-                let word = is_all(value().as_bytes(), WORD);
+                let range = slot.value.range();
+                let word = !range.is_empty() && run(head.as_bytes(), range.start, WORD) == range.end;
                 word.then_some(()).ok_or(Malformed(&("not a word", "RFC 3261 20.8")))
             }
             Name::Cseq => Cseq::parse(value()).map(|cseq| {

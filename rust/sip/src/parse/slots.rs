@@ -2,19 +2,17 @@
 
 use crate::header::Name;
 
-/// A range of bytes in the header section, which never exceeds 65,535.
+/// A range of bytes in the header section, which never exceeds 65,535. Both ends share a word, so that a span is
+/// stored and read back in one piece: a processor waits where it reads more than one store has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Span {
-    start: u16,
-    end: u16,
-}
+pub(crate) struct Span(u32);
 
 impl Span {
-    const EMPTY: Self = Self { start: 0, end: 0 };
+    const EMPTY: Self = Self(0);
 
     #[inline]
     pub(crate) fn new(start: usize, end: usize) -> Self {
-        Self { start: short(start), end: short(end) }
+        Self(u32::from(short(start)) | u32::from(short(end)) << 16)
     }
 
     /// Where `part` lies in `whole`; empty when it does not.
@@ -25,11 +23,22 @@ impl Span {
 
     #[inline]
     pub(crate) fn range(self) -> std::ops::Range<usize> {
-        usize::from(self.start)..usize::from(self.end)
+        self.start()..self.end()
     }
 
+    #[inline]
+    pub(crate) fn start(self) -> usize {
+        usize::from(short(self.0 as usize))
+    }
+
+    #[inline]
+    pub(crate) fn end(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    #[inline]
     pub(crate) fn is_empty(self) -> bool {
-        self.start >= self.end
+        self.start() >= self.end()
     }
 }
 
@@ -69,7 +78,11 @@ impl Slots {
     #[inline]
     pub(crate) fn push(&mut self, slot: Slot) {
         match self.inline.get_mut(self.count) {
-            Some(place) => *place = slot,
+            Some(place) => {
+                place.name = slot.name;
+                place.name_text = slot.name_text;
+                place.value = slot.value;
+            }
             None => self.push_moved(slot),
         }
         self.count = self.count.wrapping_add(1);
