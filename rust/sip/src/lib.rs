@@ -14,6 +14,7 @@ pub mod event;
 pub mod flow;
 pub mod framer;
 pub mod header;
+mod host;
 mod ident;
 mod info;
 pub mod limits;

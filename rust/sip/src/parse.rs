@@ -1,10 +1,12 @@
-//! From a datagram to a [`Message`]: one pass over the lines, then the checks that make it routable.
+//! From a datagram to a [`Message`]: one pass over a sound one; over any other a pass over its lines, then the
+//! checks that tell what is wrong.
 
 mod check;
 mod lines;
 mod rule;
 mod slots;
 mod start;
+mod straight;
 
 use bytes::{Buf as _, Bytes};
 use bytestring::ByteString;
@@ -70,14 +72,26 @@ enum Retry {
 /// Fills a message from its own bytes; the first rule broken, if what was understood is a message nevertheless.
 fn read(message: &mut Message, limits: &Limits) -> Result<Option<Rule>, Retry> {
     let Parts { bytes, head, start, slots, keys } = message.parts();
-    let lines = lines::scan(bytes, limits, slots).map_err(Retry::Not)?;
+    let straight = straight::read(bytes, limits, slots, keys);
+    let sound = straight.is_some();
+    let lines = match straight {
+        Some(lines) => lines,
+        None => {
+            slots.clear();
+            *keys = Keys::default();
+            lines::scan(bytes, limits, slots).map_err(Retry::Not)?
+        }
+    };
     if lines.folded {
         return Err(Retry::Folded);
     }
     *head = ByteString::try_from(bytes.slice(..lines.end)).map_err(|_| Retry::NotUtf8)?;
     let (found, fault) = start::start_line(head, lines.start, limits);
     *start = found.ok_or(Retry::Not(fault.unwrap_or(Rule::StartLine)))?;
-    let broken = check::check(head, *start, slots.as_slice(), keys);
+    let broken = match sound {
+        true => keys.broken(head, *start, slots.as_slice()),
+        false => check::check(head, *start, slots.as_slice(), keys),
+    };
     Ok(fault.or(lines.fault).or(broken))
 }
 

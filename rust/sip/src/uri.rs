@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use memchr::memchr;
 
-use crate::header::scan::{HOST, PARAM, QUERY, TOKEN, USER, class, is_all, run, run_escaped, skip_space};
+use crate::header::scan::{PARAM, QUERY, TOKEN, USER, find_control, is_all, run_escaped};
 use crate::header::{Malformed, Params};
+use crate::host::Authority;
+pub use crate::host::Host;
 
 /// The scheme of a URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,164 +23,8 @@ pub enum Scheme<'a> {
     Other(&'a str),
 }
 
-const BAD_HOST: Malformed = Malformed(&("malformed host", "RFC 3261 25.1"));
 const BAD_USER: Malformed = Malformed(&("malformed user part", "RFC 3261 19.1.1"));
 const BAD_TAIL: Malformed = Malformed(&("malformed URI parameters", "RFC 3261 19.1.1"));
-
-/// The host of a URI or of a Via.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Host<'a> {
-    /// A domain name.
-    Name(&'a str),
-    /// An IPv4 address.
-    V4(Ipv4Addr),
-    /// An IPv6 address, printed in brackets.
-    V6(Ipv6Addr),
-}
-
-impl<'a> Host<'a> {
-    /// Reads a name, an IPv4 address or a bracketed IPv6 address.
-    ///
-    /// # Errors
-    /// When it is none of them.
-    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        match Self::take(text, 0)? {
-            (host, None, end) if end == text.len() => Ok(host),
-            _ => Err(BAD_HOST),
-        }
-    }
-
-    /// The host and port at an offset, and where they end. White space may surround the colon, as Via allows.
-    #[inline]
-    pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, Option<u16>, usize), Malformed> {
-        let bytes = text.as_bytes();
-        let (host, end) = Self::address_or_name(text, from)?;
-        let colon = skip_space(bytes, end);
-        if bytes.get(colon) != Some(&b':') {
-            return Ok((host, None, end));
-        }
-        let start = skip_space(bytes, colon + 1);
-        match port(bytes, start) {
-            Some((port, end)) => Ok((host, Some(port), end)),
-            None => Err(Malformed(&("malformed port", "RFC 3261 25.1"))),
-        }
-    }
-
-    #[inline]
-    fn address_or_name(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
-        let bytes = text.as_bytes();
-        match bytes.get(from) {
-            Some(b'[') => {
-                let close = memchr(b']', bytes.get(from..).unwrap_or_default()).ok_or(BAD_HOST)?;
-                let address = text.get(from + 1..from + close).and_then(ipv6).ok_or(BAD_HOST)?;
-                Ok((Self::V6(address), from + close + 1))
-            }
-            Some(b'0'..=b'9') => match ipv4(bytes, from) {
-                Some((address, end)) => Ok((Self::V4(address), end)),
-                None => Self::name(text, from),
-            },
-            _ => Self::name(text, from),
-        }
-    }
-
-    /// A name may start with a digit, and container hosts do; digits and dots alone are a broken address.
-    fn name(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
-        let end = run(text.as_bytes(), from, HOST);
-        let name = text.get(from..end).unwrap_or_default();
-        let broken = match name.as_bytes().first() {
-            None => true,
-            Some(b'0'..=b'9') => !name.bytes().any(|byte| byte.is_ascii_alphabetic()),
-            Some(_) => false,
-        };
-        if broken { Err(BAD_HOST) } else { Ok((Self::Name(name), end)) }
-    }
-
-    /// The address, if it is one.
-    #[must_use]
-    pub fn ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Name(_) => None,
-            Self::V4(address) => Some(IpAddr::V4(*address)),
-            Self::V6(address) => Some(IpAddr::V6(*address)),
-        }
-    }
-}
-
-/// The port at an offset, leading zeros allowed, and where it ends.
-#[inline]
-fn port(bytes: &[u8], from: usize) -> Option<(u16, usize)> {
-    let (mut port, mut at) = (0_u32, from);
-    while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
-        port = port.wrapping_mul(10).wrapping_add(u32::from(*digit & 15)).min(1 << 16);
-        at = at.wrapping_add(1);
-    }
-    let longer = bytes.get(at).is_some_and(|byte| class(*byte) & HOST != 0);
-    if at == from || longer { None } else { Some((u16::try_from(port).ok()?, at)) }
-}
-
-/// The IPv4 address at an offset and where it ends; `None` when it is none, or the start of a longer name.
-#[inline]
-fn ipv4(bytes: &[u8], from: usize) -> Option<(Ipv4Addr, usize)> {
-    let (mut address, mut at) = (0_u32, from);
-    for last in [false, false, false, true] {
-        let (octet, end) = octet(bytes, at)?;
-        address = address << 8 | octet;
-        if last {
-            at = end;
-        } else if bytes.get(end) == Some(&b'.') {
-            at = end.wrapping_add(1);
-        } else {
-            return None;
-        }
-    }
-    let longer = bytes.get(at).is_some_and(|byte| class(*byte) & HOST != 0);
-    (!longer).then(|| (Ipv4Addr::from(address), at))
-}
-
-/// The octet at an offset and where it ends. No leading zero: some would read that as octal.
-#[inline]
-fn octet(bytes: &[u8], from: usize) -> Option<(u32, usize)> {
-    let text = match bytes.get(from..)?.first_chunk() {
-        Some(text) => u32::from_le_bytes(*text),
-        None => last_word(bytes.get(from..)?),
-    };
-    // Digits become their values; what is no digit is flagged, reliably so up to the first of them.
-    let digits = text ^ 0x3030_3030;
-    let flags = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
-    let length = (flags | 1 << 31).trailing_zeros() / 8;
-    // The last digit moves to the highest byte, and noughts take the place of missing ones.
-    let [_, hundreds, tens, ones] = digits.checked_shl(32_u32.wrapping_sub(8 * length))?.to_le_bytes();
-    let octet = u32::from(hundreds) * 100 + u32::from(tens) * 10 + u32::from(ones);
-    let zero = length > 1 && digits & 0xff == 0;
-    (octet < 256 && !zero).then(|| (octet, from.wrapping_add(length as usize)))
-}
-
-/// Fewer than four bytes at a text's end, as a word.
-#[cold]
-fn last_word(bytes: &[u8]) -> u32 {
-    bytes.iter().take(4).rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
-}
-
-/// An IPv6 address; also with the third colon before an embedded IPv4 address that the grammar of RFC 3261 wrongly
-/// demands and that must be tolerated (RFC 5118 4.10).
-fn ipv6(text: &str) -> Option<Ipv6Addr> {
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
-    let (hex, v4) = text.split_once(":::")?;
-    v4.parse::<Ipv4Addr>().ok()?;
-    format!("{hex}::{v4}").parse().ok()
-}
-
-impl fmt::Display for Host<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::V4(address) => write!(f, "{address}"),
-            Self::V6(address) => write!(f, "[{address}]"),
-        }
-    }
-}
 
 /// A URI, borrowed from its message.
 #[derive(Debug, Clone, Copy)]
@@ -203,24 +48,27 @@ impl<'a> Uri<'a> {
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         match Self::take(text, 0)? {
             (uri, end) if end == text.len() => Ok(uri),
-            (_, end) => Err(Self::cut(text, 0, end)),
+            (_, end) => Err(Self::cut(text.as_bytes(), 0, end)),
         }
     }
 
     /// The URI at an offset and where it ends: with the text, or in front of what cannot be part of it.
     #[inline]
     pub(crate) fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
-        let Some((scheme, start)) = sip_scheme(text, from) else { return Self::take_other(text, from) };
-        let found = Sip::scan(text, start).map_err(|fault| blame(text, start, start, fault))?;
+        let Some((scheme, start)) = sip_scheme(text.as_bytes(), from) else {
+            return Self::take_other(text, from);
+        };
+        let bytes = text.as_bytes();
+        let found = Sip::scan(bytes, start).map_err(|fault| blame(bytes, start, start, fault))?;
         let part = |from, to| text.get(from..to).unwrap_or_default();
         let uri = Self {
             text: part(from, found.end),
             scheme,
             user: (found.at > start).then(|| part(start, found.colon)),
             password: text.get(found.colon.wrapping_add(1)..found.at),
-            host: Some(found.host),
-            port: found.port,
-            params: Params::checked(part(found.params, found.headers)),
+            host: Some(found.place.host(text)),
+            port: found.place.port,
+            params: Params::checked(part(found.place.end, found.headers)),
             headers: part(found.headers.wrapping_add(1), found.end),
         };
         Ok((uri, found.end))
@@ -228,18 +76,18 @@ impl<'a> Uri<'a> {
 
     /// Checks the URI at an offset and tells where it ends and whether headers follow its parameters.
     #[inline]
-    pub(crate) fn check(text: &'a str, from: usize) -> Result<(bool, usize), Malformed> {
-        match sip_scheme(text, from).map(|(_, start)| (start, Sip::scan(text, start))) {
-            Some((_, Ok(found))) => Ok((found.headers + 1 < found.end, found.end)),
-            Some((start, Err(fault))) => Err(blame(text, start, start, fault)),
-            None => Self::take_other(text, from).map(|(_, end)| (false, end)),
+    pub(crate) fn check(bytes: &[u8], from: usize) -> Result<(bool, usize), Malformed> {
+        match sip_scheme(bytes, from).map(|(_, start)| (start, Sip::check(bytes, start))) {
+            Some((_, Ok((headers, end)))) => Ok((headers.wrapping_add(1) < end, end)),
+            Some((start, Err(fault))) => Err(blame(bytes, start, start, fault)),
+            None => check_other(bytes, from).map(|end| (false, end)),
         }
     }
 
     /// What is wrong with the URI at an offset if it must not end where it does.
     #[cold]
-    pub(crate) fn cut(text: &str, from: usize, end: usize) -> Malformed {
-        sip_scheme(text, from).map_or(BAD_TAIL, |(_, start)| blame(text, start, end, BAD_TAIL))
+    pub(crate) fn cut(bytes: &[u8], from: usize, end: usize) -> Malformed {
+        sip_scheme(bytes, from).map_or(BAD_TAIL, |(_, start)| blame(bytes, start, end, BAD_TAIL))
     }
 
     /// A URI of another scheme, which ends with the text or at a closing bracket.
@@ -352,10 +200,19 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// Where the URI of another scheme at an offset ends, within its line.
+#[inline(never)]
+fn check_other(bytes: &[u8], from: usize) -> Result<usize, Malformed> {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let line = rest.get(..find_control(rest, 0).unwrap_or(rest.len())).unwrap_or_default();
+    let text = str::from_utf8(line).map_err(|_| BAD_TAIL)?;
+    Uri::take_other(text, 0).map(|(_, end)| from + end)
+}
+
 /// The scheme `sip` or `sips` at an offset, and where what follows it starts.
 #[inline]
-fn sip_scheme<'a>(text: &str, from: usize) -> Option<(Scheme<'a>, usize)> {
-    match text.as_bytes().get(from..)? {
+fn sip_scheme<'a>(bytes: &[u8], from: usize) -> Option<(Scheme<'a>, usize)> {
+    match bytes.get(from..)? {
         [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', ..] => Some((Scheme::Sip, from + 4)),
         [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', ..] => Some((Scheme::Sips, from + 5)),
         _ => None,
@@ -363,31 +220,41 @@ fn sip_scheme<'a>(text: &str, from: usize) -> Option<(Scheme<'a>, usize)> {
 }
 
 /// Where the parts of a SIP URI lie.
-struct Sip<'a> {
+struct Sip {
     /// The end of the user and the `@`; both where the host starts when there is no user.
     colon: usize,
     at: usize,
-    host: Host<'a>,
-    port: Option<u16>,
-    params: usize,
+    place: Authority,
     /// The `?`, or the end.
     headers: usize,
     end: usize,
 }
 
-impl<'a> Sip<'a> {
+impl Sip {
     /// `[user[:password]@]host[:port][;params][?headers]` from an offset on (RFC 3261 19.1.1).
     #[inline]
-    fn scan(text: &'a str, from: usize) -> Result<Self, Malformed> {
-        let bytes = text.as_bytes();
+    fn scan(bytes: &[u8], from: usize) -> Result<Self, Malformed> {
         let (colon, at) = user(bytes, from)?;
-        let (host, port, params) = Host::take(text, if at > from { at + 1 } else { from })?;
-        let headers = params_end(bytes, params)?;
-        let end = match bytes.get(headers) {
-            Some(b'?') => run_escaped(bytes, headers + 1, QUERY),
-            _ => headers,
-        };
-        Ok(Self { colon, at, host, port, params, headers, end })
+        let place = Authority::scan(bytes, if at > from { at.wrapping_add(1) } else { from })?;
+        let (headers, end) = tail(bytes, place.end)?;
+        Ok(Self { colon, at, place, headers, end })
+    }
+
+    /// Where the headers start and end, if nothing else is of interest.
+    #[inline]
+    fn check(bytes: &[u8], from: usize) -> Result<(usize, usize), Malformed> {
+        let (_, at) = user(bytes, from)?;
+        tail(bytes, Authority::check(bytes, if at > from { at.wrapping_add(1) } else { from })?)
+    }
+}
+
+/// Where the headers of a URI start and end whose parameters start at an offset.
+#[inline]
+fn tail(bytes: &[u8], from: usize) -> Result<(usize, usize), Malformed> {
+    let headers = params_end(bytes, from)?;
+    match bytes.get(headers) {
+        Some(b'?') => Ok((headers, run_escaped(bytes, headers + 1, QUERY))),
+        _ => Ok((headers, headers)),
     }
 }
 
@@ -410,10 +277,10 @@ fn user(bytes: &[u8], from: usize) -> Result<(usize, usize), Malformed> {
 
 /// What is wrong with a URI that could not be read beyond `end`: no `@` may follow a broken user part.
 #[cold]
-fn blame(text: &str, from: usize, end: usize, fault: Malformed) -> Malformed {
+fn blame(bytes: &[u8], from: usize, end: usize, fault: Malformed) -> Malformed {
     let inside = |byte: &u8| !matches!(byte, b'>' | b'\r' | b'\n');
-    let mut rest = text.as_bytes().get(end..).unwrap_or_default().iter().take_while(|byte| inside(byte));
-    let no_user = user(text.as_bytes(), from).is_ok_and(|(_, at)| at == from);
+    let mut rest = bytes.get(end..).unwrap_or_default().iter().take_while(|byte| inside(byte));
+    let no_user = user(bytes, from).is_ok_and(|(_, at)| at == from);
     if no_user && rest.any(|byte| *byte == b'@') { BAD_USER } else { fault }
 }
 

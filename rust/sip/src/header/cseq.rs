@@ -1,7 +1,7 @@
 //! CSeq (RFC 3261 20.16).
 
 use super::Malformed;
-use super::scan::{TOKEN, decimal, is_all, run, skip_space};
+use super::scan::{TOKEN, decimal, is_all, number, run, skip_space};
 use crate::Method;
 
 /// A CSeq value: the number that orders requests of a dialog, and the method it numbers.
@@ -33,5 +33,16 @@ impl<'a> Cseq<'a> {
             return Err(FAULT);
         }
         Ok(Self { number, method: Method::from_token(method_text.as_bytes()), method_text })
+    }
+
+    /// Number and method at an offset, and where they end; `None` when they break the grammar.
+    #[inline]
+    pub(crate) fn check(bytes: &[u8], from: usize) -> Option<(u32, Method, usize)> {
+        let (sequence, end) = number(bytes, from)?;
+        let sequence = u32::try_from(sequence).ok().filter(|sequence| *sequence < 1 << 31)?;
+        let method = skip_space(bytes, end);
+        let stop = run(bytes, method, TOKEN);
+        (end < method && method < stop).then_some(())?;
+        Some((sequence, Method::from_token(bytes.get(method..stop)?), stop))
     }
 }

@@ -31,25 +31,36 @@ impl<'a> NameAddr<'a> {
 
     /// The value at an offset, and where it ends: with the text, its line, or at a comma.
     fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
-        let (display, open) = display(text, from)?;
+        let bytes = text.as_bytes();
+        let (display, open) = display(bytes, from)?;
         let (uri, end) = match open {
-            Some(open) => closed(text, open, Uri::take(text, open + 1))?,
-            None => bare(text, from, Uri::take)?,
+            Some(open) => closed(bytes, open, Uri::take(text, open + 1))?,
+            None => {
+                let (start, end) = bare(bytes, from);
+                unbracketed(bytes, (start, end), Uri::take(text.get(..end).unwrap_or_default(), start))?
+            }
         };
+        let display = trim(text.get(display.0..display.1).unwrap_or_default());
         let (params, end) = Params::take(text, end)?;
         Ok((Self { display, uri, params }, end))
     }
 
     /// Checks the value at an offset, of which only a few parts are wanted.
     #[inline(never)]
-    pub(crate) fn check(text: &'a str, from: usize) -> Result<Address, Malformed> {
-        let (_, open) = display(text, from)?;
-        let (start, (_, end)) = match open {
-            Some(open) => (open + 1, closed(text, open, Uri::check(text, open + 1))?),
-            None => (skip_space(text.as_bytes(), from), bare(text, from, Uri::check)?),
+    pub(crate) fn check(bytes: &[u8], from: usize) -> Result<Address, Malformed> {
+        let (_, open) = display(bytes, from)?;
+        let (uri, end) = match open {
+            Some(open) => {
+                let (_, end) = closed(bytes, open, Uri::check(bytes, open.wrapping_add(1)))?;
+                ((open.wrapping_add(1), end.wrapping_sub(1)), end)
+            }
+            None => {
+                let (start, end) = bare(bytes, from);
+                let read = Uri::check(bytes.get(..end).unwrap_or_default(), start);
+                ((start, end), unbracketed(bytes, (start, end), read)?.1)
+            }
         };
-        let uri = (start, if open.is_some() { end - 1 } else { end });
-        let (bytes, mut tag) = (text.as_bytes(), None);
+        let mut tag = None;
         let list = params::check(bytes, end, |param| {
             if tag.is_none() && Wanted::TAG.is(bytes, param.name) {
                 tag = param.value;
@@ -83,70 +94,80 @@ pub(crate) struct Address {
 /// The display name at an offset and the bracket behind it; no bracket when the address has none. The first that is
 /// neither token nor space tells.
 #[inline]
-fn display(text: &str, from: usize) -> Result<(&str, Option<usize>), Malformed> {
+fn display(bytes: &[u8], from: usize) -> Result<((usize, usize), Option<usize>), Malformed> {
     const QUOTE: Malformed = Malformed(&("display name without its closing quote", "RFC 3261 25.1"));
     const NONE: Malformed = Malformed(&("no address behind the display name", "RFC 3261 20.10"));
-    let bytes = text.as_bytes();
     let from = skip_space(bytes, from);
     match bytes.get(from) {
-        Some(b'<') => Ok(("", Some(from))),
+        Some(b'<') => Ok(((from, from), Some(from))),
         Some(b'"') => {
             let end = quoted_end(bytes, from).ok_or(QUOTE)?;
             let open = skip_space(bytes, end);
             match bytes.get(open) {
-                Some(b'<') => Ok((text.get(from..end).unwrap_or_default(), Some(open))),
+                Some(b'<') => Ok(((from, end), Some(open))),
                 _ => Err(NONE),
             }
         }
-        _ => unquoted(text, from),
+        _ => unquoted(bytes, from),
     }
 }
 
 /// Tokens before a bracket, or an address without brackets.
-fn unquoted(text: &str, from: usize) -> Result<(&str, Option<usize>), Malformed> {
-    let rest = text.get(from..).unwrap_or_default();
-    let end = rest.bytes().position(|byte| !is_display(byte)).unwrap_or(rest.len());
-    match rest.as_bytes().get(end) {
-        Some(b'<') => Ok((trim(rest.get(..end).unwrap_or_default()), Some(from + end))),
-        Some(b':') => Ok(("", None)),
+fn unquoted(bytes: &[u8], from: usize) -> Result<((usize, usize), Option<usize>), Malformed> {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let end = from + rest.iter().position(|byte| !is_display(*byte)).unwrap_or(rest.len());
+    match bytes.get(end) {
+        Some(b'<') => Ok(((from, end), Some(end))),
+        Some(b':') => Ok(((from, from), None)),
         _ => Err(Malformed(&("display name needs quotes", "RFC 3261 25.1"))),
     }
 }
 
 /// What was read behind the bracket at `open`, if the closing one follows it; and the offset behind that.
 #[inline]
-fn closed<T>(text: &str, open: usize, read: Result<(T, usize), Malformed>) -> Result<(T, usize), Malformed> {
+fn closed<T>(
+    bytes: &[u8],
+    open: usize,
+    read: Result<(T, usize), Malformed>,
+) -> Result<(T, usize), Malformed> {
     match read {
-        Ok((uri, end)) if text.as_bytes().get(end) == Some(&b'>') => Ok((uri, end + 1)),
-        Ok((_, end)) => Err(unclosed(text, open, Uri::cut(text, open + 1, end))),
-        Err(fault) => Err(unclosed(text, open, fault)),
+        Ok((uri, end)) if bytes.get(end) == Some(&b'>') => Ok((uri, end.wrapping_add(1))),
+        Ok((_, end)) => Err(unclosed(bytes, open, Uri::cut(bytes, open + 1, end))),
+        Err(fault) => Err(unclosed(bytes, open, fault)),
     }
 }
 
 /// A bracket that is never closed is what is wrong, whatever else is.
 #[cold]
-fn unclosed(text: &str, open: usize, fault: Malformed) -> Malformed {
-    let line = text.get(open..).unwrap_or_default().bytes().take_while(|byte| !matches!(byte, b'\r' | b'\n'));
-    match { line }.any(|byte| byte == b'>') {
+fn unclosed(bytes: &[u8], open: usize, fault: Malformed) -> Malformed {
+    let rest = bytes.get(open..).unwrap_or_default();
+    let line = rest.iter().take_while(|byte| !matches!(byte, b'\r' | b'\n'));
+    match { line }.any(|byte| *byte == b'>') {
         true => fault,
         false => Malformed(&("angle bracket without its end", "RFC 3261 25.1")),
     }
 }
 
-/// `uri;params`: parameters belong to the header, and a comma or question mark needs brackets (RFC 3261 20.10).
-fn bare<'a, T>(
-    text: &'a str,
-    from: usize,
-    read: impl Fn(&'a str, usize) -> Result<(T, usize), Malformed>,
+/// Where an address without brackets starts and ends: its parameters belong to the header, and a comma or question
+/// mark needs brackets (RFC 3261 20.10).
+fn bare(bytes: &[u8], from: usize) -> (usize, usize) {
+    let start = skip_space(bytes, from);
+    let rest = bytes.get(start..).unwrap_or_default();
+    let stops = |byte: &u8| matches!(byte, b';' | b' ' | b'\t' | b',' | b'?' | b'\r' | b'\n');
+    (start, start + rest.iter().position(stops).unwrap_or(rest.len()))
+}
+
+/// What was read there, if it is all of the address.
+fn unbracketed<T>(
+    bytes: &[u8],
+    (start, end): (usize, usize),
+    read: Result<(T, usize), Malformed>,
 ) -> Result<(T, usize), Malformed> {
-    let start = skip_space(text.as_bytes(), from);
-    let rest = text.get(start..).unwrap_or_default();
-    let end = start + rest.find([';', ' ', '\t', ',', '?', '\r', '\n']).unwrap_or(rest.len());
-    let (uri, stop) = read(text.get(..end).unwrap_or_default(), start)?;
+    let (uri, stop) = read?;
     if stop != end {
-        return Err(Uri::cut(text, start, stop));
+        return Err(Uri::cut(bytes, start, stop));
     }
-    match text.as_bytes().get(end) {
+    match bytes.get(end) {
         Some(b'?') => Err(Malformed(&("address needs angle brackets", "RFC 3261 20.10"))),
         _ => Ok((uri, end)),
     }

@@ -142,8 +142,12 @@ fn below(word: u64) -> u64 {
 #[inline]
 pub(crate) fn skip_space(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
-    while let Some(b' ' | b'\t') = bytes.get(at) {
-        at += 1;
+    // Nearly always there is one space or none.
+    while let Some(byte) = bytes.get(at) {
+        if *byte > b' ' || !matches!(byte, b' ' | b'\t') {
+            break;
+        }
+        at = at.wrapping_add(1);
     }
     at
 }
@@ -166,14 +170,31 @@ pub(crate) fn trim(text: &str) -> &str {
     text
 }
 
-/// The offset behind the closing quote of a string whose opening quote is at `open`. It closes on its own line.
+/// What stands for itself inside quotes: anything but a quote, a backslash, NUL and line ends.
+static QUOTED: [bool; 256] = quoted();
+
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
+const fn quoted() -> [bool; 256] {
+    let mut table = [true; 256];
+    let (special, mut at) = (b"\"\\\0\r\n", 0);
+    while at < special.len() {
+        table[special[at] as usize] = false;
+        at += 1;
+    }
+    table
+}
+
+/// The offset behind the closing quote of a string whose opening quote is at `open`. It closes on its own line, and
+/// only a backslash lets NUL in.
 pub(crate) fn quoted_end(bytes: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     loop {
-        let found = at + memchr3(b'"', b'\\', b'\n', bytes.get(at..)?)?;
-        match bytes.get(found..)? {
-            [b'"', ..] => return Some(found + 1),
-            [b'\\', escaped, ..] if *escaped != b'\n' => at = found + 2,
+        while QUOTED.get(usize::from(*bytes.get(at)?)).is_some_and(|plain| *plain) {
+            at = at.wrapping_add(1);
+        }
+        match bytes.get(at..)? {
+            [b'"', ..] => return Some(at + 1),
+            [b'\\', escaped, ..] if !matches!(escaped, b'\r' | b'\n') => at += 2,
             _ => return None,
         }
     }
@@ -191,6 +212,19 @@ pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
             .try_fold(0_u64, |value, byte| Some(value.wrapping_mul(10).wrapping_add(digit(byte)?))),
         _ => bytes.iter().try_fold(0_u64, |value, byte| value.checked_mul(10)?.checked_add(digit(byte)?)),
     }
+}
+
+/// The decimal number at an offset, with any leading zeros, and where it ends; `None` when there is none, or when it is
+/// very long.
+#[inline]
+pub(crate) fn number(bytes: &[u8], from: usize) -> Option<(u64, usize)> {
+    let (mut number, mut at) = (0_u64, from);
+    while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit & 15));
+        at = at.wrapping_add(1);
+    }
+    // Nineteen digits never overflow.
+    (from < at && at.wrapping_sub(from) < 20).then_some((number, at))
 }
 
 /// The values of one header line, split at commas outside quotes and angle brackets, white space trimmed.

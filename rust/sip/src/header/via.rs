@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::params::{self, Wanted};
 use super::scan::{TOKEN, run, skip_space, trim};
 use super::{Malformed, Params};
+use crate::host::Authority;
 use crate::{Flow, Host, Transport};
 
 /// One hop of a Via path.
@@ -41,18 +42,20 @@ impl<'a> Via<'a> {
     /// The value at an offset, and where it ends: with the text, its line, or at a comma.
     fn take(text: &'a str, from: usize) -> Result<(Self, usize), Malformed> {
         let from = skip_space(text.as_bytes(), from);
-        let Path { transport, host, port, end: at, .. } = path(text, from)?;
+        let (transport, sent_by) = transport(text.as_bytes(), from)?;
+        let place = Authority::scan(text.as_bytes(), sent_by)?;
+        let at = place.end;
         let (params, next) = Params::take(text, at)?;
         let transport = text.get(transport.0..transport.1).unwrap_or_default();
         let path = trim(text.get(from..at).unwrap_or_default());
-        Ok((Self { transport, host, port, params, path }, next))
+        Ok((Self { transport, host: place.host(text), port: place.port, params, path }, next))
     }
 
     /// Checks the value at an offset, of which routing needs a few parts.
-    pub(crate) fn check(text: &str, from: usize) -> Result<Hop, Malformed> {
-        let (bytes, path) = (text.as_bytes(), path(text, skip_space(text.as_bytes(), from))?);
-        let mut hop = Hop { sent_by: path.sent_by, ..Hop::default() };
-        let list = params::check(bytes, path.end, |param| {
+    pub(crate) fn check(bytes: &[u8], from: usize) -> Result<Hop, Malformed> {
+        let (_, sent_by) = transport(bytes, skip_space(bytes, from))?;
+        let mut hop = Hop { sent_by, ..Hop::default() };
+        let list = params::check(bytes, Authority::check(bytes, sent_by)?, |param| {
             if Wanted::BRANCH.is(bytes, param.name) {
                 hop.branch = hop.branch.or(param.value);
             } else if Wanted::RPORT.is(bytes, param.name) {
@@ -177,22 +180,12 @@ pub(crate) struct Hop {
     pub(crate) next: usize,
 }
 
-/// Everything before the parameters.
-struct Path<'a> {
-    transport: (usize, usize),
-    sent_by: usize,
-    host: Host<'a>,
-    port: Option<u16>,
-    end: usize,
-}
-
-/// `sent-protocol LWS sent-by` at an offset.
+/// The transport of `sent-protocol LWS sent-by` at an offset, and where sent-by starts.
 #[inline]
-fn path(text: &str, from: usize) -> Result<Path<'_>, Malformed> {
+fn transport(bytes: &[u8], from: usize) -> Result<((usize, usize), usize), Malformed> {
     const FAULT: Malformed = Malformed(&("no sent-protocol", "RFC 3261 20.42"));
-    let bytes = text.as_bytes();
-    let start = match bytes.get(from..) {
-        Some([b'S', b'I', b'P', b'/', b'2', b'.', b'0', b'/', ..]) => from + 8,
+    let start = match bytes.get(from..).and_then(<[u8]>::first_chunk) {
+        Some(b"SIP/2.0/") => from.wrapping_add(8),
         _ => protocol_end(bytes, from).ok_or(FAULT)?,
     };
     let end = run(bytes, start, TOKEN);
@@ -200,8 +193,7 @@ fn path(text: &str, from: usize) -> Result<Path<'_>, Malformed> {
     if start == end || end == sent_by {
         return Err(FAULT);
     }
-    let (host, port, at) = Host::take(text, sent_by)?;
-    Ok(Path { transport: (start, end), sent_by, host, port, end: at })
+    Ok(((start, end), sent_by))
 }
 
 /// The offset of the transport behind `protocol / version /`, white space allowed around each slash.

@@ -12,7 +12,7 @@ const MANDATORY: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Nam
 const NEEDED: Names = Names::of(&MANDATORY);
 
 /// The headers that may stand once only.
-const SINGLETONS: Names = Names::singletons();
+pub(super) const SINGLETONS: Names = Names::singletons();
 
 /// What transactions and dialogs are matched by.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,7 +26,7 @@ pub(crate) struct Keys {
     pub(crate) cseq: u32,
     pub(crate) cseq_method: Option<Method>,
     pub(crate) content_length: Option<usize>,
-    seen: Names,
+    pub(super) seen: Names,
 }
 
 /// What responses need of the top Via.
@@ -41,7 +41,7 @@ pub(crate) struct TopVia {
 }
 
 impl TopVia {
-    fn new(hop: &Hop) -> Self {
+    pub(super) fn new(hop: &Hop) -> Self {
         let rport = hop.rport.map(|(start, end)| Span::new(start, end));
         Self { sent_by: Span::new(hop.sent_by, hop.end), rport, odd: hop.odd }
     }
@@ -67,7 +67,7 @@ pub(crate) fn check(head: &str, start: Start, slots: &[Slot], keys: &mut Keys) -
             fault.get_or_insert(rule);
         }
     }
-    fault.or_else(|| keys.missing()).or_else(|| keys.mismatch(head, start, slots))
+    fault.or_else(|| keys.broken(head, start, slots))
 }
 
 impl Keys {
@@ -80,7 +80,7 @@ impl Keys {
             Name::Contact if value() == "*" => Ok(()),
             Name::Contact => self.take_contacts(head, slot),
             Name::Route | Name::RecordRoute => {
-                each(head, slot, |at| NameAddr::check(head, at).map(|address| address.end))
+                each(head, slot, |at| NameAddr::check(head.as_bytes(), at).map(|address| address.end))
             }
             Name::CallId => {
                 self.call_id = slot.value;
@@ -108,7 +108,7 @@ impl Keys {
     fn take_vias(&mut self, head: &str, slot: &Slot) -> Result<(), Malformed> {
         let mut first = !self.has(Name::Via);
         each(head, slot, |at| {
-            let hop = Via::check(head, at)?;
+            let hop = Via::check(head.as_bytes(), at)?;
             if std::mem::take(&mut first) {
                 let (start, end) = hop.branch.unwrap_or_default();
                 (self.branch, self.via) = (Span::new(start, end), TopVia::new(&hop));
@@ -120,12 +120,17 @@ impl Keys {
     fn take_contacts(&mut self, head: &str, slot: &Slot) -> Result<(), Malformed> {
         let mut first = !self.has(Name::Contact);
         each(head, slot, |at| {
-            let contact = NameAddr::check(head, at)?;
+            let contact = NameAddr::check(head.as_bytes(), at)?;
             if std::mem::take(&mut first) {
                 self.contact_uri = Span::new(contact.uri.0, contact.uri.1);
             }
             Ok(contact.end)
         })
+    }
+
+    /// The rule that headers break each of which is sound.
+    pub(super) fn broken(&self, head: &str, start: Start, slots: &[Slot]) -> Option<Rule> {
+        self.missing().or_else(|| self.mismatch(head, start, slots))
     }
 
     fn missing(&self) -> Option<Rule> {
@@ -169,7 +174,7 @@ fn each(
 
 /// A single address.
 fn only(head: &str, slot: &Slot) -> Result<Address, Malformed> {
-    let (address, range) = (NameAddr::check(head, slot.value.range().start)?, slot.value.range());
+    let (address, range) = (NameAddr::check(head.as_bytes(), slot.value.range().start)?, slot.value.range());
     match address.end == range.end || address.end == skip_space(head.as_bytes(), range.end) {
         true => Ok(address),
         false => Err(Malformed(&("more than one address", "RFC 3261 20.20"))),

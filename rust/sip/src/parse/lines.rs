@@ -52,10 +52,15 @@ fn odd_line(bytes: &[u8], from: usize, found: usize) -> Option<Line> {
     }
 }
 
+/// As much of a datagram as its head may take.
+pub(crate) fn head_of<'a>(datagram: &'a [u8], limits: &Limits) -> &'a [u8] {
+    let max_head = limits.max_head.min(usize::from(u16::MAX));
+    datagram.get(..max_head).unwrap_or(datagram)
+}
+
 /// Takes the header section apart. Lines that are no header fields are left out and noted.
 pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Result<Lines, Rule> {
-    let max_head = limits.max_head.min(usize::from(u16::MAX));
-    let bytes = datagram.get(..max_head).unwrap_or(datagram);
+    let bytes = head_of(datagram, limits);
     let first =
         line(bytes, 0).ok_or(if bytes.len() < datagram.len() { Rule::TooLarge } else { Rule::StartLine })?;
     let mut lines = Lines {
@@ -66,13 +71,6 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Resul
     };
     loop {
         let from = lines.end;
-        if slots.len() < limits.max_headers
-            && let Some((slot, next)) = plain_line(bytes, from, limits.max_header_line)
-        {
-            slots.push(slot);
-            lines.end = next;
-            continue;
-        }
         let Some(line) = line(bytes, from) else { break };
         lines.end = line.next;
         if line.end == from {
@@ -101,27 +99,8 @@ impl Lines {
     }
 }
 
-/// The line nearly every line is: a name we know in its canonical spelling, a colon, a value free of control
-/// characters, CRLF, and no fold behind it. Where the next line starts; `None` for any other line.
-#[inline]
-fn plain_line(bytes: &[u8], from: usize, max_length: usize) -> Option<(Slot, usize)> {
-    let rest = bytes.get(from..)?;
-    // A known name needs no look at its characters.
-    let (name, colon) = Name::before_colon(rest.first_chunk()?)?;
-    let end = find_control(rest, colon)?;
-    let [b'\r', b'\n', next, ..] = rest.get(end..)? else { return None };
-    if end > max_length || matches!(next, b' ' | b'\t') {
-        return None;
-    }
-    // No offset lies beyond the datagram, so that no sum overflows.
-    let start = skip_space(rest, colon.wrapping_add(1));
-    let at = |offset| from.wrapping_add(offset);
-    let value = Span::new(at(start), at(trimmed(rest, start, end)));
-    Some((Slot { name, name_text: Span::new(from, at(colon)), value }, at(end.wrapping_add(2))))
-}
-
 /// `field-name *( SP / HTAB ) ":" *( SP / HTAB ) value` (RFC 3261 7.3.1).
-fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
+pub(super) fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
     let colon = from + memchr(b':', bytes.get(from..line_end)?)?;
     let name_end = trimmed(bytes, from, colon);
     let token = bytes.get(from..name_end)?;
@@ -136,9 +115,12 @@ fn slot(bytes: &[u8], from: usize, line_end: usize) -> Option<Slot> {
 
 /// The end without the white space before it.
 #[inline]
-fn trimmed(bytes: &[u8], from: usize, end: usize) -> usize {
+pub(super) fn trimmed(bytes: &[u8], from: usize, end: usize) -> usize {
     let mut end = end;
-    while end > from && matches!(bytes.get(end.wrapping_sub(1)), Some(b' ' | b'\t')) {
+    while let Some(byte) = bytes.get(end.wrapping_sub(1)) {
+        if end <= from || *byte > b' ' || !matches!(byte, b' ' | b'\t') {
+            break;
+        }
         end = end.wrapping_sub(1);
     }
     end

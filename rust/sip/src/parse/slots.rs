@@ -96,6 +96,12 @@ impl Slots {
         self.moved.push(slot);
     }
 
+    /// Forgets all lines.
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+        self.moved.clear();
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count

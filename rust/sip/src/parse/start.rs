@@ -92,10 +92,10 @@ fn request_uri(text: &str, limits: &Limits) -> Result<(), Rule> {
     if text.len() > limits.max_uri {
         return Err(Rule::UriTooLong);
     }
-    let fault = match Uri::check(text, 0) {
+    let fault = match Uri::check(text.as_bytes(), 0) {
         Ok((false, end)) if end == text.len() => return Ok(()),
         Ok((true, end)) if end == text.len() => Malformed(&("headers not allowed", "RFC 3261 19.1.1")),
-        Ok((_, end)) => Uri::cut(text, 0, end),
+        Ok((_, end)) => Uri::cut(text.as_bytes(), 0, end),
         Err(fault) => fault,
     };
     Err(if text.contains(' ') { Rule::StartLine } else { Rule::RequestUri(fault) })
