@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from telephony_gateway.calls.patterns import fault_of
-from telephony_gateway.calls.tables import Fault, Kind, T, Table, label, read
+from telephony_gateway.calls.tables import Fault, Kind, T, Table, apart, label, read, rest
 from telephony_gateway.calls.trunks import (
     Found,
     Name,
@@ -113,6 +113,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[User, ...] = ()
 
 
+_Rest = tuple[Any, Sequence[Fault]]
+"""What could be read of a row, and what could not."""
+STAND_IN: Final = {"target": {"browser": "*"}}
+"""Of a route whose own cannot be read."""
 DEVELOPMENT_TRUNK: Final = Trunk(name="development", addresses=PRIVATE)
 PHONES: Final = Trunk(name="phones")
 """What calls of users' phones come by: no trunk of a carrier."""
@@ -130,14 +134,19 @@ def read_plan(
         for key in tables
         if key not in Plan.__struct_fields__
     ]
+    rests: list[_Rest] = []
     plan = Plan(
-        trunks=_rows(Trunk, "trunk", tables.get("trunks", ()), faults),
-        routes=_rows(Route, "route", tables.get("routes", ()), faults),
-        users=_rows(User, "user", tables.get("users", ()), faults),
+        trunks=_rows(Trunk, "trunk", tables.get("trunks", ()), faults, rests),
+        routes=_rows(Route, "route", tables.get("routes", ()), faults, rests),
+        users=_rows(User, "user", tables.get("users", ()), faults, rests),
     )
     # What could not be read is named all the same: a route to a trunk with a fault has none itself.
     unread = {_name(row) for row in _listed(tables.get("trunks")) + _listed(tables.get("users"))}
-    faults.extend(plan_faults(plan, environ, known={*unread, *known}))
+    named = {*unread, *known}
+    faults.extend(plan_faults(plan, environ, known=named))
+    names = _Names(plan, named)
+    for row, wrong in rests:
+        faults.extend(apart(_row_faults(row, environ, names), wrong))
     return plan, faults
 
 
@@ -151,13 +160,23 @@ def plan_faults(
     for kind, some in rows:
         twice = (name for name, count in Counter(row.name for row in some).items() if count > 1)
         yield from (Fault(f"{kind} {name!r}", "name", "is there twice") for name in twice)
-    for trunk in plan.trunks:
-        yield from trunk_faults(trunk, environ)
-    for user in plan.users:
-        yield from _of(f"user {user.name!r}", _user_faults(user, environ))
     names = _Names(plan, known)
-    for route in plan.routes:
-        yield from _of(f"route {route.name!r}", names.route_faults(route))
+    for _, some in rows:
+        for row in some:
+            yield from _row_faults(row, environ, names)
+
+
+def _row_faults(
+    row: Trunk | Route | User, environ: Mapping[str, str] | None, names: "_Names"
+) -> Iterator[Fault]:
+    """What is wrong in a row that could be read."""
+    match row:
+        case Trunk():
+            return trunk_faults(row, environ)
+        case Route():
+            return _of(f"route {row.name!r}", names.route_faults(row))
+        case User():
+            return _of(f"user {row.name!r}", _user_faults(row, environ))
 
 
 def trunk_faults(trunk: Trunk, environ: Mapping[str, str] | None) -> Iterator[Fault]:
@@ -186,7 +205,7 @@ def trunks_of(route: Route) -> set[str]:
     return {name for name in named if name is not None}
 
 
-def _rows(kind: type[T], word: Kind, rows: object, faults: list[Fault]) -> tuple[T, ...]:
+def _rows(kind: type[T], word: Kind, rows: object, faults: list[Fault], rests: list[_Rest]) -> tuple[T, ...]:
     if not isinstance(rows, Sequence) or isinstance(rows, str) or len(rows) > MAX_ROWS:
         faults.append(Fault(f"{word}s", "", f"must be a list of up to {MAX_ROWS} tables, as in [[{word}s]]"))
         return ()
@@ -196,6 +215,8 @@ def _rows(kind: type[T], word: Kind, rows: object, faults: list[Fault]) -> tuple
         faults.extend(wrong)
         if value is not None:
             found.append(value)
+        elif (left := rest(kind, row, wrong, STAND_IN)) is not None:
+            rests.append((left, wrong))
     return tuple(found)
 
 

@@ -22,6 +22,8 @@ _WORDS: Final = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
     "array": "a list", "object": "a table",
 }  # fmt: skip
+_INNER: Final = re.compile(r"[.\[]")
+_WORD: Final = re.compile(r"\w+")
 _KINDS: Final = re.compile(r"`([^`]*)`")
 
 
@@ -51,6 +53,30 @@ def read(kind: type[T], row: object, table: str) -> tuple[T | None, list[Fault]]
     faults: list[Fault] = []
     value = _read(kind, row, "", lambda field, what: faults.append(Fault(table, field, what)))
     return (None, faults) if faults else (value, [])
+
+
+def rest(kind: type[T], row: object, faults: Sequence[Fault], instead: Mapping[str, object]) -> T | None:
+    """A row without its keys at fault, `instead` of those that must be there: the others can be judged then.
+    None if there is no telling what they are about.
+    """
+    wrong = _keys(faults)
+    if not isinstance(row, Mapping) or not wrong or "" in wrong:
+        return None
+    good = {key: value for key, value in row.items() if key not in wrong}
+    value, more = read(kind, {**{key: instead[key] for key in wrong & instead.keys()}, **good}, "")
+    return None if more else value
+
+
+def apart(found: Iterable[Fault], faults: Sequence[Fault]) -> Iterator[Fault]:
+    """Of what was found in the rest of a row, that which does not come of the keys that are missing there."""
+    wrong = _keys(faults)
+    for fault in found:
+        if wrong.isdisjoint({*_keys([fault]), *_WORD.findall(fault.what)}):
+            yield fault
+
+
+def _keys(faults: Iterable[Fault]) -> set[str]:
+    return {_INNER.split(fault.field)[0] for fault in faults}
 
 
 def config_error(faults: Sequence[Fault]) -> ConfigError:

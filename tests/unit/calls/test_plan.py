@@ -268,3 +268,44 @@ def test_a_secret_in_the_place_of_its_variables_name_is_told_to_nobody() -> None
         (fault,) = faults({"trunks": [trunk | {"password_env": written}]}, {})
         assert shown in fault
         assert (written in fault) == (written == "CARRIER_A")
+
+
+@pytest.mark.parametrize(
+    ("tables", "found"),
+    [
+        (
+            {"trunks": [{"name": "t", "max_calls": "many", "addresses": ["nowhere"]}]},
+            ["trunk 't': max_calls: ", "trunk 't': addresses: has 'nowhere'"],
+        ),
+        (
+            {"trunks": [{"name": "t", "uri": 7, "probe": 5, "advertise": "a b"}]},
+            ["trunk 't': uri: ", "trunk 't': advertise: "],
+        ),
+        (
+            {"trunks": [{"name": "t", "username": 7, "password_env": "not a name", "inbound_auth": True}]},
+            ["trunk 't': username: ", "trunk 't': password_env: must be the name"],
+        ),
+        (
+            {"trunks": [{"name": "t", "incoming": {"prepend": 5}, "prepend": "#?"}]},
+            ["trunk 't': incoming.prepend: ", "trunk 't': prepend: "],
+        ),
+        (
+            {"routes": [{"name": "r", "target": {"reject": "no"}, "match": {"to": "(", "trunk": "x"}}]},
+            ["route 'r': target.reject: ", "route 'r': match.trunk: names 'x'", "route 'r': match.to: "],
+        ),
+        (
+            {"users": [{"name": "u", "max_contacts": 0}]},
+            ["user 'u': max_contacts: ", "user 'u': password_env: must be there"],
+        ),
+        (
+            {"users": [{"name": 7, "max_contacts": 0}]},
+            ["user number 1: name: ", "user number 1: max_contacts: "],
+        ),
+        ({"routes": ["r"]}, ["route number 1: must be a table"]),
+    ],
+)
+def test_a_key_that_cannot_be_read_hides_no_other_fault(tables: dict[str, Any], found: list[str]) -> None:
+    said = faults(tables)
+    assert len(said) == len(found), said
+    for fault, begins in zip(said, found, strict=True):
+        assert fault.startswith(begins)
