@@ -14,7 +14,7 @@ from telephony_gateway.calls.containment import PASS_ON
 from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.events import Answered, Ringing
 from telephony_gateway.calls.hunting import GRACE, NO_ANSWER, Hunting
-from telephony_gateway.calls.ids import IdSource
+from telephony_gateway.calls.ids import IdSource, Owner
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall, LiveCalls, Order
@@ -102,6 +102,8 @@ class Outbound:
         self._hunting = hunting
         self._ids = ids
         self._policy = policy
+        self._claiming: set[UUID] = set()
+        """Ids whose claim to a key is under way."""
 
     async def create(self, new: NewCall, idempotency_key: str | None) -> Call:
         """Accept a call and dial it. The same key and body again return the first call."""
@@ -115,6 +117,8 @@ class Outbound:
             if claim.call_id != call_id and (earlier := await self._earlier(claim.call_id)) is not None:
                 return earlier
             call_id = claim.call_id
+            if (made := self._calls.find(call_id)) is not None:
+                return made.call  # by another repetition, while this one looked
         return self._dial(call_id, new, stages)
 
     def ringing(self, live: LiveCall, event: Ringing) -> None:
@@ -141,7 +145,11 @@ class Outbound:
 
     async def _claim(self, key: str, claim: _Claim) -> _Claim:
         name = f"idempotency:{key}"
-        kept = await self._cache.claim(name, msgspec.json.encode(claim), self._policy.idempotency_ttl)
+        self._claiming.add(claim.call_id)
+        try:
+            kept = await self._cache.claim(name, msgspec.json.encode(claim), self._policy.idempotency_ttl)
+        finally:
+            self._claiming.discard(claim.call_id)
         earlier = claim if kept is None else msgspec.json.decode(kept, type=_Claim)
         if earlier.fingerprint != claim.fingerprint:
             raise Conflict("the idempotency key was used before with another body")
@@ -154,6 +162,8 @@ class Outbound:
             try:
                 return await self._lookup.call(call_id)
             except CallNotFound:
+                if Owner.from_id(call_id) == self._ids.owner and call_id not in self._claiming:
+                    return None  # a claim of ours has its call at once, or never
                 await asyncio.sleep(0.1)
         return None
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 
+from telephony_gateway.calls.ids import IdSource, Owner
 from telephony_gateway.calls.manager import NewCall
 from telephony_gateway.errors import (
     Conflict,
@@ -17,7 +19,7 @@ from telephony_gateway.errors import (
     TrunkNotFound,
     WrongState,
 )
-from tests.unit.calls.world import TABLES, World, settle
+from tests.unit.calls.world import START, TABLES, LoopClock, World, settle
 
 AWAY = {"uri": "sip:away@192.0.2.9:5070"}
 
@@ -314,12 +316,33 @@ async def test_the_same_key_is_the_same_call(world: World) -> None:
         await world.manager.create_call(NewCall(to="+7901", trunk="carrier"), "key")
 
 
+async def test_a_key_that_another_process_holds_is_waited_for(world: World) -> None:
+    new = NewCall(to="+7900", trunk="carrier")
+    world.store.down = True
+    with pytest.raises(StoreUnavailable):
+        await world.manager.create_call(new, "key")
+    world.store.down = False
+    elsewhere = IdSource(Owner.of("another", START), LoopClock()).new()
+    ((key, claim),) = world.cache.claims.items()
+    world.cache.claims[key] = json.dumps({**json.loads(claim), "call_id": str(elsewhere)}).encode()
+    began = asyncio.get_running_loop().time()
+    call = await world.manager.create_call(new, "key")
+    assert call.id == elsewhere, "it never came: whoever holds the key makes it"
+    assert asyncio.get_running_loop().time() > began + 0.1
+
+
 async def test_a_key_whose_call_never_came(world: World) -> None:
     new = NewCall(to="+7900", trunk="carrier")
     world.store.down = True
     with pytest.raises(StoreUnavailable):
         await world.manager.create_call(new, "key")
     world.store.down = False
-    call = await world.manager.create_call(new, "key")
+    began = asyncio.get_running_loop().time()
+    call, same = await asyncio.gather(
+        world.manager.create_call(new, "key"), world.manager.create_call(new, "key")
+    )
     assert call.status == "queued"
+    assert same.id == call.id
+    assert len(world.engine.of("dial")) == 1
+    assert asyncio.get_running_loop().time() == began, "a claim of this process is waited for by nobody"
     assert (await world.manager.create_call(new, "key")).id == call.id
