@@ -319,6 +319,28 @@ async def test_softphones_hear_each_other_after_a_blind_transfer(office: Office,
     assert heard(anna_hears) > 1
 
 
+async def test_a_target_that_has_moved_is_followed(office: Office, tmp_path: Path) -> None:
+    host, port = office.gateway.sip
+    contact = f"Contact: <sip:carol@127.0.0.1:{office.bob}>\n"
+    async with (
+        phone(tmp_path / "a") as anna,
+        phone(tmp_path / "b", port=office.bob, auto=200) as bob,
+        sipp("uas_rejects", tmp_path, port=office.carol, status=302, headers=contact) as carol,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        theirs = (await bob.event("incoming"))["call"]
+        await anna.event("state", call=call, state="CONFIRMED")
+        await bob.transfer(theirs, f"sip:{CAROL}@{host}:{port}")
+        await carol.finished()
+        moved = (await bob.event("incoming"))["call"]
+        await bob.event("transferred", code=200, final=True)
+        await bob.event("state", call=theirs, state="DISCONNECTED")
+        await anna.hang_up(call)
+        await bob.event("state", call=moved, state="DISCONNECTED")
+    _, events = await history(office)
+    assert types(events) == ["call.transfer-requested", "call.transferred"]
+
+
 async def test_an_attended_transfer_of_softphones(office: Office, tmp_path: Path) -> None:
     assert not await consult(office, tmp_path)
     reasons = {call["reason"] for call in (await office.gateway.calls())[:2]}

@@ -20,15 +20,13 @@ from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall
 from telephony_gateway.calls.model import Ending
 from telephony_gateway.calls.plan import Target
+from telephony_gateway.calls.redirects import MAX_REDIRECTS, places
 from telephony_gateway.calls.refusals import Refusals
 from telephony_gateway.calls.routing import Destination, Routing
 from telephony_gateway.calls.stages import Stage
 from telephony_gateway.calls.tasks import Tasks
-from telephony_gateway.calls.uris import parse_sip
 from telephony_gateway.errors import GatewayError
 
-MAX_REDIRECTS: Final = 5
-"""3xx followed in one call: more is a loop, or a prank."""
 MAX_ATTEMPTS: Final = 64
 GRACE: Final = 5.0
 """The engine's own INVITE timeout comes first; ours only makes sure."""
@@ -242,21 +240,11 @@ class Hunting:
         if not event.contacts or hunt.redirects >= MAX_REDIRECTS:
             return
         hunt.redirects += 1
-        contacts = [c for c in event.contacts if _as_secure(c, before)]
-        found = [d for d in map(self._redirected_to, contacts) if d and d.uri not in hunt.tried]
-        stages = [Stage(destinations=(d,), same_callee=hunt.same_callee) for d in dict.fromkeys(found)]
+        found = places(self._routing, event.contacts, before, hunt.tried)
+        stages = [Stage(destinations=(place,), same_callee=hunt.same_callee) for place in found]
         if stages and hunt.ringing:
             self._dial(live, hunt, stages.pop(0).destinations[0], live.call.timeout)
         hunt.waiting.extendleft(reversed(stages))
-
-    def _redirected_to(self, contact: str) -> Destination | None:
-        """Only where anybody may call, and with nothing but a place in it: no header fields (19.1.5)."""
-        if parse_sip(contact) is None:
-            return None
-        try:
-            return self._routing.destination(contact)
-        except GatewayError:
-            return None
 
     def _record(
         self, live: LiveCall, leg: LegId, destination: Destination, outcome: str, failure: Failure | None
@@ -273,11 +261,6 @@ class Hunting:
             "reason": failure.ending.reason if failure else None,
         }
         self._journal.apply(live, "attempt", data)
-
-
-def _as_secure(contact: str, before: Destination) -> bool:
-    """RFC 3261 8.1.3.4: nobody is there to be told that what was to be secret would not be."""
-    return not before.uri.lower().startswith("sips:") or contact.lower().startswith("sips:")
 
 
 def _lead(live: LiveCall) -> LegId | None:

@@ -112,8 +112,9 @@ class Manager:
             bridging=bridging, routing=routing, dialler=dialler, hunting=hunting, refusals=self.refusals,
         )  # fmt: skip
         seeking = Seeking(
-            engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks, dialler=dialler
-        )
+            engine=engine, journal=journal, legs=legs, closing=closing, tasks=tasks, dialler=dialler,
+            routing=routing,
+        )  # fmt: skip
         attended = Attended(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
             seeking=seeking, forwarding=forwarding, hunting=hunting,

@@ -15,7 +15,8 @@ from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall
 from telephony_gateway.calls.ports import Engine
-from telephony_gateway.calls.routing import Destination
+from telephony_gateway.calls.redirects import MAX_REDIRECTS, places
+from telephony_gateway.calls.routing import Destination, Routing
 from telephony_gateway.calls.stages import Stage
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.transfer import Transfer, take_place
@@ -39,6 +40,7 @@ class Seeking:
         closing: Closing,
         tasks: Tasks,
         dialler: Dialler,
+        routing: Routing,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -46,6 +48,7 @@ class Seeking:
         self._closing = closing
         self._tasks = tasks
         self._dialler = dialler
+        self._routing = routing
 
     def begin(self, live: LiveCall, transfer: Transfer, stages: Iterable[Stage]) -> None:
         """Try the stages in turn."""
@@ -112,9 +115,16 @@ class Seeking:
         """A leg ended; whether it is one that was called for the transfer."""
         if event.leg not in transfer.mine:
             return False
-        if transfer.ringing.pop(event.leg, None) is None or transfer.answering:
+        before = transfer.ringing.pop(event.leg, None)
+        if before is None or transfer.answering:
             return True
-        transfer.best = better(transfer.best, failure_of(event))
+        failure = failure_of(event)
+        transfer.best = better(transfer.best, failure)
+        if event.by == "remote" and failure.status >= 600:
+            # RFC 3261 16.7, item 5: nobody else is asked.
+            transfer.waiting.clear()
+            self._cancel(transfer)
+        self._follow(live, transfer, event, before)
         if not transfer.ringing:
             self._next(live, transfer)
         return True
@@ -181,6 +191,20 @@ class Seeking:
                 self._engine.unbridge(transfer.staying)
                 self._engine.ring_back(transfer.staying, live.ringback)
 
+    def _follow(self, live: LiveCall, transfer: Transfer, event: Ended, before: Destination) -> None:
+        """RFC 3261 8.1.3.4: where the target is said to be comes next; at once if others ring."""
+        if not event.contacts or transfer.redirects >= MAX_REDIRECTS:
+            return
+        transfer.redirects += 1
+        transfer.tried.add(before.uri)
+        stages = [
+            Stage(destinations=(place,))
+            for place in places(self._routing, event.contacts, before, transfer.tried)
+        ]
+        if stages and transfer.ringing:
+            self._dial(live, transfer, stages.pop(0).destinations[0], live.call.timeout)
+        transfer.waiting.extendleft(reversed(stages))
+
     def _next(self, live: LiveCall, transfer: Transfer) -> None:
         while transfer.waiting:
             stage = transfer.waiting.popleft()
@@ -205,6 +229,7 @@ class Seeking:
         if len(transfer.mine) >= MAX_ATTEMPTS:
             return
         leg = self._seat(live, transfer)
+        transfer.tried.add(destination.uri)
         try:
             self._dialler.check_onward(destination)
             self._dialler.dial(live, leg, destination, timeout, order=transfer.order, extra=transfer.headers)

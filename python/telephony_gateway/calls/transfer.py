@@ -49,6 +49,8 @@ class Transfer:
     taken: set[LegId] = field(default_factory=set)
     """Legs that rang for another call before."""
     best: Failure | None = None
+    tried: set[str] = field(default_factory=set)
+    redirects: int = 0
     parted: bool = False
     """The staying side hears the one who is called, or a tone, and not who leaves."""
     answering: bool = False

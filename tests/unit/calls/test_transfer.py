@@ -696,3 +696,62 @@ async def test_two_browsers_are_not_joined(world: World) -> None:
     for call in world.store.calls.values():
         await world.manager.end_call(call.id)
     await settle()
+
+
+async def test_a_target_that_has_moved_is_followed(world: World) -> None:
+    """RFC 3261 8.1.3.4, as for any call; the place that sent us on is not asked twice."""
+    leg, far = await talking(world)
+    refer(world, far)
+    away = world.engine.of("dial")[-1][0]
+    contacts = [
+        "sip:away@192.0.2.9:5070",
+        "tel:+7",
+        "sip:x@nowhere.example",
+        "sip:1@203.0.113.10",
+        "sip:2@198.51.100.1",
+    ]
+    world.end(away, "rejected", status=302, contacts=contacts)
+    await settle()
+    moved, how = world.engine.of("dial")[-1]
+    assert how["uri"] == "sip:1@203.0.113.10", "where a trunk is; anybody else may not be called"
+    assert how["from_uri"].startswith("sip:+79001112233@"), "the one who stays is said to call"
+    world.end(moved, "rejected", status=486)
+    await settle()
+    last, how = world.engine.of("dial")[-1]
+    assert how["uri"] == "sip:2@198.51.100.1"
+    world.pick_up(last)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (leg, last)
+    assert told(world) == [200]
+    world.end(leg, "bye")
+    await settle()
+
+
+async def test_a_target_that_sends_us_round_is_given_up(world: World) -> None:
+    leg, far = await talking(world)
+    refer(world, far)
+    for number in range(20):
+        if told(world):
+            break
+        asked = world.engine.of("dial")[-1][0]
+        world.end(asked, "rejected", status=302, contacts=[f"sip:{number}@203.0.113.10"])
+        await settle()
+    assert told(world) == [480]
+    assert len(world.engine.of("dial")) == 1 + 1 + 5
+    world.end(leg, "bye")
+    await settle()
+
+
+async def test_a_target_that_will_not_anywhere_is_asked_nowhere_else() -> None:
+    ring = {"strategy": "serial", "timeout": 10, "targets": [{"uri": "sip:c@192.0.2.9"}, {"trunk": "pbx"}]}
+    both = {"name": "both", "match": {"to": "^30"}, "target": {"ring": ring}}
+    world = World({**TABLES, "routes": [both, *TABLES["routes"]]})
+    leg, far = await talking(world)
+    refer(world, far)
+    world.end(world.engine.of("dial")[-1][0], "rejected", status=603)
+    await settle()
+    assert told(world) == [603], "RFC 3261 16.7, item 5"
+    assert len(world.engine.of("dial")) == 2
+    world.end(leg, "bye")
+    await settle()
+    await world.check_end()
