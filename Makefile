@@ -1,7 +1,12 @@
 # The only verbs of this project: run, build, test, check, bench, fmt, lock.
 # Each does all of its own set-up: system packages (root on Debian), virtual environment from the lock file, release build.
 
-PYTHON  ?= python3
+# Debian's own Python before another in the path: it is built with profile feedback, and runs the call control a third
+# to two thirds faster than one that was not. It needs `ensurepip` (python3-venv), which root gets installed.
+ifndef PYTHON
+PYTHON := $(shell for python in /usr/bin/python3 python3; do $$python -c 'import ensurepip, os, sys; \
+  sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
+endif
 VENV    := .venv
 BIN     := $(VENV)/bin
 CARGO   ?= cargo

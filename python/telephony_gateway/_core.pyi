@@ -306,6 +306,14 @@ class Engine:
     def fileno(self) -> int:
         """The eventfd that turns readable when events wait."""
     def poll_events(self, limit: int = 256) -> list[Event]: ...
+    def host(self, hosted: bool) -> int:
+        """Say whether the caller does the SIP thread's rounds: it calls `attend` whenever the descriptor
+        returned is readable. What is not attended to for 100 ms, the thread does itself.
+        """
+    def attend(self, limit: int = 256) -> list[Event]:
+        """Do a round of the SIP thread in its place; at most `limit` events. To be called until it returns
+        none, or `poll_events` is called: until then `fileno` tells nothing.
+        """
     def new_sip_leg(self, beside: LegId | None = None) -> LegId: ...
     def new_webrtc_leg(self, beside: LegId | None = None) -> LegId: ...
     def dial(

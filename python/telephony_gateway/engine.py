@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from telephony_gateway import _core
+from telephony_gateway.attendance import Attendance
 from telephony_gateway.calls import events
 from telephony_gateway.calls.ladder import Rung, Rungs
 from telephony_gateway.calls.model import LegStats
@@ -35,6 +36,10 @@ log = structlog.get_logger(__name__)
 
 BATCH = 256
 """Events taken per wake-up, so that a flood of them does not hold the loop."""
+ROUNDS, NEWS = 64, 4
+"""Rounds of the SIP thread done per wake-up, and events handled between two: a caller waits for its 100
+no longer than these take.
+"""
 COMMAND_TIMEOUT = 10.0
 """Far above what any command takes; passing it means that the engine is sick."""
 
@@ -85,6 +90,7 @@ class EngineClient:
         # In the order of their deadlines, since all wait equally long: one timer does for all of them.
         self._waiting: dict[int, Waiting] = {}
         self._overdue: asyncio.TimerHandle | None = None
+        self._attendance: Attendance | None = None
         # Asking which loop runs is a system call each time (it looks for a fork).
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -97,12 +103,16 @@ class EngineClient:
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._engine.fileno(), self._drain)
+        self._attendance = Attendance(self._loop, self._engine.host, self._attend)
 
     async def stop(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the threads keep it, not this task
         """Hang up what is left, wait for the threads, deliver the last events; idempotent."""
         engine = self._engine
         if engine is None:
             return
+        if self._attendance is not None:
+            self._attendance.close()
+            self._attendance = None
         await asyncio.to_thread(engine.stop, timeout)
         asyncio.get_running_loop().remove_reader(engine.fileno())
         while self._drain():
@@ -346,7 +356,18 @@ class EngineClient:
 
     def _drain(self) -> bool:
         """Deliver a batch; if more wait, the descriptor stays readable and the loop calls again."""
-        batch = self._running.poll_events(BATCH)
+        return self._handle(self._running.poll_events(BATCH))
+
+    def _attend(self) -> None:
+        """Do the SIP thread's rounds and deliver what comes of them, until nothing does: what is said to the
+        engine meanwhile may bring more. Others on the loop get their turn even so.
+        """
+        for _ in range(ROUNDS):
+            if not self._handle(self._running.attend(NEWS)):
+                return
+        self._drain()
+
+    def _handle(self, batch: list[_core.Event]) -> bool:
         for event in batch:
             try:
                 self._deliver(event)

@@ -111,6 +111,17 @@ impl Engine {
         self.0.drain(limit).into_iter().map(|event| event::wrap(py, event)).collect()
     }
 
+    /// Say whether the caller does the SIP thread's rounds; the descriptor that is readable while `attend` has work.
+    fn host(&self, hosted: bool) -> Result<i32, Error> {
+        Ok(self.0.host(hosted)?)
+    }
+
+    /// Do a round of the SIP thread in its place; to be called until it returns no event.
+    #[pyo3(signature = (limit=256))]
+    fn attend(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Py<PyAny>>> {
+        self.0.attend(limit).into_iter().map(|event| event::wrap(py, event)).collect()
+    }
+
     #[pyo3(signature = (beside=None))]
     fn new_sip_leg(&self, beside: Option<u64>) -> Result<u64, Error> {
         Ok(self.0.next_leg(Kind::Sip, beside.map(LegId::from_raw))?.raw())

@@ -9,6 +9,7 @@ mod corpora;
 mod corpus;
 mod descriptors;
 mod garbage;
+mod host;
 mod ladder;
 mod media;
 mod phones;
