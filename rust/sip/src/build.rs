@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::header::scan::{TOKEN, is_all, until};
+use crate::header::scan::{TOKEN, USER, VALUE, is_all, run, until};
 use crate::header::{Name, Names, Values, Via};
 use crate::write::{put_ip, put_number};
 use crate::{Message, Method, StatusCode, Transport};
@@ -60,7 +60,9 @@ impl Builder {
 
     fn request_line(mut self, method: &str, uri: &str) -> Self {
         let hidden = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'<' || byte == b'>' || byte == b'"';
-        if uri.is_empty() || any(uri, hidden) {
+        // Every letter a URI is usually made of is of one of these classes; any other is looked at more closely.
+        let plain = run(uri.as_bytes(), 0, USER | VALUE) == uri.len();
+        if uri.is_empty() || !plain && uri.bytes().any(hidden) {
             self.fail(BuildError::Syntax("Request-URI"));
         }
         self.put(&[method, " ", uri, " SIP/2.0"]);

@@ -131,13 +131,33 @@ fn bracketed(bytes: &[u8], open: usize) -> Option<(Ipv6Addr, usize)> {
 /// The port at an offset, leading zeros allowed, and where it ends.
 #[inline]
 fn port(bytes: &[u8], from: usize) -> Option<(u16, usize)> {
-    let (mut port, mut at) = (0_u64, from);
-    while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-        port = port.wrapping_mul(10).wrapping_add(u64::from(digit));
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let Some(text) = bytes.get(from..)?.first_chunk() else { return odd_port(bytes, from) };
+    // Digits become their values; what is no digit is flagged, reliably so up to the first of them.
+    let digits = u64::from_le_bytes(*text) ^ (ONES * u64::from(b'0'));
+    let flags = (digits.wrapping_add(ONES * 0x76) | digits) & (ONES << 7);
+    let length = flags.trailing_zeros() / 8;
+    if !(1..=4).contains(&length) {
+        return odd_port(bytes, from);
+    }
+    // The last digit moves to the fourth byte, and noughts take the place of missing ones.
+    let places = (digits << 32).wrapping_shr(8 * length).to_le_bytes();
+    let port = places
+        .iter()
+        .take(4)
+        .fold(0_u16, |port, digit| port.wrapping_mul(10).wrapping_add(u16::from(*digit)));
+    let end = from.wrapping_add(length as usize);
+    let longer = bytes.get(end).is_some_and(|byte| class(*byte) & HOST != 0);
+    if longer { None } else { Some((port, end)) }
+}
+
+/// The same for one of five digits and more, or at a text's end.
+#[cold]
+fn odd_port(bytes: &[u8], from: usize) -> Option<(u16, usize)> {
+    let (mut port, mut at) = (0_u32, from);
+    while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+        port = port.wrapping_mul(10).wrapping_add(u32::from(*digit & 15)).min(1 << 16);
         at = at.wrapping_add(1);
-        if port > 1 << 16 {
-            return None;
-        }
     }
     let longer = bytes.get(at).is_some_and(|byte| class(*byte) & HOST != 0);
     if at == from || longer { None } else { Some((u16::try_from(port).ok()?, at)) }

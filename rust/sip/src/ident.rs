@@ -66,12 +66,11 @@ impl Ident {
 
 /// Appends `count` letters, five bits of `bits` each; thirteen use them up.
 pub(crate) fn letters(mut text: String, mut bits: u64, count: usize) -> String {
-    let mut all = [b'a'; 13];
-    for place in &mut all {
-        *place = LETTERS.get((bits & 31) as usize).copied().unwrap_or(b'a');
+    text.extend((0..count).map(|_| {
+        let letter = LETTERS.get((bits & 31) as usize).copied().unwrap_or(b'a');
         bits >>= 5;
-    }
-    text.push_str(all.get(..count).and_then(|used| std::str::from_utf8(used).ok()).unwrap_or_default());
+        char::from(letter)
+    }));
     text
 }
 

@@ -184,8 +184,9 @@ pub(crate) struct Hop {
 #[inline]
 fn transport(bytes: &[u8], from: usize) -> Result<((usize, usize), usize), Malformed> {
     const FAULT: Malformed = Malformed(&("no sent-protocol", "RFC 3261 20.42"));
+    const START: &[u8; 8] = b"SIP/2.0/";
     let start = match bytes.get(from..).and_then(<[u8]>::first_chunk) {
-        Some(b"SIP/2.0/") => from.wrapping_add(8),
+        Some(start) if u64::from_le_bytes(*start) == u64::from_le_bytes(*START) => from.wrapping_add(8),
         _ => protocol_end(bytes, from).ok_or(FAULT)?,
     };
     let end = run(bytes, start, TOKEN);

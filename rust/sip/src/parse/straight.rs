@@ -98,7 +98,7 @@ impl Keys {
     }
 
     /// Reads the value at an offset and tells where its line ends: the end of the white space behind it.
-    #[inline]
+    #[inline(always)]
     fn value(&mut self, bytes: &[u8], name: Name, start: usize) -> Option<usize> {
         let first = !self.seen.has(name);
         self.note(name)?;
@@ -108,9 +108,7 @@ impl Keys {
             Name::To => return self.address(bytes, start, |keys, tag| keys.to_tag = tag),
             Name::Contact if bytes.get(start) == Some(&b'*') => start.wrapping_add(1),
             Name::Contact => return self.contacts(bytes, start, first),
-            Name::Route | Name::RecordRoute => {
-                return each(bytes, start, |at| Some(NameAddr::check(bytes, at).ok()?.end));
-            }
+            Name::Route | Name::RecordRoute => return routes(bytes, start),
             Name::CallId => {
                 let end = run(bytes, start, WORD);
                 self.call_id = Span::new(start, end);
@@ -139,7 +137,7 @@ impl Keys {
         Some(address.end)
     }
 
-    #[inline]
+    #[inline(never)]
     fn vias(&mut self, bytes: &[u8], start: usize, mut first: bool) -> Option<usize> {
         each(bytes, start, |at| {
             let hop = Via::check(bytes, at).ok()?;
@@ -151,7 +149,7 @@ impl Keys {
         })
     }
 
-    #[inline]
+    #[inline(never)]
     fn contacts(&mut self, bytes: &[u8], start: usize, mut first: bool) -> Option<usize> {
         each(bytes, start, |at| {
             let contact = NameAddr::check(bytes, at).ok()?;
@@ -161,6 +159,11 @@ impl Keys {
             Some(contact.end)
         })
     }
+}
+
+#[inline(never)]
+fn routes(bytes: &[u8], start: usize) -> Option<usize> {
+    each(bytes, start, |at| Some(NameAddr::check(bytes, at).ok()?.end))
 }
 
 /// Calls `take` for each value of a comma list; it says where the value ends. Where the list ends.
