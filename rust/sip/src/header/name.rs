@@ -258,55 +258,50 @@ impl Name {
 
 /// A set of names; all that are not in the table count as one.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Names(u64, u64);
+pub(crate) struct Names([u64; 2]);
 
 impl Names {
     #[inline]
-    const fn place(name: Name) -> Self {
-        let place = name as u8;
-        let bit = 1 << (place & 63);
-        if place < 64 { Self(bit, 0) } else { Self(0, bit) }
+    pub(crate) fn has(&self, name: Name) -> bool {
+        let place = name as usize;
+        self.0.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 != 0)
     }
 
     #[inline]
-    pub(crate) const fn has(self, name: Name) -> bool {
-        let Self(low, high) = Self::place(name);
-        self.0 & low | self.1 & high != 0
+    pub(crate) fn has_all(&self, Self([low, high]): Self) -> bool {
+        self.0[0] & low == low && self.0[1] & high == high
     }
 
     #[inline]
-    pub(crate) const fn has_all(self, others: Self) -> bool {
-        self.0 & others.0 == others.0 && self.1 & others.1 == others.1
-    }
-
-    #[inline]
-    pub(crate) const fn add(&mut self, name: Name) {
-        let Self(low, high) = Self::place(name);
-        self.0 |= low;
-        self.1 |= high;
+    pub(crate) fn add(&mut self, name: Name) {
+        let place = name as usize;
+        if let Some(word) = self.0.get_mut(place / 64) {
+            *word |= 1 << (place % 64);
+        }
     }
 
     #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
     pub(crate) const fn of(names: &[Name]) -> Self {
-        let (mut set, mut at) = (Self(0, 0), 0);
+        let (mut set, mut at) = ([0; 2], 0);
         while at < names.len() {
-            set.add(names[at]);
+            let place = names[at] as usize;
+            set[place / 64] |= 1 << (place % 64);
             at += 1;
         }
-        set
+        Self(set)
     }
 
     /// All that may stand once only.
     #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler only")]
     pub(crate) const fn singletons() -> Self {
-        let (mut set, mut at) = (Self(0, 0), 0);
+        let (mut set, mut at) = ([0; 2], 0);
         while at < NAMES.len() {
             if NAMES[at].is_singleton() {
-                set.add(NAMES[at]);
+                set[at / 64] |= 1 << (at % 64);
             }
             at += 1;
         }
-        set
+        Self(set)
     }
 }
 

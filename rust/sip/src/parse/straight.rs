@@ -58,7 +58,10 @@ impl Keys {
             None => Name::before_colon(&padded(rest))?,
         };
         let colon = from.wrapping_add(colon);
-        let start = skip_space(bytes, colon.wrapping_add(1));
+        let start = match bytes.get(colon..).and_then(<[u8]>::first_chunk) {
+            Some([_, b' ', b'!'..=u8::MAX]) => colon.wrapping_add(2),
+            _ => skip_space(bytes, colon.wrapping_add(1)),
+        };
         let end = self.value(bytes, name, start)?;
         match bytes.get(end..)?.first_chunk() {
             Some([b'\r', b'\n', next]) if !matches!(next, b' ' | b'\t') => {}
@@ -87,21 +90,20 @@ impl Keys {
         Some(line.next)
     }
 
-    /// Adds to the headers seen, unless it may stand once only and did.
+    /// Adds to the headers seen and tells whether it is the first of its name, unless it may stand once only.
     #[inline]
-    fn note(&mut self, name: Name) -> Option<()> {
-        if self.seen.has(name) && SINGLETONS.has(name) {
-            return None;
+    fn note(&mut self, name: Name) -> Option<bool> {
+        if self.seen.has(name) {
+            return if SINGLETONS.has(name) { None } else { Some(false) };
         }
         self.seen.add(name);
-        Some(())
+        Some(true)
     }
 
     /// Reads the value at an offset and tells where its line ends: the end of the white space behind it.
     #[inline(always)]
     fn value(&mut self, bytes: &[u8], name: Name, start: usize) -> Option<usize> {
-        let first = !self.seen.has(name);
-        self.note(name)?;
+        let first = self.note(name)?;
         let end = match name {
             Name::Via => return self.vias(bytes, start, first),
             Name::From => return self.address(bytes, start, |keys, tag| keys.from_tag = tag),
