@@ -7,8 +7,8 @@ use telephony_sip::digest::{Credentials, Secret};
 use telephony_sip::{Cause, Event, Flow, Method, Name, Profile, Support, Transport};
 
 use crate::wire::{
-    CONTACT, LONG, NOTHING, Solo, called, calling, first_line, invite, methods, request, response, sdp,
-    tag_of, theirs,
+    CONTACT, LONG, NOTHING, Solo, called, calling, ended, first_line, invite, methods, request, response,
+    sdp, tag_of, theirs,
 };
 
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0 new offer";
@@ -92,7 +92,29 @@ fn a_request_that_overtakes_the_ack_waits_or_is_answered() {
     finish(solo);
 }
 
-/// RFC 5407 3.1.5: BYE overtakes the ACK.
+/// RFC 5407 3.1.5: the same where our 200 has an offer, whose answer the ACK brings.
+#[test]
+fn an_offer_that_overtakes_the_answer_to_ours_is_glare() {
+    let mut solo = Solo::new();
+    let leg = solo.incoming(&request("INVITE", "a", 1, "", ""));
+    solo.endpoint.answer(solo.now, leg, sdp("v=0 offer")).unwrap();
+    let tag = tag_of(solo.sent().last().unwrap());
+    solo.events();
+    for (cseq, method) in [(2, "INVITE"), (3, "UPDATE")] {
+        solo.receive(&request(method, method, cseq, &tag, OFFER));
+        assert_eq!(methods(&solo.sent()), ["491"], "{method}");
+    }
+    solo.receive(&request("ACK", "INVITE", 2, &tag, ""));
+    assert!(solo.events().is_empty());
+    solo.receive(&request("ACK", "k", 1, &tag, "Content-Type: application/sdp\n\nv=0 answer"));
+    assert!(matches!(solo.events()[..], [Event::Confirmed { .. }]));
+    solo.receive(&request("INVITE", "re2", 4, &tag, OFFER));
+    assert!(matches!(solo.events()[..], [Event::Reoffer { .. }]), "its turn has come");
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    finish(solo);
+}
+
+/// RFC 5407 3.1.6: BYE overtakes the ACK.
 #[test]
 fn a_bye_that_overtakes_the_ack_is_answered_and_the_ack_is_ignored() {
     let mut solo = Solo::new();
@@ -118,6 +140,37 @@ fn after_our_bye_only_a_bye_is_welcome() {
     solo.receive(&theirs("BYE", "b", 2, &ack, ""));
     assert_eq!(methods(&solo.sent()), ["200"]);
     assert!(solo.events().is_empty());
+    finish(solo);
+}
+
+/// RFC 5407 3.3.3: a REFER crosses our BYE. It gets a 481, and the peer's own subscription ends with it.
+#[test]
+fn a_refer_that_crosses_our_bye_is_refused() {
+    let mut solo = Solo::new();
+    let (leg, _, ack) = calling(&mut solo, CONTACT);
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    let bye = solo.sent_one();
+    solo.events();
+    solo.receive(&theirs("REFER", "r", 1, &ack, "Refer-To: <sip:carol@192.0.2.7>"));
+    assert_eq!(methods(&solo.sent()), ["481"]);
+    assert!(solo.events().is_empty(), "nobody is to be called");
+    solo.receive(&response(&bye, 200, "", ""));
+    solo.endpoint.accept_refer(solo.now, leg, 1).unwrap_err();
+    finish(solo);
+}
+
+/// The same from the other side: our REFER crosses the peer's BYE, which ends the call and not what we asked for.
+#[test]
+fn our_refer_that_crosses_a_bye_is_over_with_its_481() {
+    let mut solo = Solo::new();
+    let (leg, _, ack) = calling(&mut solo, CONTACT);
+    solo.endpoint.refer(solo.now, leg, "sip:carol@192.0.2.7", None).unwrap();
+    let refer = solo.sent_one();
+    solo.receive(&theirs("BYE", "b", 1, &ack, ""));
+    assert_eq!(methods(&solo.sent()), ["200"]);
+    assert_eq!(ended(&solo.events(), leg).len(), 1);
+    solo.receive(&response(&refer, 481, "", ""));
+    assert!(solo.sent().is_empty() && solo.events().is_empty());
     finish(solo);
 }
 
@@ -210,7 +263,7 @@ fn offers_that_cross_are_refused_on_both_sides() {
     }
 }
 
-/// RFC 5407, the appendix: a 180 that comes after the 200 is of no use.
+/// RFC 5407 appendix E: a 180 that comes after the 200 is of no use.
 #[test]
 fn a_provisional_response_behind_the_answer_is_ignored() {
     let mut solo = Solo::new();
