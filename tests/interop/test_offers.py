@@ -155,6 +155,22 @@ async def test_late_offers(exchange: Exchange, tmp_path: Path) -> None:
     assert "call.held" in [event["type"] for event in await history(exchange.gateway)]
 
 
+@pytest.mark.parametrize(("answer", "goes_on"), [("v=0\nnonsense\n", True), (sdp(RTP, 18), False)])
+async def test_an_answer_to_our_late_offer_that_is_no_use(
+    exchange: Exchange, tmp_path: Path, answer: str, goes_on: bool
+) -> None:
+    """What says nothing changes nothing; a codec that nobody offered is no call any more."""
+    caller = Script("caller").calls(sdp(RTP)).pause(200).ask("INVITE").told(100, optional=True).told(200)
+    caller.ask("ACK", answer)
+    caller = caller.pause(300).leaves() if goes_on else caller.left()
+    await play(exchange, tmp_path, caller, Script("callee").called(sdp(RTP)).left())
+    last = (await history(exchange.gateway))[-1]
+    assert (last["type"], last["data"]["hangup_source"]) == (
+        "call.completed",
+        "caller" if goes_on else "system",
+    )
+
+
 async def test_refusals_say_which_codecs_would_do(exchange: Exchange, tmp_path: Path) -> None:
     why = "Warning: 305 gateway .*no common codec: offered are G729, allowed are PCMU, PCMA"
     caller = Script("caller").ask("INVITE", sdp(RTP, 18)).told(100, optional=True)

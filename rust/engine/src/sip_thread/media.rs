@@ -126,10 +126,16 @@ impl SipThread {
                 self.report_hold(leg, outcome.held);
                 self.pass_on(now, leg, outcome.news);
             }
-            // A session that was renewed in vain goes on as it was (RFC 3261 14.2).
-            Err(_) if self.legs.get(&leg).is_some_and(|entry| entry.is_confirmed) => {}
+            // An answer that says nothing has changed nothing: the session goes on as it was. One that agrees to what
+            // was never offered cannot be refused, for nothing follows an ACK: the call is over, as where the offer in a
+            // 2xx is no good (RFC 3261 13.2.2.4, 14.2).
+            Err(error) if error.code != Code::NotAcceptable && self.is_confirmed(leg) => {}
             Err(error) => self.end_by(now, leg, Side::System, cause_of(&error), &error.message),
         }
+    }
+
+    fn is_confirmed(&self, leg: LegId) -> bool {
+        self.legs.get(&leg).is_some_and(|entry| entry.is_confirmed)
     }
 }
 
