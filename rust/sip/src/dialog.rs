@@ -10,7 +10,7 @@ use crate::endpoint::{Auth, LegKey};
 use crate::header::scan::until;
 use crate::header::{NameAddr, Replaces};
 use crate::transaction::key::{Fingerprint, Fingerprints, Index};
-use crate::{Builder, Flow, Message, Method, Name, Uri};
+use crate::{Builder, Flow, Message, Method, Name, Transport, Uri};
 
 new_key_type! {
     /// One dialog.
@@ -151,15 +151,20 @@ impl Dialog {
         }
     }
 
-    /// The dialog an INVITE asks us for (12.1.1). `None` without a usable Contact.
+    /// The dialog an INVITE asks us for (12.1.1). `None` without a usable Contact: a `sips:` one is of no use to whom
+    /// nothing but an open flow leads (RFC 5630 5.1.2).
     pub(crate) fn uas(invite: &Message, tag: &str, flow: Flow, contact: Arc<str>) -> Option<Self> {
         let (local, remote) = (invite.header(Name::To)?, invite.header(Name::From)?);
         let mut identity = Identity::new(invite.call_id(), &[local, ";tag=", tag], tag, remote.len());
         identity.meet(remote, invite.from_tag());
+        let target = target_of(invite).or_else(|| old_target(invite))?;
+        if !is_reached(target, flow) && !invite.has(Name::RecordRoute) {
+            return None;
+        }
         Some(Self {
             routes: invite.values(Name::RecordRoute).map(Into::into).collect(),
             remote_cseq: Some(invite.cseq_number()),
-            ..Self::early(flow, contact, identity, target_of(invite).or_else(|| old_target(invite))?)
+            ..Self::early(flow, contact, identity, target)
         })
     }
 
@@ -198,7 +203,6 @@ impl Dialog {
 
     /// Takes target and route set from a response to our INVITE; a 2xx recomputes them (12.1.2, 13.2.2.4).
     pub(crate) fn learn(&mut self, response: &Message) {
-        self.refresh_target(target_of(response));
         if response.has(Name::RecordRoute) || !self.routes.is_empty() {
             let mut routes: Vec<Box<str>> = response.values(Name::RecordRoute).map(Into::into).collect();
             routes.reverse();
@@ -206,11 +210,14 @@ impl Dialog {
                 (self.routes, self.hop) = (routes, Hop::Unseen);
             }
         }
+        self.refresh_target(target_of(response));
     }
 
-    /// Replaces the remote target (12.2.1.2, 12.2.2).
+    /// Replaces the remote target (12.2.1.2, 12.2.2). Where our next request would go to a `sips:` URI by an open flow
+    /// the former one stays: what is to be secret is not sent in the clear (26.2.2).
     pub(crate) fn refresh_target(&mut self, target: Option<&str>) {
-        if let Some(target) = target.filter(|target| **target != *self.target) {
+        let is_followed = |target: &&str| !self.routes.is_empty() || is_reached(target, self.flow);
+        if let Some(target) = target.filter(|target| **target != *self.target).filter(is_followed) {
             (self.target, self.hop) = (target.into(), Hop::Unseen);
         }
     }
@@ -341,6 +348,12 @@ impl Dialog {
             }
         }
     }
+}
+
+/// Whether a flow may carry what is for this URI: TLS is the only one for `sips:` (26.2.2).
+fn is_reached(target: &str, flow: Flow) -> bool {
+    let scheme = target.get(..5).unwrap_or_default();
+    flow.transport == Transport::Tls || !scheme.eq_ignore_ascii_case("sips:")
 }
 
 /// The target of a caller that speaks RFC 2543, which knows no From tag and needs no Contact: its From (RFC 2543 6.13,

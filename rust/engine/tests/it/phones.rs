@@ -66,8 +66,12 @@ fn bound(gateway: &mut Node) -> Vec<u64> {
 }
 
 fn is_reachable(gateway: &mut Node, token: u64) -> bool {
+    is_reachable_as(gateway, "sip:alice@example.com", token)
+}
+
+fn is_reachable_as(gateway: &mut Node, uri: &str, token: u64) -> bool {
     let leg = gateway.engine.next_leg(Kind::Sip, None).unwrap();
-    let mut dial = call(leg, "sip:alice@example.com", &G711);
+    let mut dial = call(leg, uri, &G711);
     dial.next_hop = Some(format!("flow:{token}"));
     let correlation = gateway.engine.command(Command::Dial(Box::new(dial))).unwrap();
     gateway.done(correlation).result.is_ok()
@@ -87,6 +91,19 @@ fn a_phone_is_gone_with_its_stream() {
     drop(first);
     assert_eq!(bound(&mut gateway), [two]);
     assert!(!is_reachable(&mut gateway, one) && is_reachable(&mut gateway, two));
+}
+
+/// RFC 3261 26.2.2: TLS or nothing, whatever the phone keeps open.
+#[test]
+fn a_sips_uri_is_not_called_by_an_open_flow() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    gateway.engine.set_users(USERS.as_bytes()).unwrap();
+    let mut phone = Phone::connect(&gateway);
+    phone.register();
+    let token = bound(&mut gateway)[0];
+    assert!(!is_reachable_as(&mut gateway, "sips:alice@example.com", token));
+    assert!(is_reachable(&mut gateway, token));
 }
 
 #[test]

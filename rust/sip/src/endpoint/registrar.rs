@@ -10,7 +10,7 @@ use crate::header::NameAddr;
 use crate::transaction::{Arrival, ServerKey};
 use crate::users::{Account, Binding, Users};
 use crate::write::host_port;
-use crate::{Builder, Connection, Flow, Message, Name, Notice, Profile, Scheme, Uri};
+use crate::{Builder, Connection, Flow, Message, Name, Notice, Profile, Scheme, Transport, Uri};
 
 /// Seconds: the shortest that is granted, what is granted unasked, the longest (10.3 step 7).
 const MIN_EXPIRES: u32 = 60;
@@ -247,6 +247,9 @@ impl Endpoint {
         if !sip || contact.uri.as_str().len() > MAX_URI {
             return Err(fault());
         }
+        if contact.uri.scheme() == Scheme::Sips && !is_secure(request, arrival.flow) {
+            return Err(Refusal::plain(400, "A sips: Contact is registered with a sips: URI over TLS"));
+        }
         let asked = match contact.params.value("expires") {
             // 10.2.1.1: a malformed one is the default.
             Some(text) => text.parse().unwrap_or(DEFAULT_EXPIRES),
@@ -362,6 +365,15 @@ fn thousandths(text: &str) -> Option<u16> {
         "1" if part == 0 => Some(1000),
         _ => None,
     }
+}
+
+/// Whether nothing on the way of a REGISTER is open: then a `sips:` Contact may be bound (RFC 5630 5.2).
+fn is_secure(register: &Message, flow: Flow) -> bool {
+    let sips = |uri: &Uri<'_>| uri.scheme() == Scheme::Sips;
+    let path = |value: &str| NameAddr::parse(value).is_ok_and(|path| sips(&path.uri));
+    flow.transport == Transport::Tls
+        && register.uri().as_ref().is_some_and(sips)
+        && register.values(Name::Path).all(path)
 }
 
 #[cfg(test)]

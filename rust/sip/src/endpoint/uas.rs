@@ -35,7 +35,7 @@ impl Endpoint {
             return self.hold_back(invite, arrival, ground, profile);
         }
         let Some(mut dialog) = Dialog::uas(invite, &tag, flow, host_port(flow.local).into()) else {
-            let refusal = Refusal::plain(400, "Missing Contact header field");
+            let refusal = Refusal::plain(400, "No usable Contact header field");
             return self.refuse(invite, arrival, &refusal, profile);
         };
         let replaces = match self.replaced_by(invite) {

@@ -1,6 +1,6 @@
 //! Dialogs against a script: routing, order, forks, offers in the middle of a call, crossings.
 
-use telephony_sip::{Cause, Event, LegId, Message, Method, Name, Side};
+use telephony_sip::{Cause, Connection, Event, Flow, LegId, Message, Method, Name, Side, Transport};
 
 use crate::wire::{
     CONTACT, LONG, NOTHING, Solo, address, called, called_by, calling, first_line, invite, is, methods,
@@ -463,4 +463,55 @@ fn a_peer_of_rfc_2543_is_understood() {
     solo.receive(&old(request("ACK", "a", 1, &tag, "")));
     assert_eq!(solo.endpoint.stats().dropped.stray_ack, 0);
     assert_eq!(solo.advance(std::time::Duration::from_secs(4)), [], "the ACK was matched");
+}
+
+const SIPS: &str = "Contact: <sips:bob@192.0.2.9:5061>";
+
+fn over_tls() -> Solo {
+    let mut solo = Solo::new();
+    solo.flow = Flow { transport: Transport::Tls, connection: Some(Connection(1)), ..solo.flow };
+    solo
+}
+
+/// RFC 3261 26.2.2: what is for a `sips:` URI goes by TLS or not at all. RFC 5630 5.1.2: 400 to who says both.
+#[test]
+fn a_caller_with_a_sips_contact_is_refused_on_an_open_flow() {
+    let sips = |text: String| text.replace("<sip:peer@192.0.2.9:5060>", "<sips:peer@192.0.2.9:5061>");
+    let mut solo = Solo::new();
+    solo.receive(&sips(invite("a")));
+    assert_eq!(methods(&solo.sent()), ["400"]);
+    assert_eq!(solo.alive(), NOTHING);
+    let record = "Record-Route: <sip:192.0.2.30;lr>";
+    let (leg, _) = called_by(&mut solo, &sips(request("INVITE", "b", 1, "", record)));
+    let bye = hangup(&mut solo, leg);
+    assert_eq!(bye.request_uri(), Some("sips:peer@192.0.2.9:5061"), "the proxy goes on from there");
+    let mut secure = over_tls();
+    let (leg, _) = called_by(&mut secure, &sips(invite("a")));
+    assert_eq!(hangup(&mut secure, leg).request_uri(), Some("sips:peer@192.0.2.9:5061"));
+}
+
+#[test]
+fn a_callees_sips_contact_is_not_followed_on_an_open_flow() {
+    let mut solo = Solo::new();
+    let (leg, invite, ack) = calling(&mut solo, SIPS);
+    assert_eq!(ack.request_uri(), invite.request_uri());
+    assert_eq!(hangup(&mut solo, leg).request_uri(), invite.request_uri());
+    let mut routed = Solo::new();
+    let (_, _, ack) = calling(&mut routed, &format!("Record-Route: <sip:192.0.2.30;lr>\n{SIPS}"));
+    assert_eq!(ack.request_uri(), Some("sips:bob@192.0.2.9:5061"), "the proxy goes on from there");
+    let mut secure = over_tls();
+    let (_, _, ack) = calling(&mut secure, SIPS);
+    assert_eq!(ack.request_uri(), Some("sips:bob@192.0.2.9:5061"));
+}
+
+#[test]
+fn a_target_is_not_refreshed_to_a_sips_uri_on_an_open_flow() {
+    let mut solo = Solo::new();
+    let (leg, tag) = called(&mut solo);
+    for contact in ["sips:peer@192.0.2.9:5061", "SIPS:peer@192.0.2.9"] {
+        let update = request("UPDATE", contact, 2, &tag, "");
+        solo.receive(&update.replace("<sip:peer@192.0.2.9:5060>", &format!("<{contact}>")));
+        assert_eq!(methods(&solo.sent()).last().map(String::as_str), Some("200"));
+    }
+    assert_eq!(hangup(&mut solo, leg).request_uri(), Some("sip:peer@192.0.2.9:5060"));
 }

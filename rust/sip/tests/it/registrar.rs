@@ -439,3 +439,30 @@ fn other_users_leave_the_phones_of_those_that_stay() {
     let old = credentials(&challenge, "REGISTER", "alice", "wonderland", "SHA-256");
     assert_eq!(status(&exchange(&mut solo, &request("REGISTER", "alice", "three", 2, &old))), 401);
 }
+
+/// RFC 5630 5.2: a secure name is bound to nothing that is open.
+#[test]
+fn a_sips_contact_is_bound_over_tls_only() {
+    let contact = "Contact: <sips:alice@10.0.0.5>";
+    for (tls, secure, path, status) in [
+        (false, false, "", 400),
+        (false, true, "", 400),
+        (true, false, "", 400),
+        (true, true, "\nPath: <sip:192.0.2.7;lr>", 400),
+        (true, true, "\nPath: <sips:192.0.2.7;lr>", 200),
+        (true, true, "", 200),
+    ] {
+        let mut solo = solo();
+        if tls {
+            solo.flow = Flow { transport: Transport::Tls, connection: Some(Connection(1)), ..solo.flow };
+        }
+        let uri = if secure { "sips:192.0.2.1" } else { "sip:192.0.2.1" };
+        let by = |text: String| text.replace("REGISTER sip:192.0.2.1", &format!("REGISTER {uri}"));
+        let extra = format!("{contact}{path}");
+        let challenge = exchange(&mut solo, &by(request("REGISTER", "alice", "c", 1, &extra)));
+        let proof = credentials(&challenge, "REGISTER", "alice", "wonderland", "SHA-256");
+        let answer =
+            exchange(&mut solo, &by(request("REGISTER", "alice", "c", 2, &format!("{proof}\n{extra}"))));
+        assert_eq!(answer.status().unwrap().0, status, "{tls} {secure} {path}");
+    }
+}
