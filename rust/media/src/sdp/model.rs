@@ -5,8 +5,13 @@ use super::attribute::{Direction, Fingerprint, RtpMap, Setup, payload_type_of};
 use std::fmt;
 use std::net::IpAddr;
 
+use bytestring::ByteString;
+
 /// A payload type has seven bits, so no section has use for more formats.
 const PAYLOAD_TYPES: usize = 128;
+
+/// How many lines a section makes room for at once: as many as telephones write.
+const MEDIA_LINES: usize = 12;
 
 /// How a line ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +25,7 @@ pub(super) enum Ending {
 /// One line, as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    pub(super) text: String,
+    pub(super) text: ByteString,
     pub(super) ending: Ending,
 }
 
@@ -32,7 +37,7 @@ impl Line {
         text.push(kind);
         text.push('=');
         text.extend(value.chars().map(|c| if c.is_control() { '?' } else { c }));
-        Self { text, ending: Ending::CrLf }
+        Self { text: text.into(), ending: Ending::CrLf }
     }
 
     /// The type letter; none for the empty lines that some peers append.
@@ -109,7 +114,9 @@ impl Media {
             (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         // RFC 8866 section 5.14 allows `port/number of ports`.
         let port = port.split('/').next()?.parse().ok()?;
-        Some(Self { lines: vec![line], port })
+        let mut lines = Vec::with_capacity(MEDIA_LINES);
+        lines.push(line);
+        Some(Self { lines, port })
     }
 
     fn field(&self, index: usize) -> &str {

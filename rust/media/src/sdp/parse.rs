@@ -1,5 +1,8 @@
 //! Text to lines.
 
+use bytestring::ByteString;
+use memchr::{memchr, memchr2};
+
 use super::model::{Ending, Line, Media, Session};
 
 /// The longest description we read. Browsers with every video codec offer about 10 KiB.
@@ -8,6 +11,9 @@ pub const MAX_LENGTH: usize = 32 * 1024;
 pub const MAX_LINES: usize = 1_000;
 /// The most media sections we read.
 pub const MAX_MEDIA: usize = 32;
+
+/// How many lines are made room for at once: as many as most descriptions have before their media.
+const SESSION_LINES: usize = 6;
 
 /// Why a text is no session description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +45,18 @@ pub fn parse(text: &str) -> Result<Session, SdpError> {
         return Err(SdpError::TooLong);
     }
     let mut session = Session::default();
-    for (number, raw) in text.split_inclusive('\n').enumerate() {
+    session.lines.reserve(SESSION_LINES);
+    // One copy, of which every line is a part.
+    let whole = ByteString::from(text);
+    let mut rest = &*whole;
+    for number in 0.. {
+        let end = memchr(b'\n', rest.as_bytes()).map_or(rest.len(), |end| end + 1);
+        let Some((raw, behind)) = rest.split_at_checked(end).filter(|_| end > 0) else { break };
+        rest = behind;
         if number == MAX_LINES || session.media.len() > MAX_MEDIA {
             return Err(SdpError::TooManyLines);
         }
-        let line = parse_line(raw, number)?;
+        let line = parse_line(&whole, raw, number)?;
         if number == 0 && (line.kind(), line.value().trim_end()) != (Some('v'), "0") {
             return Err(SdpError::Version);
         }
@@ -62,7 +75,7 @@ fn add_line(session: &mut Session, line: Line, number: usize) -> Result<(), SdpE
     Ok(())
 }
 
-fn parse_line(raw: &str, number: usize) -> Result<Line, SdpError> {
+fn parse_line(whole: &ByteString, raw: &str, number: usize) -> Result<Line, SdpError> {
     let (text, ending) = if let Some(text) = raw.strip_suffix("\r\n") {
         (text, Ending::CrLf)
     } else if let Some(text) = raw.strip_suffix('\n') {
@@ -75,8 +88,8 @@ fn parse_line(raw: &str, number: usize) -> Result<Line, SdpError> {
         [kind, b'=', ..] => kind.is_ascii_lowercase(),
         _ => false,
     };
-    if well_formed && !text.contains(['\0', '\r']) {
-        Ok(Line { text: text.to_owned(), ending })
+    if well_formed && memchr2(b'\0', b'\r', text.as_bytes()).is_none() {
+        Ok(Line { text: whole.slice_ref(text), ending })
     } else {
         Err(SdpError::Line(number + 1))
     }
