@@ -436,6 +436,47 @@ async def consult_early(office: Office, folder: Path, status: int = 200) -> bool
     return replaced
 
 
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_blind_transfer_to_browsers(office: Office, tmp_path: Path, answers: bool) -> None:
+    """They are rung by a call of their own, to which Anna comes; without an answer she is Bob's again."""
+    host, port = office.gateway.sip
+    async with (
+        webrtc_peer(office.gateway) as browser,
+        phone(tmp_path / "a", auto=200) as anna,
+        phone(tmp_path / "b", port=office.bob, auto=200, record=tmp_path / "bob.wav") as bob,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        theirs = (await bob.event("incoming"))["call"]
+        await anna.event("state", call=call, state="CONFIRMED")
+        await bob.hold(theirs)
+        await anna.event("media", status="remote-hold")
+        await bob.transfer(theirs, f"sip:8001@{host}:{port}")
+        ringing = (await browser.frame("incoming-call"))["call"]
+        assert (ringing["status"], ringing["to"]) == ("ringing", "8001")
+        await bob.event("transferred", code=180)
+        if answers:
+            await browser.talk(ringing["id"], 700.0)
+            await bob.event("transferred", code=200, final=True)
+            await bob.event("state", call=theirs, state="DISCONNECTED")
+            await anna.event("media", status="active")
+            browser.heard.clear()
+            await asyncio.sleep(1.5)
+            assert seconds_of_tone(browser.audio(), TONE, rate=browser.heard_rate) > 0.5
+            await browser.request("left-call", type="leave-call", call_id=ringing["id"])
+        else:
+            await browser.request("left-call", type="leave-call", call_id=ringing["id"])
+            await bob.event("transferred", final=True)
+            await bob.resume(theirs)
+            await asyncio.sleep(1.5)
+            await bob.hang_up(theirs)
+        await anna.event("state", call=call, state="DISCONNECTED")
+    over = await office.gateway.ended(ringing["id"])
+    assert over["status"] == ("completed" if answers else "canceled")
+    before = next(one for one in await office.gateway.calls() if one["id"] != ringing["id"])
+    assert (before["status"], before["reason"] == "transferred") == ("completed", answers)
+    assert answers or heard(tmp_path / "bob.wav") > 1
+
+
 async def test_an_attended_transfer_to_a_browsers_call(office: Office, tmp_path: Path) -> None:
     assert not await consult_browser(office, tmp_path)
 

@@ -1,6 +1,7 @@
 """Attended transfers: two calls of one telephone become one (RFC 3891), and INVITEs that replace a leg."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from telephony_gateway.calls.attempts import Failure
@@ -197,7 +198,7 @@ class Attended:
         """A browser's page knows its own call: that one goes on, and the one who stays comes to it."""
         place = _place_of(transfer, trunk_of(live, transfer.staying), live)
         back = Transfer(leaving=named, staying=browser, to=transfer.to, kind="attended", answering=True)
-        back.outcome = lambda status, reason: self._outcome(live, transfer, status, reason)
+        back.outcome = lambda status, reason: self.outcome(live, transfer, status, reason)
         describe(other, back)
         other.transfer = back
         try:
@@ -219,9 +220,9 @@ class Attended:
     async def _await_outcome(self, live: LiveCall, transfer: Transfer) -> None:
         # The other call may end without a word about this one.
         await asyncio.sleep(REPLACING + 2 * GRACE)
-        self._outcome(live, transfer, 408, "the outcome was never told")
+        self.outcome(live, transfer, 408, "the outcome was never told")
 
-    def _outcome(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
+    def outcome(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
         """What has come of a transfer that another call carries out for this one."""
         if live.call.over or live.transfer is not transfer or status < 200:
             return
@@ -229,8 +230,8 @@ class Attended:
             self._fail(live, transfer, status, reason)
             return
         live.transfer = None
-        assert transfer.number is not None
-        self._engine.notify_refer(transfer.leaving, transfer.number, status)
+        with suppress(GatewayError):
+            self._engine.notify_refer(transfer.leaving, transfer.number or 0, status)
         self._journal.apply(live, "transfer", transfer.facts | {"new_leg_id": None})
         leaving = live.legs.get(transfer.leaving)
         self._closing.finish(live, _transferred(leaving.side if leaving is not None else "unknown"))

@@ -4,7 +4,7 @@ Every `await` is a gap in which the caller may hang up or the browser may go; af
 is asked anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from telephony_gateway.calls.closing import Closing
@@ -93,6 +93,9 @@ class Bridging:
 
     async def _answer(self, live: LiveCall) -> None:
         live.answering = True
+        if live.coming is not None:
+            self._fetch(live, live.coming)
+            return
         try:
             await self._engine.answer(live.anchor, lambda: self._answered(live))
         except GatewayError:
@@ -110,6 +113,17 @@ class Bridging:
             self._legs.update(live, live.anchor, "answered", followed=True)
             self._journal.apply(live, "answer")
             self._journal.apply(live, "bridge")
+
+    def _fetch(self, live: LiveCall, coming: Callable[[], None]) -> None:
+        """The telephone was answered long ago, in the call that hands it on."""
+        try:
+            coming()
+        except GatewayError:
+            self._closing.finish(live, ANSWER_FAILED)
+            raise
+        live.clear_timer()
+        self._journal.apply(live, "answer")
+        self._journal.apply(live, "bridge")
 
 
 def browser_left(live: LiveCall) -> Ending:

@@ -67,6 +67,8 @@ class Closing:
             self._journal.end(live, ending)
             self._calls.retire(live)
             self._linger(live)
+        if live.on_end is not None:
+            live.on_end(ending)
 
     def part(self, live: LiveCall, participant: Participant, *, hangup: bool = True) -> None:
         """The participant leaves; what that means for the call is the caller's to decide."""

@@ -1,6 +1,7 @@
 """A call while it runs: its value, the engine's legs, who takes part, and what to cancel when it ends."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -11,7 +12,7 @@ from telephony_gateway.calls.attempts import Hunt
 from telephony_gateway.calls.events import Incoming, LegId
 from telephony_gateway.calls.ladder import PastLegs
 from telephony_gateway.calls.limits import Limits
-from telephony_gateway.calls.model import Call, CallEvent, Leg, Session
+from telephony_gateway.calls.model import Call, CallEvent, Ending, Leg, Session
 from telephony_gateway.calls.ports import Browser
 from telephony_gateway.calls.routing import Destination, Target
 from telephony_gateway.errors import Overloaded, WrongState
@@ -77,6 +78,9 @@ class LiveCall:
     unwritten: tuple[CallEvent, ...] = ()
     """Events that the store had no room for: they go before the next."""
     participant: Participant | None = None
+    coming: Callable[[], None] | None = None
+    """Fetches the telephone that answers this call with its leg, which talks already."""
+    on_end: Callable[[Ending], None] | None = None
     watchers: dict[str, Browser] = field(default_factory=dict)
     declined: frozenset[str] = frozenset()
     legs: dict[LegId, Leg] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.endings import as_requested, requested, shutdown
 from telephony_gateway.calls.events import Event, Incoming
 from telephony_gateway.calls.forwarding import Forwarding
+from telephony_gateway.calls.handing import Handing
 from telephony_gateway.calls.hunting import Hunting
 from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.inbound import Inbound
@@ -119,9 +120,13 @@ class Manager:
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
             seeking=seeking, forwarding=forwarding, hunting=hunting,
         )  # fmt: skip
+        handing = Handing(
+            engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
+            browsers=browsers, seeking=seeking, attended=attended, ids=ids, policy=policy,
+        )  # fmt: skip
         self._transfers = Transfers(
             engine=engine, journal=journal, closing=closing, routing=routing, seeking=seeking,
-            attended=attended,
+            attended=attended, handing=handing,
         )  # fmt: skip
         self._outbound = Outbound(
             engine=engine, cache=cache, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,

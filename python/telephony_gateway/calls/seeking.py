@@ -96,6 +96,13 @@ class Seeking:
                 self._tasks.spawn(live, lambda: self._let_hear(live, transfer, event))
         return True
 
+    def rings(self, live: LiveCall, transfer: Transfer, status: int) -> None:
+        """Something rings that has no sound of its own: the side that stays hears a tone."""
+        transfer.parted = True
+        self._tell(transfer, status)
+        with suppress(GatewayError):
+            self._play(live, transfer)
+
     def answered(self, live: LiveCall, event: Answered) -> bool:
         """A leg answered; whether it is one of a transfer. The first one has the place."""
         transfer = live.transfer
@@ -187,9 +194,13 @@ class Seeking:
         with suppress(GatewayError):
             if event.codec is not None:
                 await self._engine.preview(transfer.staying, event.leg)
-            elif live.ringback is not None:
-                self._engine.unbridge(transfer.staying)
-                self._engine.ring_back(transfer.staying, live.ringback)
+            else:
+                self._play(live, transfer)
+
+    def _play(self, live: LiveCall, transfer: Transfer) -> None:
+        if live.ringback is not None:
+            self._engine.unbridge(transfer.staying)
+            self._engine.ring_back(transfer.staying, live.ringback)
 
     def _follow(self, live: LiveCall, transfer: Transfer, event: Ended, before: Destination) -> None:
         """RFC 3261 8.1.3.4: where the target is said to be comes next; at once if others ring."""

@@ -9,6 +9,7 @@ from telephony_gateway.calls.attended import Attended
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import ending_of
 from telephony_gateway.calls.events import Ended, LegId, Refer, ReferAnswered, Referral
+from telephony_gateway.calls.handing import Handing
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.live import LiveCall, Order
 from telephony_gateway.calls.model import LegSide
@@ -27,7 +28,15 @@ from telephony_gateway.calls.transfer import (
     trunk_of,
 )
 from telephony_gateway.calls.uris import parse_sip, user_of
-from telephony_gateway.errors import Conflict, Forbidden, GatewayError, Invalid, WrongState
+from telephony_gateway.errors import (
+    Conflict,
+    Forbidden,
+    GatewayError,
+    Invalid,
+    Overloaded,
+    StoreUnavailable,
+    WrongState,
+)
 
 MAX_TO = 256
 MAX_REFERS = 32
@@ -48,6 +57,7 @@ class Transfers:
         routing: Routing,
         seeking: Seeking,
         attended: Attended,
+        handing: Handing,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -55,6 +65,7 @@ class Transfers:
         self._routing = routing
         self._seeking = seeking
         self._attended = attended
+        self._handing = handing
 
     def requested(self, live: LiveCall, event: Refer) -> None:
         """A REFER came in for one of the call's legs."""
@@ -162,12 +173,18 @@ class Transfers:
         return trunk.transfer if trunk is not None else "handle"
 
     def _handle(self, live: LiveCall, transfer: Transfer, event: Refer) -> None:
-        try:
-            stages = self._allowed(live, event)
-        except GatewayError as error:
-            self._refuse(live, transfer, 403 if isinstance(error, Forbidden) else 404, error.message)
-            return
         transfer.order = _order(live, transfer.staying)
+        try:
+            stages, other = self._allowed(live, transfer, event)
+        except GatewayError as error:
+            kinds = ((Forbidden, 403), (Overloaded, 503), (StoreUnavailable, 503))
+            status = next((status for kind, status in kinds if isinstance(error, kind)), 404)
+            self._refuse(live, transfer, status, error.message)
+            return
+        if other is not None:
+            self._engine.accept_refer(event.leg, event.id)
+            self._handing.ring(live, transfer, other)
+            return
         if event.referred_by:
             transfer.headers.append(("Referred-By", event.referred_by))
         if (replaces := replaces_in(event)) is not None:
@@ -176,8 +193,12 @@ class Transfers:
         self._engine.accept_refer(event.leg, event.id)
         self._seeking.begin(live, transfer, stages)
 
-    def _allowed(self, live: LiveCall, event: Refer) -> tuple[Stage, ...]:
-        """Where a call of the leg's trunk to the wanted place goes by the routes; `Forbidden` if nowhere."""
+    def _allowed(
+        self, live: LiveCall, transfer: Transfer, event: Refer
+    ) -> tuple[tuple[Stage, ...], LiveCall | None]:
+        """Where a call of the leg's trunk to the wanted place goes by the routes, or the call that is to ring
+        for it at browsers; `Forbidden` if nowhere.
+        """
         name = trunk_of(live, event.leg)
         trunk = self._routing.trunks.get(name or "")
         wanted = event.uri[4:].partition(";")[0] if event.uri[:4].lower() == "tel:" else user_of(event.uri)
@@ -186,20 +207,21 @@ class Transfers:
         route = self._routing.route(trunk=name or "", to=number, from_=live.call.from_, user=user)
         if route is None or route is DEVELOPMENT_ROUTE:
             if self._routing.development:
-                return (Stage(destinations=(self._routing.destination(event.uri),)),)
+                return (Stage(destinations=(self._routing.destination(event.uri),)),), None
             raise Forbidden(f"no route takes {number} from trunk {name}")
         if route.target.reject is not None:
             raise Forbidden(f"rejected by route {route.name}")
         found = way(self._routing, route.target, number)
         stages = tuple(stage for stage in found.stages if stage.destinations)
         if stages:
-            return stages
+            return stages, None
+        names = next((stage.browser for stage in found.stages if stage.browser is not None), None)
+        if names is not None and _is_telephone(live, transfer.staying):
+            return (), self._handing.prepare(live, transfer, route, number, names)
         raise (
             found.refused[0]
             if found.refused
-            else Invalid(
-                f"route {route.name} leads to nobody who can be called", [("to", "leads to browsers only")]
-            )
+            else Invalid(f"route {route.name} leads to nobody who can be called", [("to", "leads nowhere")])
         )
 
     def _pass(self, live: LiveCall, transfer: Transfer, event: Refer) -> None:

@@ -1,5 +1,6 @@
 """Transfers: who may be called for the empty place, who leaves, who comes back, and what the history says."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -126,8 +127,6 @@ async def test_silence_ends_a_transfer(world: World) -> None:
 
 
 async def settle_for(world: World, seconds: float) -> None:
-    import asyncio
-
     await asyncio.sleep(seconds)
     await settle()
 
@@ -186,7 +185,6 @@ async def test_an_answer_that_cannot_be_joined_is_no_transfer(world: World) -> N
     [
         ("sip:901@192.0.2.1", 403),
         ("sip:400@192.0.2.1", 403),
-        ("sip:+7495@192.0.2.1", 404),
         ("tel:+1;x=y", 403),
     ],
 )
@@ -755,3 +753,131 @@ async def test_a_target_that_will_not_anywhere_is_asked_nowhere_else() -> None:
     world.end(leg, "bye")
     await settle()
     await world.check_end()
+
+
+async def rings_at_browsers(world: World) -> tuple[int, int, Any, Any]:
+    """Anna talks to Bob, who transfers her to the sales people."""
+    browser = world.browser(names=frozenset({"sales"}))
+    anna, bob = await talking(world)
+    refer(world, bob, "sip:+7495@192.0.2.1")
+    await settle()
+    assert world.engine.of("accept_refer") == [(bob, 7)]
+    first, second = world.store.calls.values()
+    assert browser.last().id == second.id
+    assert (second.status, second.from_, second.to, second.route) == (
+        "ringing",
+        "+79001112233",
+        "+7495",
+        "sales",
+    )
+    assert told(world) == [180]
+    return anna, bob, browser, (first.id, second.id)
+
+
+async def test_browsers_ring_for_whom_they_are_to_have(world: World) -> None:
+    anna, bob, browser, (first, second) = await rings_at_browsers(world)
+    assert world.store.calls[first].status == "in-progress", "until somebody answers"
+    await world.manager.join(browser, second)
+    await world.manager.offer(browser, second, "o")
+    await settle()
+    page = world.engine.of("bridge")[-1][1]
+    assert world.engine.of("bridge")[-1] == (anna, page)
+    assert world.engine.of("introduce") == [(page, anna)]
+    assert world.engine.of("answer") == [(anna,)], "she was answered long ago"
+    assert told(world) == [180, 200]
+    assert (bob,) in world.engine.of("hangup")
+    assert (anna,) not in world.engine.of("hangup")
+    before, now = world.store.calls[first], world.store.calls[second]
+    assert (before.status, before.reason, now.status) == ("completed", "transferred", "in-progress")
+    assert world.history(before)[-2:] == ["call.transferred", "call.completed"]
+    assert world.history(now)[:4] == ["call.initiated", "call.ringing", "session.joined", "call.answered"]
+    world.manager.send_digits(browser, second, "1")
+    assert world.engine.of("send_digits") == [(anna, "1")]
+    world.end(anna, "bye")
+    await settle()
+    assert (world.store.calls[second].status, world.store.calls[second].hangup_source) == (
+        "completed",
+        "caller",
+    )
+
+
+@pytest.mark.parametrize("how", ["declined", "silence", "gone"])
+async def test_who_stays_comes_back_from_browsers_that_do_not_answer(world: World, how: str) -> None:
+    anna, bob, browser, (first, second) = await rings_at_browsers(world)
+    match how:
+        case "declined":
+            await world.manager.leave(browser, second)
+        case "silence":
+            await settle_for(world, 120)
+        case _:
+            await world.manager.end_call(second)
+    await settle()
+    assert told(world) == [180, {"declined": 603, "silence": 480, "gone": 603}[how]]
+    assert world.engine.of("bridge")[-1] == (anna, bob)
+    assert transfers_of(world, first) == ["transfer-requested", "transfer-failed"]
+    assert world.store.calls[second].over
+    refer(world, bob)
+    await settle()
+    assert len(world.engine.of("accept_refer")) == 2, "it may be tried again"
+    world.end(anna, "bye")
+    await settle()
+
+
+def transfers_of(world: World, call: Any) -> list[str]:
+    history = world.history(world.store.calls[call])
+    return [event.removeprefix("call.") for event in history if event.startswith("call.transfer")]
+
+
+async def test_who_stays_may_hang_up_while_browsers_ring(world: World) -> None:
+    anna, _, browser, (first, second) = await rings_at_browsers(world)
+    world.end(anna, "bye")
+    await settle()
+    assert (world.store.calls[first].status, world.store.calls[first].hangup_source) == (
+        "completed",
+        "caller",
+    )
+    assert (world.store.calls[second].status, world.store.calls[second].hangup_cause) == (
+        "canceled",
+        "originator_cancel",
+    )
+    assert browser.heard()[-1] == "CallEnded"
+
+
+async def test_who_stays_may_hang_up_while_a_browser_answers(world: World) -> None:
+    anna, _, browser, (_, second) = await rings_at_browsers(world)
+    await world.manager.join(browser, second)
+    gate = world.engine.hold("bridge")
+    answer = asyncio.ensure_future(world.manager.offer(browser, second, "o"))
+    await settle()
+    world.end(anna, "bye")
+    gate.set()
+    with pytest.raises(WrongState):
+        await answer
+    await settle()
+    assert world.store.calls[second].status == "canceled"
+
+
+async def test_who_asked_may_hang_up_while_browsers_ring(world: World) -> None:
+    anna, bob, browser, (first, second) = await rings_at_browsers(world)
+    world.end(bob, "bye")
+    await settle()
+    assert world.store.calls[first].status == "in-progress"
+    await world.manager.join(browser, second)
+    await world.manager.offer(browser, second, "o")
+    await settle()
+    assert world.engine.of("bridge")[-1][0] == anna
+    assert world.store.calls[first].reason == "transferred"
+    await world.manager.leave(browser, second)
+    await settle()
+    assert (anna,) in world.engine.of("hangup")
+
+
+async def test_browsers_that_are_not_there_are_no_target(world: World) -> None:
+    anna, bob = await talking(world)
+    refer(world, bob, "sip:+7495@192.0.2.1")
+    await settle()
+    assert told(world) == [480]
+    first, second = world.store.calls.values()
+    assert (first.status, second.status) == ("in-progress", "no-answer")
+    world.end(anna, "bye")
+    await settle()
