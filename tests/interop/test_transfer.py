@@ -477,6 +477,35 @@ async def test_a_blind_transfer_to_browsers(office: Office, tmp_path: Path, answ
     assert answers or heard(tmp_path / "bob.wav") > 1
 
 
+async def test_a_semi_attended_transfer_to_browsers(office: Office, tmp_path: Path) -> None:
+    host, port = office.gateway.sip
+    async with (
+        webrtc_peer(office.gateway) as browser,
+        phone(tmp_path / "a") as anna,
+        phone(tmp_path / "b", port=office.bob, auto=200) as bob,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        first = (await bob.event("incoming"))["call"]
+        await anna.event("state", call=call, state="CONFIRMED")
+        second = await bob.call(f"sip:8001@{host}:{port}")
+        asked = (await browser.frame("incoming-call"))["call"]["id"]
+        await bob.event("state", call=second, state="EARLY")
+        browser.frames.clear()
+        await bob.attended_transfer(first, second)
+        again = (await browser.frame("incoming-call"))["call"]
+        assert again["id"] != asked
+        await browser.talk(again["id"], 700.0)
+        await bob.event("transferred", code=200, final=True)
+        for number in (first, second):
+            await bob.event("state", call=number, state="DISCONNECTED")
+        await asyncio.sleep(1.5)
+        assert seconds_of_tone(browser.audio(), TONE, rate=browser.heard_rate) > 0.5
+        await anna.hang_up(call)
+        await browser.frame("call-ended")
+    over = await office.gateway.ended(again["id"])
+    assert (over["status"], over["hangup_source"]) == ("completed", "caller")
+
+
 async def test_an_attended_transfer_to_a_browsers_call(office: Office, tmp_path: Path) -> None:
     assert not await consult_browser(office, tmp_path)
 

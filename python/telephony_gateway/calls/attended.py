@@ -64,6 +64,14 @@ class Attended:
         live = self._calls.of_leg(leg)
         return live is not None and bool(rings_for(live, leg))
 
+    def at_browsers(self, leg: LegId) -> LiveCall | None:
+        """The leg's call if nothing but browsers rings for it, and none has joined."""
+        live = self._calls.of_leg(leg)
+        if live is None or live.call.status != "ringing" or leg != live.anchor or rings_for(live, leg):
+            return None
+        waits = live.call.direction == "inbound" and live.participant is None and not live.answering
+        return live if waits and live.target is not None and live.target.browser is not None else None
+
     def transfer(self, live: LiveCall, transfer: Transfer, named: LegId) -> None:
         """The one who stays shall talk to the partner of the leg that is named."""
         other = self._calls.of_leg(named)
@@ -159,7 +167,7 @@ class Attended:
         source = other.legs[named].side if named in other.legs else "unknown"
         self._legs.move(other, live, newcomer, side)
         place = _place_of(transfer, trunk, live)
-        self._closing.finish(other, _transferred(source))
+        self._closing.finish(other, transferred(source))
         await self._seeking.settle(live, transfer, newcomer, place)
 
     def _take_ringing(
@@ -178,7 +186,7 @@ class Attended:
         transfer.taken.update(ringing)
         far, codec = other.far, other.far_codec if other.early else None
         other.hunt = other.far = None
-        self._closing.finish(other, _transferred("caller"))
+        self._closing.finish(other, transferred("caller"))
         stages = [stage for stage in hunt.waiting if stage.destinations] if hunt is not None else []
         self._seeking.go_on(live, transfer, stages, other.call.timeout)
         for leg in ringing:
@@ -234,7 +242,7 @@ class Attended:
             self._engine.notify_refer(transfer.leaving, transfer.number or 0, status)
         self._journal.apply(live, "transfer", transfer.facts | {"new_leg_id": None})
         leaving = live.legs.get(transfer.leaving)
-        self._closing.finish(live, _transferred(leaving.side if leaving is not None else "unknown"))
+        self._closing.finish(live, transferred(leaving.side if leaving is not None else "unknown"))
 
     def _call_anew(self, live: LiveCall, transfer: Transfer, newcomer: LegId, trunk: str | None) -> None:
         """Different media workers carry the two: the newcomer's telephone is asked to replace its call."""
@@ -253,7 +261,7 @@ def _rings(live: LiveCall, leg: LegId) -> bool:
     return is_callee and live.call.direction == "inbound" and not live.call.answered and not live.answering
 
 
-def _transferred(source: HangupSource) -> Ending:
+def transferred(source: HangupSource) -> Ending:
     """How the call ends that is not needed any more."""
     return Ending(status="completed", cause="normal_clearing", source=source, reason="transferred")
 

@@ -5,7 +5,7 @@ Where a call may go is for the routes to say, as if the telephone that asks had 
 answers nobody leaves: when it fails, the two are together again.
 """
 
-from telephony_gateway.calls.attended import Attended
+from telephony_gateway.calls.attended import Attended, transferred
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import ending_of
 from telephony_gateway.calls.events import Ended, LegId, Refer, ReferAnswered, Referral
@@ -96,7 +96,10 @@ class Transfers:
             self._pass(live, transfer, event)
         elif event.replaces is not None:
             transfer.order = _order(live, staying)
-            self._attended.transfer(live, transfer, event.replaces)
+            if (other := self._attended.at_browsers(event.replaces)) is not None:
+                self._ring_again(live, transfer, event, other)
+            else:
+                self._attended.transfer(live, transfer, event.replaces)
         else:
             self._handle(live, transfer, event)
 
@@ -166,7 +169,10 @@ class Transfers:
         return self._seeking.ended(live, transfer, event)
 
     def _is_early(self, event: Refer) -> bool:
-        return event.replaces is not None and self._attended.rings(event.replaces)
+        named = event.replaces
+        return named is not None and (
+            self._attended.rings(named) or self._attended.at_browsers(named) is not None
+        )
 
     def _way(self, live: LiveCall, leg: LegId) -> str:
         trunk = self._routing.trunks.get(trunk_of(live, leg) or "")
@@ -192,6 +198,22 @@ class Transfers:
             transfer.headers += [("Replaces", replaces), ("Require", "replaces")]
         self._engine.accept_refer(event.leg, event.id)
         self._seeking.begin(live, transfer, stages)
+
+    def _ring_again(self, live: LiveCall, transfer: Transfer, event: Refer, other: LiveCall) -> None:
+        """The browsers that ring for the one who asks ring for the one who stays."""
+        route = self._routing.route_named(other.call.route or "")
+        names = other.target.browser if other.target is not None else None
+        if route is None or names is None or not _is_telephone(live, transfer.staying):
+            self._refuse(live, transfer, 488, "two browsers cannot be joined")
+            return
+        try:
+            again = self._handing.prepare(live, transfer, route, other.call.to, names)
+        except GatewayError as error:
+            self._refuse(live, transfer, 503, error.message)
+            return
+        self._engine.accept_refer(event.leg, event.id)
+        self._closing.finish(other, transferred("caller"))
+        self._handing.ring(live, transfer, again)
 
     def _allowed(
         self, live: LiveCall, transfer: Transfer, event: Refer

@@ -881,3 +881,43 @@ async def test_browsers_that_are_not_there_are_no_target(world: World) -> None:
     assert (first.status, second.status) == ("in-progress", "no-answer")
     world.end(anna, "bye")
     await settle()
+
+
+@pytest.mark.parametrize("mode", ["handle", "pass"])
+async def test_browsers_that_still_ring_ring_for_who_stays(mode: str) -> None:
+    world = World(tables(pbx=mode))
+    browser = world.browser(names=frozenset({"sales"}))
+    anna, bob = await talking(world)
+    consult = world.invite("+7495", PBX)
+    await settle()
+    first, asked = world.store.calls.values()
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    *_, again = world.store.calls.values()
+    assert browser.heard()[-3:] == ["IncomingCall", "CallEnded", "IncomingCall"]
+    assert world.engine.of("reject") == [(consult, 480)]
+    assert (world.store.calls[asked.id].reason, again.from_) == ("transferred", "+79001112233")
+    await world.manager.join(browser, again.id)
+    await world.manager.offer(browser, again.id, "o")
+    await settle()
+    assert world.engine.of("bridge")[-1][0] == anna
+    assert told(world) == [180, 200]
+    assert world.store.calls[first.id].reason == "transferred"
+    world.end(anna, "bye")
+    await settle()
+    await world.check_end()
+
+
+async def test_browsers_that_ring_for_a_browsers_partner_stay_where_they_are(world: World) -> None:
+    browser = world.browser(names=frozenset({"sales"}))
+    leg, call = await world.talking(browser)
+    consult = world.invite("+7495", PBX)
+    other = world.browser("b2", names=frozenset({"sales"}))
+    await settle()
+    refer(world, leg, headers=[("Replaces", "x")], replaces=consult)
+    await settle()
+    assert world.engine.of("refuse_refer") == [(leg, 7, 488)]
+    assert other.last().status == "ringing"
+    world.end(consult, "cancel")
+    await world.manager.end_call(call.id)
+    await settle()
