@@ -21,14 +21,14 @@ RETURN = 1.0
 
 class Attendance:
     """Hosts the SIP thread as long as the loop has the time. `host` says so to the engine, which returns the
-    descriptor to watch; `attend` is called when that is readable.
+    descriptor to watch; `attend` is called when that is readable, and says whether it got through.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         host: Callable[[bool], int],
-        attend: Callable[[], None],
+        attend: Callable[[], bool],
         load: Callable[[], float] = time.thread_time,
     ) -> None:
         self._loop = loop
@@ -57,12 +57,19 @@ class Attendance:
         self._loop.add_reader(self._host(True), self._work)
 
     def _work(self) -> None:
-        self._attend()
-        if self._loop.time() - self._since[0] >= WINDOW:
+        if not self._attend():
+            # More comes in than is done, whatever else has the core.
+            self._leave()
+        elif self._loop.time() - self._since[0] >= WINDOW:
             if self._share() >= BUSY:
-                self._loop.remove_reader(self._host(False))
-                self._timer = self._loop.call_later(RETURN, self._look)
-            self._mark()
+                self._leave()
+            else:
+                self._mark()
+
+    def _leave(self) -> None:
+        self._mark()
+        self._loop.remove_reader(self._host(False))
+        self._timer = self._loop.call_later(RETURN, self._look)
 
     def _look(self) -> None:
         if self._share() <= IDLE:

@@ -42,8 +42,10 @@ _sessions = msgspec.json.Decoder(Session)
 class MemoryCache:
     """The cache of one process: bounded, the least recently used goes first, everything expires."""
 
+    shared = False
+
     def __init__(
-        self, capacity: int = 65_536, calls: int = 8_192, clock: Callable[[], float] = time.monotonic
+        self, capacity: int = 65_536, calls: int = 2_048, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
         # Calls, by the integer of their id, crowd no claim or ticket out; an earlier one is in the store.
@@ -137,6 +139,8 @@ class RedisCache:
     While Redis does not answer, this node goes on with what it put there itself: calls are not refused for
     want of a cache. It comes back by itself.
     """
+
+    shared = True
 
     def __init__(self, url: str, *, prefix: str = "telephony:", fallback: MemoryCache | None = None) -> None:
         self._prefix = prefix

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 256
 """Events taken per wake-up, so that a flood of them does not hold the loop."""
-ROUNDS, NEWS = 64, 4
+ROUNDS, NEWS = 32, 4
 """Rounds of the SIP thread done per wake-up, and events handled between two: a caller waits for its 100
 no longer than these take.
 """
@@ -358,14 +358,15 @@ class EngineClient:
         """Deliver a batch; if more wait, the descriptor stays readable and the loop calls again."""
         return self._handle(self._running.poll_events(BATCH))
 
-    def _attend(self) -> None:
+    def _attend(self) -> bool:
         """Do the SIP thread's rounds and deliver what comes of them, until nothing does: what is said to the
-        engine meanwhile may bring more. Others on the loop get their turn even so.
+        engine meanwhile may bring more. Others on the loop get their turn even so; whether it came to an end.
         """
         for _ in range(ROUNDS):
             if not self._handle(self._running.attend(NEWS)):
-                return
+                return True
         self._drain()
+        return False
 
     def _handle(self, batch: list[_core.Event]) -> bool:
         for event in batch:

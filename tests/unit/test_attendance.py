@@ -52,14 +52,18 @@ class Timer:
         self.loop.timer = None
 
 
-def attendance(loop: Loop) -> tuple[Attendance, list[Any]]:
+def attendance(loop: Loop, through: bool = True) -> tuple[Attendance, list[Any]]:
     told: list[Any] = []
 
     def host(hosted: bool) -> int:
         told.append(hosted)
         return DESCRIPTOR
 
-    made = Attendance(loop, host, lambda: told.append("work"), lambda: loop.load)  # type: ignore[arg-type]
+    def attend() -> bool:
+        told.append("work")
+        return through
+
+    made = Attendance(loop, host, attend, lambda: loop.load)  # type: ignore[arg-type]
     return made, told
 
 
@@ -92,6 +96,14 @@ def test_a_loop_that_keeps_pace_stays_the_host() -> None:
     for _ in range(100):
         loop.run(WINDOW, BUSY - 0.05)
     assert made.is_host
+
+
+def test_a_loop_that_does_not_get_through_leaves_the_rounds_at_once() -> None:
+    loop = Loop()
+    made, told = attendance(loop, through=False)
+    loop.run(0.01, 0.1)
+    assert not made.is_host
+    assert told == [True, "work", False]
 
 
 def test_closing_leaves_nothing_behind() -> None:

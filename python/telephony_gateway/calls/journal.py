@@ -25,7 +25,9 @@ from telephony_gateway.errors import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 MIRROR_LINGER = 0.05
-"""How long the cache may be behind, so that the quick steps of a call are written to it once."""
+"""How long a shared cache may be behind, so that the quick steps of a call are written to it once."""
+LOCAL_LINGER = 1.0
+"""How long one that only this process reads may be: what has just ended is at hand yet."""
 
 
 class Journal:
@@ -157,6 +159,7 @@ class CacheMirror:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+        self._linger = MIRROR_LINGER if cache.shared else LOCAL_LINGER
         self._waiting: dict[int, Call] = {}
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -164,13 +167,15 @@ class CacheMirror:
         self._failing = False
 
     def put(self, call: Call) -> None:
-        """Have the call written soon."""
+        """Have the call written soon; while it runs, only others have to look it up."""
+        if not (self._cache.shared or call.over):
+            return
         self._waiting[call.id.int] = call
         if self._timer is None and self._writer is None:
             # Asking which loop runs is a system call each time (it looks for a fork).
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-            self._timer = self._loop.call_later(MIRROR_LINGER, self._begin, self._loop)
+            self._timer = self._loop.call_later(self._linger, self._begin, self._loop)
 
     async def close(self) -> None:
         """Wait for what is to be written."""

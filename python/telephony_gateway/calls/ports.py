@@ -286,6 +286,9 @@ class Store(Protocol):
 class Cache(Protocol):
     """Call state that other processes may share."""
 
+    shared: bool
+    """Whether others read it: then it hears of every step, else of the last."""
+
     async def put_call(self, call: Call) -> None:
         """Keep the state of a call."""
         ...

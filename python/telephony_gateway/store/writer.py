@@ -59,7 +59,7 @@ class WriterLimits:
     """How much is written at once, how long a record may wait for company, and how much may wait in all."""
 
     batch: int = 256
-    linger: float = 0.05
+    linger: float = 0.1
     capacity: int = 65_536
     first_pause: float = 0.05
     longest_pause: float = 5.0

@@ -199,6 +199,8 @@ class MemoryStore:
 class MemoryCache:
     """Dictionaries without expiry."""
 
+    shared = False
+
     def __init__(self) -> None:
         self.claims: dict[str, bytes] = {}
         self.sessions: dict[str, Session] = {}

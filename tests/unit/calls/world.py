@@ -262,6 +262,7 @@ class FakeStore:
 class FakeCache:
     """As the shared one, in a dict; every answer takes a turn of the loop."""
 
+    shared: bool = True
     calls: dict[UUID, Call] = field(default_factory=dict)
     claims: dict[str, bytes] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
