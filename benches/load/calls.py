@@ -12,7 +12,7 @@ from typing import Any
 
 from benches.load.probe import Probe
 from benches.load.process import cpu_of, resident_mib
-from tests.interop.gateway import Gateway, eventually, gateway
+from tests.interop.gateway import Gateway, eventually, gateway, remove_databases
 from tests.interop.peers import filled, free_port
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "tests/interop/scenarios"
@@ -124,6 +124,7 @@ async def load(folder: Path) -> AsyncIterator[Load]:
             yield Load(running, folder)
         finally:
             await stop(answering)
+    remove_databases(folder)
 
 
 async def measure(folder: Path, rate: int, calls: int) -> dict[str, Any]:

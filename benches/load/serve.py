@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--next-hop", required=True, help="127.0.0.1:PORT of the callee")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="gateway-bench-"))
+    # The database's user shall reach it, so that all that is left lies there.
+    folder.chmod(0o755)
     callee = asked.next_hop.rpartition(":")[2]
     (folder / "gateway.toml").write_text(THROUGH.format(callee=callee, codecs='"PCMU"'))
     host, _, port = asked.listen.rpartition(":")

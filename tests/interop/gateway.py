@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -209,6 +210,12 @@ async def gateway(folder: Path, *, exit_code: int = 0, **overrides: str) -> Asyn
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+def remove_databases(folder: Path) -> None:
+    """Remove the databases of gateways whose DATA_DIR is under `folder`: as root they may lie elsewhere."""
+    for pointer in folder.rglob("postgres.location"):
+        shutil.rmtree(pointer.read_text().strip(), ignore_errors=True)
 
 
 async def ready(running: Gateway) -> None:
