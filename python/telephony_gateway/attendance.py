@@ -9,12 +9,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-WINDOW = 0.25
+WINDOW = 0.5
 """Seconds over which the loop's load is measured."""
-BUSY = 0.6
+BUSY = 0.65
 """The share of a core at which the loop leaves the rounds to the thread."""
-IDLE = 0.3
-"""The share at which it takes them back: the thread's rounds are a quarter of the whole, no swinging."""
+IDLE = 0.45
+"""The share at which it takes them back; the rounds add a tenth to it, so nothing swings."""
 RETURN = 1.0
 """Seconds between two looks whether to take them back."""
 

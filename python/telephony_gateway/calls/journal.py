@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 MIRROR_LINGER = 0.05
 """How long a shared cache may be behind, so that the quick steps of a call are written to it once."""
-LOCAL_LINGER = 1.0
+LOCAL_LINGER = 0.5
 """How long one that only this process reads may be: what has just ended is at hand yet."""
 
 

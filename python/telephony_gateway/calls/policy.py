@@ -15,8 +15,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     ring_timeout: float = 60.0
     unattended_timeout: float = 60.0
     """How long an answered outbound call may wait for its browser."""
-    linger: float = 5.0
-    """How long a call that is over stays at hand, so that whoever asks at once finds it."""
+    linger: float = 1.0
+    """How long a call that is over stays at hand; then the cache has it. What stays longer is cold then."""
     leg_farewell: float = 35.0
     """How long to wait for the last leg of a call that is over: 64*T1 and a little (RFC 3261 17.1.1.2)."""
     ladder_memory: int = 32
