@@ -362,11 +362,17 @@ class EngineClient:
         """Do the SIP thread's rounds and deliver what comes of them, until nothing does: what is said to the
         engine meanwhile may bring more. Others on the loop get their turn even so; whether it came to an end.
         """
-        for _ in range(ROUNDS):
-            if not self._handle(self._running.attend(NEWS)):
-                return True
-        self._drain()
-        return False
+        through = False
+        try:
+            for _ in range(ROUNDS):
+                if not self._handle(self._running.attend(NEWS)):
+                    through = True
+                    break
+        finally:
+            # From now on what comes wakes the loop again, whatever has gone wrong.
+            if not through:
+                self._drain()
+        return through
 
     def _handle(self, batch: list[_core.Event]) -> bool:
         for event in batch:
