@@ -7,7 +7,7 @@ use std::sync::Arc;
 use slotmap::{SlotMap, new_key_type};
 
 use crate::endpoint::{Auth, LegKey};
-use crate::header::scan::until;
+use crate::header::scan::without_headers;
 use crate::header::{NameAddr, Replaces};
 use crate::transaction::key::{Fingerprint, Fingerprints, Index};
 use crate::{Builder, Flow, Message, Method, Name, Transport, Uri};
@@ -366,11 +366,6 @@ fn old_target(invite: &Message) -> Option<&str> {
 /// The URI a message's Contact offers as remote target.
 pub(crate) fn target_of(message: &Message) -> Option<&str> {
     message.contact_uri().map(without_headers)
-}
-
-/// A Request-URI has no headers part (19.1.1, table 1).
-fn without_headers(uri: &str) -> &str {
-    until(uri, b'?')
 }
 
 /// All dialogs.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Endpoint;
 use super::refuse::Refusal;
 use crate::header::NameAddr;
+use crate::header::scan::without_headers;
 use crate::transaction::{Arrival, ServerKey};
 use crate::users::{Account, Binding, Users};
 use crate::write::host_port;
@@ -262,7 +263,7 @@ impl Endpoint {
         self.registrar.tokens += 1;
         let bound = Bound {
             token: self.registrar.tokens,
-            uri: contact.uri.as_str().split('?').next().unwrap_or_default().into(),
+            uri: without_headers(contact.uri.as_str()).into(),
             instance: instance(&contact),
             q: contact.params.value("q").and_then(thousandths).unwrap_or(1000),
             until: now + Duration::from_secs(expires.into()),

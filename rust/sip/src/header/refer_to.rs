@@ -1,6 +1,7 @@
 //! Refer-To: where a REFER sends its recipient (RFC 3515 2.1), taken apart into what an INVITE is made of
 //! (RFC 3261 19.1.5).
 
+use super::scan::without_headers;
 use super::{Malformed, NameAddr};
 use crate::uri::unescape;
 use crate::{Message, Name, Scheme};
@@ -49,7 +50,7 @@ impl ReferTo {
         let uri = address.uri;
         let method = uri.params().value("method").unwrap_or("INVITE").to_ascii_uppercase();
         Ok(Self {
-            uri: without_method(uri.as_str(), uri.headers()),
+            uri: without_method(without_headers(uri.as_str())),
             method,
             headers: headers(uri.headers())?,
             is_callable: !matches!(uri.scheme(), Scheme::Other(_)),
@@ -65,11 +66,7 @@ impl ReferTo {
 }
 
 /// A Request-URI has neither method nor headers (RFC 3261 19.1.1, table 1).
-fn without_method(uri: &str, headers: &str) -> String {
-    let uri = match headers.is_empty() {
-        true => uri.strip_suffix('?').unwrap_or(uri),
-        false => uri.split_once('?').map_or(uri, |(uri, _)| uri),
-    };
+fn without_method(uri: &str) -> String {
     let is_method = |part: &str| part.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("method="));
     let mut parts = uri.split(';');
     let mut kept = parts.next().unwrap_or_default().to_owned();

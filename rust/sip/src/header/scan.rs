@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr3, memrchr};
 
 /// token (RFC 3261 25.1).
 pub(crate) const TOKEN: u8 = 1;
@@ -156,6 +156,14 @@ pub(crate) fn skip_space(bytes: &[u8], from: usize) -> usize {
 #[inline]
 pub(crate) fn until(text: &str, stop: u8) -> &str {
     memchr(stop, text.as_bytes()).and_then(|at| text.get(..at)).unwrap_or(text)
+}
+
+/// A SIP URI without its headers: a Request-URI has none (RFC 3261 19.1.1, table 1). A `?` may stand in the user part as
+/// well (25.1, user-unreserved); behind the `@` it can only begin them.
+pub(crate) fn without_headers(uri: &str) -> &str {
+    let host = memrchr(b'@', uri.as_bytes()).unwrap_or(0);
+    let headers = uri.get(host..).and_then(|rest| rest.find('?'));
+    headers.and_then(|at| uri.get(..host.wrapping_add(at))).unwrap_or(uri)
 }
 
 /// A value without the white space around it.

@@ -76,6 +76,19 @@ fn a_strict_router_is_put_into_the_request_uri() {
 }
 
 #[test]
+fn a_question_mark_in_a_user_part_begins_no_headers() {
+    let mut solo = Solo::new();
+    let record = "Record-Route: <sip:192.0.2.30>";
+    let call = request("INVITE", "a", 1, "", record);
+    let call =
+        call.replace("Contact: <sip:peer@192.0.2.9:5060>", "Contact: <sip:pe?er=1@192.0.2.9:5060?Subject=x>");
+    assert!(call.contains("pe?er"));
+    let (leg, _) = called_by(&mut solo, &call);
+    let bye = hangup(&mut solo, leg);
+    assert_eq!(routes(&bye), ["<sip:pe?er=1@192.0.2.9:5060>"], "25.1, user-unreserved");
+}
+
+#[test]
 fn a_private_contact_behind_a_public_address_is_reached_through_the_nat() {
     let mut solo = Solo::new();
     let invite = invite("a").replace("<sip:peer@192.0.2.9:5060>", "<sip:peer@10.0.0.7:5062>");
