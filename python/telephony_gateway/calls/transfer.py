@@ -84,8 +84,10 @@ def rings_for(live: LiveCall, caller: LegId) -> dict[LegId, Destination]:
         return {}
     if live.hunt is not None:
         return dict(live.hunt.ringing)
-    is_called = live.far is not None and live.far in live.legs and live.destination is not None
-    return {live.far: live.destination} if is_called else {}  # type: ignore[dict-item]
+    far, destination = live.far, live.destination
+    if far is None or destination is None or far not in live.legs:
+        return {}
+    return {far: destination}
 
 
 def _talks(live: LiveCall, number: LegId) -> bool:
