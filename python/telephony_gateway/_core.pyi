@@ -46,6 +46,8 @@ class Ringing:
     leg: LegId
     status: int
     codec: str | None  # of early media, if the response described some
+    passed_on: str | None  # the caller rings too: its codec, "" while its answer is to come
+    age: float  # how long ago
 
 @final
 class Answered:
@@ -54,10 +56,12 @@ class Answered:
     leg: LegId
     codec: str
     sip_call_id: str
+    passed_on: str | None  # the caller is answered too, and both hear each other: its codec, or ""
+    age: float
 
 @final
 class Confirmed:
-    """The caller's ACK to our 200 arrived."""
+    """The caller's ACK to our 200 arrived. Not told while what happens is passed on between two legs."""
 
     leg: LegId
 
@@ -138,6 +142,8 @@ class Ended:
     reasons: str  # the values of the peer's Reason headers (RFC 3326), or ""
     contacts: list[str]  # where a 3xx says the callee is, the likeliest first
     stats: LegStats | None
+    passed_on: bool  # the leg that it was dialled for, or that for it, was hung up on in the same words
+    age: float
 
 @final
 class Registration:
@@ -306,14 +312,6 @@ class Engine:
     def fileno(self) -> int:
         """The eventfd that turns readable when events wait."""
     def poll_events(self, limit: int = 256) -> list[Event]: ...
-    def host(self, hosted: bool) -> int:
-        """Say whether the caller does the SIP thread's rounds: it calls `attend` whenever the descriptor
-        returned is readable. What is not attended to for 100 ms, the thread does itself.
-        """
-    def attend(self, limit: int = 256) -> list[Event]:
-        """Do a round of the SIP thread in its place; at most `limit` events. To be called until it returns
-        none, or `poll_events` is called: until then `fileno` tells nothing.
-        """
     def new_sip_leg(self, beside: LegId | None = None) -> LegId: ...
     def new_webrtc_leg(self, beside: LegId | None = None) -> LegId: ...
     def dial(
@@ -329,10 +327,16 @@ class Engine:
         headers: list[tuple[str, str]] = [],
         timeout: float = 60.0,
         replaces: LegId | None = None,  # at whose peer to take its place (RFC 3891), whatever `uri` says
+        caller: LegId | None = None,  # the leg it is dialled for, if what happens is to be passed on
+        caller_codecs: list[str] = [],  # towards that one
     ) -> int | None:
         """Send an INVITE. Once the command is taken, exactly one `Ended` follows, whatever happens.
 
         None, here and below: done already, no `Done` follows; what it leads to is told by events.
+
+        Between the leg and its `caller` is passed on at once what is plain: the callee rings without sound,
+        it answers, one of the two hangs up after that. The events come later, and say so. Sound before the
+        answer, a REFER, an INVITE with Replaces or a command for the caller's leg ends that, as `unlink`.
         """
     def ring(self, leg: LegId, *, codecs: list[str], status: int = 180) -> str | int:
         """Negotiate the offer, send the provisional; 488 and Ended(not_acceptable) if nothing is common.
@@ -356,6 +360,8 @@ class Engine:
         """Let two legs hear each other before their call is answered: early media."""
     def ring_back(self, leg: LegId, tone: str | None) -> int:
         """Play a ringback tone ("eu", "us") until sound or the answer comes; None ends it."""
+    def unlink(self, leg: LegId) -> int | None:
+        """Pass nothing on any more between the leg and its caller, or its callee."""
     def unbridge(self, leg: LegId) -> int: ...
     def send_digits(self, leg: LegId, digits: str, duration: float = 0.1) -> int: ...
     def introduce(self, first: LegId, second: LegId) -> int:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import structlog
 
 from telephony_gateway import _core
-from telephony_gateway.attendance import Attendance
 from telephony_gateway.calls import events
 from telephony_gateway.calls.ladder import Rung, Rungs
 from telephony_gateway.calls.model import LegStats
@@ -36,10 +35,6 @@ log = structlog.get_logger(__name__)
 
 BATCH = 256
 """Events taken per wake-up, so that a flood of them does not hold the loop."""
-ROUNDS, NEWS = 32, 4
-"""Rounds of the SIP thread done per wake-up, and events handled between two: a caller waits for its 100
-no longer than these take.
-"""
 COMMAND_TIMEOUT = 10.0
 """Far above what any command takes; passing it means that the engine is sick."""
 
@@ -90,7 +85,6 @@ class EngineClient:
         # In the order of their deadlines, since all wait equally long: one timer does for all of them.
         self._waiting: dict[int, Waiting] = {}
         self._overdue: asyncio.TimerHandle | None = None
-        self._attendance: Attendance | None = None
         # Asking which loop runs is a system call each time (it looks for a fork).
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -103,16 +97,12 @@ class EngineClient:
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._engine.fileno(), self._drain)
-        self._attendance = Attendance(self._loop, self._engine.host, self._attend)
 
     async def stop(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the threads keep it, not this task
         """Hang up what is left, wait for the threads, deliver the last events; idempotent."""
         engine = self._engine
         if engine is None:
             return
-        if self._attendance is not None:
-            self._attendance.close()
-            self._attendance = None
         await asyncio.to_thread(engine.stop, timeout)
         asyncio.get_running_loop().remove_reader(engine.fileno())
         while self._drain():
@@ -161,9 +151,12 @@ class EngineClient:
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
         replaces: int | None = None,
+        caller: int | None = None,
+        caller_codecs: Sequence[str] = (),
     ) -> None:
         """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. `replaces` sends it to that leg's peer, to
-        take the leg's place there (RFC 3891).
+        take the leg's place there (RFC 3891). What the callee does is done to the `caller` at once, as long
+        as that is plain; the events say what was.
         """
         self._call(
             lambda engine: engine.dial(
@@ -177,6 +170,8 @@ class EngineClient:
                 headers=list(headers),
                 timeout=timeout,
                 replaces=replaces,
+                caller=caller,
+                caller_codecs=list(caller_codecs),
             )
         )
 
@@ -234,6 +229,15 @@ class EngineClient:
     def ring_back(self, leg: int, tone: str | None) -> None:
         """Play a ringback tone to a leg's peer until sound or the answer comes; None ends it."""
         self._call(lambda engine: engine.ring_back(leg, tone))
+
+    def unlink(self, leg: int) -> None:
+        """Pass nothing on any more between the leg and the one that it was dialled for, or that for it."""
+        self._call(lambda engine: engine.unlink(leg))
+
+    def catch_up(self) -> None:
+        """Deliver what has happened and was in no hurry to be told."""
+        while self._engine is not None and self._drain():
+            pass
 
     def unbridge(self, leg: int) -> None:
         """Part a leg from its peer."""
@@ -356,25 +360,7 @@ class EngineClient:
 
     def _drain(self) -> bool:
         """Deliver a batch; if more wait, the descriptor stays readable and the loop calls again."""
-        return self._handle(self._running.poll_events(BATCH))
-
-    def _attend(self) -> bool:
-        """Do the SIP thread's rounds and deliver what comes of them, until nothing does: what is said to the
-        engine meanwhile may bring more. Others on the loop get their turn even so; whether it came to an end.
-        """
-        through = False
-        try:
-            for _ in range(ROUNDS):
-                if not self._handle(self._running.attend(NEWS)):
-                    through = True
-                    break
-        finally:
-            # From now on what comes wakes the loop again, whatever has gone wrong.
-            if not through:
-                self._drain()
-        return through
-
-    def _handle(self, batch: list[_core.Event]) -> bool:
+        batch = self._running.poll_events(BATCH)
         for event in batch:
             try:
                 self._deliver(event)
@@ -471,11 +457,19 @@ def _incoming(event: _core.Incoming) -> events.Incoming:
 
 
 def _ringing(event: _core.Ringing) -> events.Ringing:
-    return events.Ringing(leg=event.leg, status=event.status, codec=event.codec)
+    return events.Ringing(
+        leg=event.leg, status=event.status, codec=event.codec, passed_on=event.passed_on, age=event.age
+    )
 
 
 def _taken(event: _core.Answered) -> events.Answered:
-    return events.Answered(leg=event.leg, codec=event.codec, sip_call_id=event.sip_call_id)
+    return events.Answered(
+        leg=event.leg,
+        codec=event.codec,
+        sip_call_id=event.sip_call_id,
+        passed_on=event.passed_on,
+        age=event.age,
+    )
 
 
 def _digit(event: _core.Digit) -> events.Digit:
@@ -507,6 +501,8 @@ def _ended(event: _core.Ended) -> events.Ended:
         reasons=event.reasons,
         contacts=event.contacts,
         stats=_leg_stats(event.stats),
+        passed_on=event.passed_on,
+        age=event.age,
     )
 
 

@@ -111,8 +111,7 @@ class Bridging:
         with contained(lambda error: self._closing.fail(live, error)):
             live.clear_timer()
             self._legs.update(live, live.anchor, "answered", followed=True)
-            self._journal.apply(live, "answer")
-            self._journal.apply(live, "bridge")
+            self._journal.answer(live)
 
     def _fetch(self, live: LiveCall, coming: Callable[[], None]) -> None:
         """The telephone was answered long ago, in the call that hands it on."""
@@ -122,8 +121,7 @@ class Bridging:
             self._closing.finish(live, ANSWER_FAILED)
             raise
         live.clear_timer()
-        self._journal.apply(live, "answer")
-        self._journal.apply(live, "bridge")
+        self._journal.answer(live)
 
 
 def browser_left(live: LiveCall) -> Ending:

@@ -48,8 +48,10 @@ class Closing:
         # Asking which loop runs is a system call each time (it looks for a fork).
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def finish(self, live: LiveCall, ending: Ending) -> None:
-        """End the call this way, unless it is over."""
+    def finish(self, live: LiveCall, ending: Ending, age: float = 0.0, *, passed_on: bool = False) -> None:
+        """End the call this way, unless it is over; what ended it happened `age` seconds ago, and the engine
+        has `passed_on` already that one of its two telephones hung up to the other.
+        """
         if live.call.over:
             return
         live.clear_timer()
@@ -62,9 +64,10 @@ class Closing:
         numbers = list(live.legs)
         try:
             for number in numbers:
-                self._legs.release(live, number, ending)
+                if not (passed_on and number in (live.anchor, live.far)):
+                    self._legs.release(live, number, ending)
         finally:
-            self._journal.end(live, ending)
+            self._journal.end(live, ending, age)
             self._calls.retire(live)
             self._linger(live)
         if live.on_end is not None:

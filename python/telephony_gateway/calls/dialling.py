@@ -58,8 +58,11 @@ class Dialler:
         *,
         order: Order | None = None,
         extra: Headers | None = None,
+        passes_on: bool = False,
     ) -> None:
-        """Send the INVITE; events of the leg follow. `order` stands in for what the call itself asks for."""
+        """Send the INVITE; events of the leg follow. `order` stands in for what the call itself asks for.
+        With `passes_on` the engine does to the caller what the callee does.
+        """
         target = self._routing.trunks.get(destination.trunk) if destination.trunk else None
         host = self._policy.from_host or destination.host
         request, codecs = order or live.request, destination.codecs
@@ -88,6 +91,8 @@ class Dialler:
             codecs=ordered,
             headers=headers,
             timeout=timeout,
+            caller=live.anchor if passes_on else None,
+            caller_codecs=live.codecs if passes_on else (),
         )
 
     def _forwarded(

@@ -70,6 +70,10 @@ class Ringing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: int
     codec: str | None = None
     """Of early media, if the response described some."""
+    passed_on: str | None = None
+    """The leg that this one was dialled for rings too: its codec, "" while its answer is to come."""
+    age: float = 0.0
+    """How long ago it was when it was told."""
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -78,10 +82,15 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     leg: LegId
     codec: str
     sip_call_id: str
+    passed_on: str | None = None
+    """The leg that this one was dialled for is answered too, and the two hear each other: its codec, "" while
+    its answer is to come.
+    """
+    age: float = 0.0
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The caller's ACK to our 200 arrived."""
+    """The caller's ACK to our 200 arrived. Not told while what happens is passed on between two legs."""
 
     leg: LegId
 
@@ -151,6 +160,9 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     contacts: Sequence[str] = ()
     """Where a 3xx says that the callee is, the likeliest first."""
     stats: LegStats | None = None
+    passed_on: bool = False
+    """The leg that this one was dialled for, or that for it, was hung up on in the same words."""
+    age: float = 0.0
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):

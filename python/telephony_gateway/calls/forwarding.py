@@ -83,7 +83,9 @@ class Forwarding:
         self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
         live.far, live.destination = self._legs.far(live), destination
         try:
-            self._dialler.dial(live, live.far, destination, live.call.timeout)
+            # With a tone to be played the caller does not ring as plainly as the engine would have it.
+            plain = live.ringback is None
+            self._dialler.dial(live, live.far, destination, live.call.timeout, passes_on=plain)
         except GatewayError:
             self._legs.drop(live, live.far)
             raise
@@ -95,6 +97,13 @@ class Forwarding:
 
     def ringing(self, live: LiveCall, event: Ringing) -> None:
         """The far side rings: so does the caller's leg, with its sound if it sends any."""
+        if event.passed_on is not None:
+            if live.codec is None:
+                live.codec = event.passed_on
+                self._legs.passed_on(live, "ringing", event.leg, None)
+                self._journal.apply(live, "ring", age=event.age)
+            return
+        self._legs.update(live, event.leg, "ringing", followed=True)
         live.far_codec = event.codec or live.far_codec
         early = event.leg if event.codec else None
         self._tasks.begin(live, lambda: self._ring(live, early))
@@ -103,8 +112,22 @@ class Forwarding:
         """The far side answered."""
         live.request = None
         live.far_codec = event.codec
+        if event.passed_on is not None:
+            self._passed_on(live, event, event.passed_on)
+            return
         self._legs.update(live, event.leg, "answered", event.codec, followed=True)
         self._tasks.begin(live, lambda: self._connect(live, event.leg))
+
+    def _passed_on(self, live: LiveCall, event: Answered, codec: str) -> None:
+        """The engine has joined the two and answered the caller."""
+        live.answering = True
+        live.clear_timer()
+        rang, live.codec = live.codec is not None, codec
+        self._legs.passed_on(live, "answered", event.leg, event.codec)
+        if not rang:
+            # Where nobody said that it rings, the answer does.
+            self._journal.apply(live, "ring", age=event.age)
+        self._journal.answer(live, event.age)
 
     async def _ring(self, live: LiveCall, early: LegId | None = None) -> bool:
         async with live.lock:

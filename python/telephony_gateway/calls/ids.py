@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 from telephony_gateway.calls.ports import Clock
 
@@ -67,6 +67,8 @@ class IdSource:
 
     def __init__(self, owner: Owner, clock: Clock, random_bits: Callable[[int], int] | None = None) -> None:
         self.owner = owner
+        self._fixed = 0x7 << 76 | 0b10 << 62
+        self._fixed |= owner.node << (_EPOCH_BITS + _RANDOM_BITS) | owner.epoch << _RANDOM_BITS
         self._clock = clock
         self._random_bits = random_bits or RandomBits()
         self._millisecond = 0
@@ -75,10 +77,8 @@ class IdSource:
     def new(self) -> UUID:
         """The next id."""
         self._advance(int(self._clock.now().timestamp() * 1000))
-        value = (self._millisecond & ((1 << 48) - 1)) << 80
-        value |= 0x7 << 76 | self._counter << 64 | 0b10 << 62
-        value |= self.owner.node << (_EPOCH_BITS + _RANDOM_BITS) | self.owner.epoch << _RANDOM_BITS
-        return UUID(int=value | self._random_bits(_RANDOM_BITS))
+        value = (self._millisecond & ((1 << 48) - 1)) << 80 | self._counter << 64 | self._fixed
+        return _uuid(value | self._random_bits(_RANDOM_BITS))
 
     def _advance(self, millisecond: int) -> None:
         if millisecond > self._millisecond:
@@ -88,3 +88,11 @@ class IdSource:
             self._counter += 1
         else:
             self._millisecond, self._counter = self._millisecond + 1, 0
+
+
+def _uuid(value: int) -> UUID:
+    """`UUID(int=value)`, without a look at what else it might be made of: that takes longer than the rest."""
+    made = object.__new__(UUID)
+    object.__setattr__(made, "int", value)
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made

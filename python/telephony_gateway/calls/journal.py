@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -51,21 +51,37 @@ class Journal:
         self._store.record(call, events)
         self._adopt(live, call, events)
 
-    def apply(self, live: LiveCall, trigger: Trigger, data: Mapping[str, Any] | None = None) -> None:
-        """One step that does not end the call."""
-        before = live.call.sequence
-        self._keep(live, live.call.apply(trigger, self.clock.now(), data))
+    def apply(
+        self, live: LiveCall, trigger: Trigger, data: Mapping[str, Any] | None = None, *, age: float = 0.0
+    ) -> None:
+        """One step that does not end the call, taken `age` seconds ago."""
+        before, at = live.call.sequence, self._time(age)
+        self._keep(live, live.call.apply(trigger, at, data))
         if trigger == "answer":
-            self.phase(live.call, "invite", live.call.created_at)
+            self.phase(live.call, "invite", live.call.created_at, at)
         if trigger != "digit" and live.call.sequence != before:
             self.tell(live.watchers.values(), CallState(call=live.call))
 
-    def end(self, live: LiveCall, ending: Ending) -> None:
+    def answer(self, live: LiveCall, age: float = 0.0) -> None:
+        """The call is answered by somebody who hears the caller already: two steps at once."""
+        at = self._time(age)
+        answered, first = live.call.apply("answer", at)
+        bridged, second = answered.apply("bridge", at)
+        self._keep(live, (bridged, first + second))
+        self.phase(live.call, "invite", live.call.created_at, at)
+        self.tell(live.watchers.values(), CallState(call=live.call))
+
+    def end(self, live: LiveCall, ending: Ending, age: float = 0.0) -> None:
         """The terminal step."""
-        self._keep(live, live.call.end(ending, self.clock.now()))
+        at = self._time(age)
+        self._keep(live, live.call.end(ending, at))
         started = live.call.answered_at or live.call.created_at
-        self.phase(live.call, "media" if live.call.answered else "invite", started)
+        self.phase(live.call, "media" if live.call.answered else "invite", started, at)
         self.tell(live.watchers.values(), CallEnded(call=live.call))
+
+    def _time(self, age: float) -> datetime:
+        now = self.clock.now()
+        return now - timedelta(seconds=age) if age else now
 
     def is_complete(self, live: LiveCall) -> bool:
         """Whether the store has all of it; what it had no room for is offered once more."""
@@ -101,9 +117,9 @@ class Journal:
         """Tell the observers that a leg is gone."""
         _tell_observers(self._on_leg_ended, live.call, leg)
 
-    def phase(self, call: Call, phase: Phase, started: datetime) -> None:
-        """Tell the observers that a part of the call took from `started` to now."""
-        _tell_observers(self._on_phase, call, phase, started, self.clock.now())
+    def phase(self, call: Call, phase: Phase, started: datetime, ended: datetime | None = None) -> None:
+        """Tell the observers that a part of the call took from `started` to `ended`, or to now."""
+        _tell_observers(self._on_phase, call, phase, started, ended or self.clock.now())
 
     def refused(self, reason: str) -> None:
         """Tell the observers of an INVITE refused without a call."""

@@ -82,6 +82,18 @@ class Legs:
             leg = msgspec.structs.replace(leg, state=state, codec=codec or leg.codec)
             self._journal.leg(live, number, leg, followed=followed)
 
+    def passed_on(self, live: LiveCall, state: LegState, far: LegId, spoken: str | None) -> None:
+        """Both legs of a forwarded call have come this far; a step of the call follows. The far one speaks
+        `spoken`.
+        """
+        changed = []
+        for number, codec in ((far, spoken), (live.anchor, live.codec)):
+            if (leg := live.legs.get(number)) is not None and leg.state != state:
+                leg = msgspec.structs.replace(leg, state=state, codec=codec or leg.codec)
+                live.legs[number] = leg
+                changed.append(leg)
+        self._journal.amend(live, legs=live.call.with_legs(changed))
+
     def hold(self, live: LiveCall, number: LegId, *, held: bool) -> None:
         """The leg's peer listens no more, or again."""
         if leg := live.legs.get(number):

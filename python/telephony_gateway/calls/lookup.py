@@ -31,6 +31,7 @@ class Lookup:
 
     async def call(self, call_id: UUID) -> Call:
         """A call, running or over; `CallNotFound`."""
+        self._engine.catch_up()
         if (live := self._calls.find(call_id)) is not None:
             return live.call
         if (call := await self._cached(call_id) or await self._store.find_call(call_id)) is not None:
@@ -39,6 +40,7 @@ class Lookup:
 
     async def live(self, call_id: UUID) -> LiveCall:
         """A call that runs here; `WrongState` if it is over or runs elsewhere, `CallNotFound`."""
+        self._engine.catch_up()
         live = self._calls.find(call_id)
         if live is not None and not live.call.over:
             return live
@@ -49,6 +51,7 @@ class Lookup:
 
     def at_hand(self, call_id: UUID) -> LiveCall:
         """A call that runs here, without asking anyone else."""
+        self._engine.catch_up()
         live = self._calls.find(call_id)
         if live is None:
             raise CallNotFound(call_id)
@@ -58,6 +61,7 @@ class Lookup:
 
     async def page(self, query: CallQuery) -> CallPage:
         """A page of calls."""
+        self._engine.catch_up()
         return await self._store.list_calls(query)
 
     async def events(self, call_id: UUID) -> list[CallEvent]:

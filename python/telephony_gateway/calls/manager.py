@@ -172,6 +172,8 @@ class Manager:
         """Accept a call and dial it at once. The same key and body again return the first call."""
         if self._draining:
             raise Overloaded("the gateway is shutting down", retry_after=30.0)
+        # A trunk's limit counts the calls that are there, not those whose end is yet to be told.
+        self._engine.catch_up()
         return await self._outbound.create(new, idempotency_key)
 
     async def find_call(self, call_id: UUID) -> Call:

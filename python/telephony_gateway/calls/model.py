@@ -5,7 +5,7 @@ reads no clock. Every event gets the next `sequence`, without a gap, and exactly
 terminal: the rows of a call that is over are empty.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -307,14 +307,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def with_leg(self, leg: Leg) -> "Call":
         """This call with the leg added, or replaced if it has one of that id. Tells no event."""
-        legs = list(self.legs)
-        for at, known in enumerate(legs):
-            if known.id.int == leg.id.int:
-                legs[at] = leg
-                break
-        else:
-            legs.append(leg)
-        return msgspec.structs.replace(self, legs=tuple(legs))
+        return msgspec.structs.replace(self, legs=self.with_legs((leg,)))
+
+    def with_legs(self, changed: Sequence[Leg]) -> tuple[Leg, ...]:
+        """The legs with these added, or in place of those with their ids."""
+        new = {leg.id.int: leg for leg in changed}
+        kept = [new.pop(leg.id.int, leg) for leg in self.legs]
+        return (*kept, *new.values())
 
     def _after(self, trigger: Trigger) -> Status:
         status = TRANSITIONS[self.status].get(trigger)

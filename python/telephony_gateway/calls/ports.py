@@ -119,9 +119,12 @@ class Engine(Protocol):
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
         replaces: LegId | None = None,
+        caller: LegId | None = None,
+        caller_codecs: Sequence[str] = (),
     ) -> None:
         """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. `replaces` sends it to that leg's peer, to
-        take the leg's place there (RFC 3891).
+        take the leg's place there (RFC 3891). What the callee does is done to the `caller` at once, as long
+        as that is plain: it rings without sound, it answers, one of the two hangs up. The events tell.
         """
         ...
 
@@ -169,6 +172,14 @@ class Engine(Protocol):
 
     def ring_back(self, leg: LegId, tone: str | None) -> None:
         """Play a ringback tone to a leg's peer until sound or the answer comes; None ends it."""
+        ...
+
+    def unlink(self, leg: LegId) -> None:
+        """Pass nothing on any more between the leg and the one that it was dialled for, or that for it."""
+        ...
+
+    def catch_up(self) -> None:
+        """Deliver what has happened and was in no hurry to be told."""
         ...
 
     def unbridge(self, leg: LegId) -> None:

@@ -93,7 +93,6 @@ class Progress:
             self._legs.update(live, event.leg, "ringing")
             return
         if event.leg == live.far:
-            self._legs.update(live, event.leg, "ringing", followed=True)
             self._forwarding.ringing(live, event)
         elif event.leg == live.anchor:
             self._outbound.ringing(live, event)
@@ -139,9 +138,11 @@ class Progress:
         elif (live.hunt is not None or event.contacts) and self._hunting.failed(live, event):
             pass  # another place is tried, or the call has ended with the best answer of all
         elif event.leg == live.anchor:
-            self._closing.finish(live, ending_of(event, anchor_side(live), answered=live.call.answered))
+            ending = ending_of(event, anchor_side(live), answered=live.call.answered)
+            self._closing.finish(live, ending, event.age, passed_on=event.passed_on)
         elif event.leg == live.far:
             side = leg.side if leg is not None else "callee"
-            self._closing.finish(live, ending_of(event, side, answered=live.call.answered))
+            ending = ending_of(event, side, answered=live.call.answered)
+            self._closing.finish(live, ending, event.age, passed_on=event.passed_on)
         else:
             self._participants.lost(live, event)

@@ -121,6 +121,8 @@ class Transfers:
         if key is not None:
             live.requests[key] = new
         describe(live, transfer)
+        # From here on who leaves and who stays is decided here.
+        self._engine.unlink(live.anchor)
         self._journal.apply(live, "refer", transfer.facts | {"referred_by": None})
         self._seeking.begin(live, transfer, stages)
 

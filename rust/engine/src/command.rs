@@ -95,6 +95,11 @@ pub enum Command {
         /// Which; `None` ends it.
         tone: Option<Ringback>,
     },
+    /// Pass nothing on any more between the two legs of a call, of which this is one: what happens is only told.
+    Unlink {
+        /// The leg.
+        leg: LegId,
+    },
     /// End the bridge of a leg.
     Unbridge {
         /// The leg.
@@ -180,6 +185,17 @@ pub struct Dial {
     /// The leg whose place the new one is to take at that leg's own peer (RFC 3891), which is called whatever `uri`
     /// and `next_hop` say.
     pub replaces: Option<LegId>,
+    /// The calling leg that it is dialled for, if all that the callee does is to be done to the caller at once.
+    pub caller: Option<Caller>,
+}
+
+/// A calling leg that waits for what becomes of a call out.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Which.
+    pub leg: LegId,
+    /// Our codecs towards it, best first.
+    pub codecs: Vec<Codec>,
 }
 
 impl Command {
@@ -205,6 +221,7 @@ impl Command {
             | Self::RefuseRefer { leg, .. }
             | Self::NotifyRefer { leg, .. }
             | Self::Unbridge { leg }
+            | Self::Unlink { leg }
             | Self::SendDigits { leg, .. } => *leg,
         }
     }
@@ -217,6 +234,7 @@ impl Command {
             | Self::Answer { .. }
             | Self::Reject { .. }
             | Self::Introduce { .. }
+            | Self::Unlink { .. }
             | Self::Refer { .. }
             | Self::AcceptRefer { .. }
             | Self::RefuseRefer { .. }
@@ -278,6 +296,10 @@ impl Dial {
 
     fn check(&self) -> Result<(), EngineError> {
         check_codecs(&self.codecs)?;
+        if let Some(caller) = &self.caller {
+            check_codecs(&caller.codecs)?;
+            check_bridge(caller.leg, self.leg)?;
+        }
         for (what, uri) in [("uri", &self.uri), ("from_uri", &self.from_uri)] {
             let fault = |why: &str| EngineError::new(Code::Invalid, format!("{what} {uri:?}: {why}"));
             Uri::parse(uri).map_err(|error| fault(error.what()))?;

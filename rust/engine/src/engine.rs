@@ -193,10 +193,9 @@ impl Engine {
             ladder: Arc::clone(&self.ladder),
             trunks: Trunks::none(plan.config.strangers),
         };
-        let desk = Arc::new(SipDesk::new(parts).map_err(system)?);
+        let desk = Arc::new(SipDesk::new(parts));
         let _ = self.links()?.desk.set(Arc::clone(&desk));
-        let nap = desk.nap().map_err(system)?;
-        lock(&self.threads).sip = Some(spawn("sip", move || desk.run(nap))?);
+        lock(&self.threads).sip = Some(spawn("sip", move || desk.run(epoll))?);
         Ok(())
     }
 
@@ -360,46 +359,10 @@ impl Engine {
     #[must_use]
     pub fn drain(&self, limit: usize) -> Vec<Event> {
         self.events.begin();
-        let events = self.take(limit);
+        let next = || self.events.take().or_else(|| self.events.take_left());
+        let events: Vec<Event> = std::iter::from_fn(next).take(limit).collect();
         if events.len() == limit {
             self.events.signal();
-        }
-        events
-    }
-
-    fn take(&self, limit: usize) -> Vec<Event> {
-        let next = || self.events.take().or_else(|| self.events.take_left());
-        std::iter::from_fn(next).take(limit).collect()
-    }
-
-    /// Says whether the caller is the SIP thread's host from now on: one who calls [`Engine::attend`] whenever the
-    /// descriptor returned is readable, and so spares the waking of that thread. It takes over what is not attended to
-    /// for 100 ms.
-    ///
-    /// # Errors
-    /// If the engine is stopped.
-    pub fn host(&self, hosted: bool) -> Result<RawFd, EngineError> {
-        let links = self.links()?;
-        let desk = links.desk.get().ok_or_else(EngineError::stopped)?;
-        desk.host(hosted);
-        Ok(desk.fd())
-    }
-
-    /// Does a round of the SIP thread for it, if it rests, and takes at most `limit` events. Until it finds none, to be
-    /// called again once these are handled: meanwhile nobody makes [`Engine::event_fd`] readable. `drain` ends that too.
-    #[must_use]
-    pub fn attend(&self, limit: usize) -> Vec<Event> {
-        self.events.attend();
-        if let Some(desk) = self.links().ok().as_ref().and_then(|links| links.desk.get()) {
-            desk.attend();
-        }
-        let mut events = self.take(limit);
-        if events.is_empty() {
-            self.events.rest();
-            events = self.take(limit);
-            if !events.is_empty() {
-                self.events.attend();
-            }
         }
         events
     }

@@ -3,7 +3,7 @@
 use crate::{EngineError, LegId};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use telephony_media::Renewal;
 use telephony_media::codec::Codec;
 use telephony_media::stats::LegStats;
@@ -22,6 +22,10 @@ pub enum Event {
         status: u16,
         /// The codec of early media, if its response described some.
         codec: Option<Codec>,
+        /// What was done for it to the leg that this one was dialled for.
+        passed_on: Option<PassedOn>,
+        /// When.
+        at: Instant,
     },
     /// A dialled leg was answered: ACK has left, its media is negotiated.
     Answered {
@@ -31,8 +35,12 @@ pub enum Event {
         codec: Codec,
         /// The Call-ID header.
         sip_call_id: Box<str>,
+        /// What was done for it to the leg that this one was dialled for: the two hear each other, the 200 has left.
+        passed_on: Option<PassedOn>,
+        /// When.
+        at: Instant,
     },
-    /// The caller's ACK to our 200 arrived.
+    /// The caller's ACK to our 200 arrived. Not told while what happens is passed on between two legs.
     Confirmed {
         /// The calling leg.
         leg: LegId,
@@ -86,6 +94,13 @@ pub enum Event {
     Bindings(Box<Bindings>),
     /// The answer to one command.
     Done(Box<Done>),
+}
+
+/// What a callee did was done to the caller as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassedOn {
+    /// What the caller speaks; `None` while the answer to our offer is to come.
+    pub codec: Option<Codec>,
 }
 
 /// The phones of a user that are registered here.
@@ -309,11 +324,25 @@ pub struct Ended {
     pub said: Option<Box<Said>>,
     /// What its media did; `None` if it never had any.
     pub stats: Option<LegStats>,
+    /// The other leg of its call was hung up on in the same words.
+    pub passed_on: bool,
+    /// When.
+    pub at: Instant,
 }
 
 impl Ended {
     pub(crate) fn new(leg: LegId, by: Side, cause: Cause, reason: impl Into<String>) -> Self {
-        Self { leg, by, cause, status: None, reason: reason.into(), said: None, stats: None }
+        Self {
+            leg,
+            by,
+            cause,
+            status: None,
+            reason: reason.into(),
+            said: None,
+            stats: None,
+            passed_on: false,
+            at: Instant::now(),
+        }
     }
 }
 

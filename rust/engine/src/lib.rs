@@ -33,12 +33,13 @@ mod trunk;
 mod users;
 mod worker;
 
-pub use command::{Command, Dial};
+pub use command::{Caller, Command, Dial};
 pub use config::EngineConfig;
 pub use engine::{Answer, Engine};
 pub use error::{Code, EngineError};
 pub use event::{
-    Bindings, Cause, Done, Ended, Event, Incoming, Outcome, Refer, Registration, RegistrationState, Side,
+    Bindings, Cause, Done, Ended, Event, Incoming, Outcome, PassedOn, Refer, Registration, RegistrationState,
+    Side,
 };
 pub use health::{TargetReport, TargetState};
 pub use ladder::{Rung, Rungs};

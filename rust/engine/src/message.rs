@@ -78,6 +78,8 @@ pub(crate) enum Purpose {
     Exchange,
     /// The peer's answer to that, where nobody waits for it any more.
     Told,
+    /// To let a caller hear the callee that answered; then it is answered.
+    Join,
 }
 
 /// Work on a SIP leg's media.
@@ -100,6 +102,8 @@ pub(crate) enum MediaJob {
     Told { answer: String, other: LegId },
     /// Make an offer that takes back what the peer was told, whose answer was no use; `other` is as it was.
     Revert { codecs: Vec<Codec>, other: LegId },
+    /// Let the leg and another one hear each other.
+    Join { other: LegId },
 }
 
 /// Where a leg's RTP lives, and what it carries.

@@ -65,16 +65,6 @@ impl<T> Mailbox<T> {
         self.signalled.store(false, Ordering::SeqCst);
     }
 
-    /// The reader is awake already and will take until `None` before it sleeps: no writer needs to signal.
-    pub(crate) fn attend(&self) {
-        self.signalled.store(true, Ordering::SeqCst);
-    }
-
-    /// The reader goes to sleep; it must `take` until `None` once more, for who wrote meanwhile did not signal.
-    pub(crate) fn rest(&self) {
-        self.signalled.store(false, Ordering::SeqCst);
-    }
-
     pub(crate) fn take(&self) -> Option<T> {
         let message = self.queue.pop()?;
         self.taken.fetch_add(1, Ordering::Relaxed);

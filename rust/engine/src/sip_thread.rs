@@ -7,6 +7,7 @@ mod commands;
 mod desk;
 mod events;
 mod leg;
+mod link;
 mod locate;
 mod media;
 mod offer;
@@ -34,7 +35,7 @@ use crate::worker::{Colleague, Desk};
 use crate::{EngineError, LegId};
 use bytes::Bytes;
 pub(crate) use desk::SipDesk;
-use desk::{LOOK, Visitor};
+use desk::Visitor;
 use leg::Leg;
 pub(crate) use probing::ProbedTrunk;
 use probing::Prober;
@@ -211,14 +212,13 @@ impl SipThread {
     }
 
     /// How long the thread may rest.
-    fn timeout(&mut self, hosted: bool) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        let look = hosted.then(|| now + LOOK);
-        self.next_round = self.next_time(now, hosted).into_iter().chain(look).min();
+        self.next_round = self.next_time(now);
         self.next_round.map(|next| next.saturating_duration_since(now))
     }
 
-    fn next_time(&self, now: Instant, hosted: bool) -> Option<Instant> {
+    fn next_time(&self, now: Instant) -> Option<Instant> {
         let clogged = self.events.is_clogged() || self.workers.iter().any(Colleague::is_clogged);
         let times = [
             self.endpoint.poll_latest_timeout(),
@@ -228,8 +228,7 @@ impl SipThread {
             self.publisher.next(),
             clogged.then(|| now + RETRY),
             self.stop_by(),
-            // The host takes all events whenever it is awake.
-            self.events.hushed_until().filter(|_| !hosted),
+            self.events.hushed_until(),
         ];
         times.into_iter().flatten().min()
     }

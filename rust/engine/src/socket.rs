@@ -446,9 +446,9 @@ fn write_control<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c
     header.msg_controllen = space as _;
 }
 
-/// Where descriptors are added to an epoll set, by whatever thread; readable while one of them is ready.
+/// Where descriptors are added to an epoll set, by whatever thread.
 #[derive(Clone)]
-pub(crate) struct Watch(pub(crate) Arc<OwnedFd>);
+pub(crate) struct Watch(Arc<OwnedFd>);
 
 impl Watch {
     /// Watches `fd` for input. A closed descriptor leaves the set by itself.
@@ -481,12 +481,8 @@ impl Epoll {
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         // SAFETY: takes no pointer.
         let fd = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        Ok(Self::view(Watch(Arc::new(fd)), capacity))
-    }
-
-    /// A set that somebody else waits on too.
-    pub(crate) fn view(set: Watch, capacity: usize) -> Self {
-        Self { set, events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity], ready: 0 }
+        let set = Watch(Arc::new(fd));
+        Ok(Self { set, events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity], ready: 0 })
     }
 
     /// Watches `fd` for input.

@@ -8,7 +8,7 @@ use crate::stats::{EngineStats, LegStats, TargetReport};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use telephony_engine::{Answer, Command, Dial, EngineConfig, Kind, LegId, ServerFiles, Transport};
+use telephony_engine::{Answer, Caller, Command, Dial, EngineConfig, Kind, LegId, ServerFiles, Transport};
 
 type Headers = Vec<(String, String)>;
 
@@ -111,17 +111,6 @@ impl Engine {
         self.0.drain(limit).into_iter().map(|event| event::wrap(py, event)).collect()
     }
 
-    /// Say whether the caller does the SIP thread's rounds; the descriptor that is readable while `attend` has work.
-    fn host(&self, hosted: bool) -> Result<i32, Error> {
-        Ok(self.0.host(hosted)?)
-    }
-
-    /// Do a round of the SIP thread in its place; to be called until it returns no event.
-    #[pyo3(signature = (limit=256))]
-    fn attend(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Py<PyAny>>> {
-        self.0.attend(limit).into_iter().map(|event| event::wrap(py, event)).collect()
-    }
-
     #[pyo3(signature = (beside=None))]
     fn new_sip_leg(&self, beside: Option<u64>) -> Result<u64, Error> {
         Ok(self.0.next_leg(Kind::Sip, beside.map(LegId::from_raw))?.raw())
@@ -134,9 +123,9 @@ impl Engine {
 
     #[pyo3(
         signature = (leg, *, uri, from_uri, from_display=String::new(), next_hop=None, trunk=String::new(), codecs,
-            headers=Headers::new(), timeout=60.0, replaces=None),
+            headers=Headers::new(), timeout=60.0, replaces=None, caller=None, caller_codecs=Vec::new()),
         text_signature = "($self, leg, *, uri, from_uri, from_display='', next_hop=None, trunk='', codecs, \
-            headers=[], timeout=60.0, replaces=None)"
+            headers=[], timeout=60.0, replaces=None, caller=None, caller_codecs=[])"
     )]
     #[allow(clippy::too_many_arguments)]
     fn dial(
@@ -151,12 +140,29 @@ impl Engine {
         headers: Headers,
         timeout: f64,
         replaces: Option<u64>,
+        caller: Option<u64>,
+        caller_codecs: Vec<String>,
     ) -> Result<Option<u64>, Error> {
         let (codecs, timeout) = (self::codecs(&codecs)?, seconds("timeout", timeout)?);
         let leg = LegId::from_raw(leg);
         let replaces = replaces.map(LegId::from_raw);
-        let dial =
-            Dial { leg, uri, from_uri, from_display, next_hop, trunk, codecs, headers, timeout, replaces };
+        let caller = match caller {
+            Some(leg) => Some(Caller { leg: LegId::from_raw(leg), codecs: self::codecs(&caller_codecs)? }),
+            None => None,
+        };
+        let dial = Dial {
+            leg,
+            uri,
+            from_uri,
+            from_display,
+            next_hop,
+            trunk,
+            codecs,
+            headers,
+            timeout,
+            replaces,
+            caller,
+        };
         self.carry_out(Command::Dial(Box::new(dial)))
     }
 
@@ -226,6 +232,11 @@ impl Engine {
     fn ring_back(&self, leg: u64, tone: Option<&str>) -> Result<u64, Error> {
         let tone = tone.map(self::tone).transpose()?;
         self.command(Command::RingBack { leg: LegId::from_raw(leg), tone })
+    }
+
+    /// Pass nothing on any more between the leg and the one that it was dialled for, or that for it.
+    fn unlink(&self, leg: u64) -> Result<Option<u64>, Error> {
+        self.carry_out(Command::Unlink { leg: LegId::from_raw(leg) })
     }
 
     fn unbridge(&self, leg: u64) -> Result<u64, Error> {

@@ -3,7 +3,8 @@
 use crate::error;
 use crate::stats::LegStats;
 use pyo3::prelude::*;
-use telephony_engine::{Event, RegistrationState};
+use std::time::Instant;
+use telephony_engine::{Event, PassedOn, RegistrationState};
 
 /// A new INVITE; 100 Trying has left already.
 #[pyclass(frozen, module = "telephony_gateway._core")]
@@ -95,6 +96,8 @@ pub(crate) struct Ringing {
     leg: u64,
     status: u16,
     codec: Option<&'static str>,
+    passed_on: Option<&'static str>,
+    age: f64,
 }
 
 /// A dialled leg was answered: ACK has left, its media is negotiated.
@@ -103,6 +106,8 @@ pub(crate) struct Answered {
     leg: u64,
     codec: &'static str,
     sip_call_id: String,
+    passed_on: Option<&'static str>,
+    age: f64,
 }
 
 /// The caller's ACK to our 200 arrived.
@@ -170,6 +175,8 @@ pub(crate) struct Ended {
     reasons: String,
     contacts: Vec<String>,
     stats: Option<Py<LegStats>>,
+    passed_on: bool,
+    age: f64,
 }
 
 /// The phones of a user that are registered here.
@@ -329,14 +336,16 @@ impl Done {
 pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
     Ok(match event {
         Event::Incoming(incoming) => Py::new(py, Incoming(incoming))?.into_any(),
-        Event::Ringing { leg, status, codec } => {
+        Event::Ringing { leg, status, codec, passed_on, at } => {
             let codec = codec.map(telephony_engine::Codec::name);
-            Py::new(py, Ringing { leg: leg.raw(), status, codec })?.into_any()
+            let (passed_on, age) = (passed_on.map(heard), age(at));
+            Py::new(py, Ringing { leg: leg.raw(), status, codec, passed_on, age })?.into_any()
         }
         Event::Held { leg, held } => Py::new(py, Held { leg: leg.raw(), held })?.into_any(),
-        Event::Answered { leg, codec, sip_call_id } => {
-            let answered = Answered { leg: leg.raw(), codec: codec.name(), sip_call_id: sip_call_id.into() };
-            Py::new(py, answered)?.into_any()
+        Event::Answered { leg, codec, sip_call_id, passed_on, at } => {
+            let (passed_on, age) = (passed_on.map(heard), age(at));
+            let (leg, codec, sip_call_id) = (leg.raw(), codec.name(), sip_call_id.into());
+            Py::new(py, Answered { leg, codec, sip_call_id, passed_on, age })?.into_any()
         }
         Event::Confirmed { leg } => Py::new(py, Confirmed { leg: leg.raw() })?.into_any(),
         Event::Connected { leg } => Py::new(py, Connected { leg: leg.raw() })?.into_any(),
@@ -355,6 +364,15 @@ pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         Event::Bindings(told) => Py::new(py, Bindings::new(py, *told)?)?.into_any(),
         Event::Done(done) => Py::new(py, Done::new(py, *done))?.into_any(),
     })
+}
+
+/// The codec of the caller that something was passed on to; empty while its answer is to come.
+fn heard(passed_on: PassedOn) -> &'static str {
+    passed_on.codec.map_or("", telephony_engine::Codec::name)
+}
+
+fn age(at: Instant) -> f64 {
+    at.elapsed().as_secs_f64()
 }
 
 impl Refer {
@@ -377,6 +395,8 @@ impl Ended {
             reasons: said.reasons,
             contacts: said.contacts,
             stats: ended.stats.map(|stats| Py::new(py, LegStats::from(stats))).transpose()?,
+            passed_on: ended.passed_on,
+            age: age(ended.at),
         })
     }
 }

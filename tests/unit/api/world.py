@@ -105,6 +105,10 @@ class ScriptedEngine:
     async def bridge(self, first: int, second: int) -> None:
         self.commands.append(("bridge", first, second))
 
+    def unlink(self, leg: int) -> None: ...
+
+    def catch_up(self) -> None: ...
+
     def unbridge(self, leg: int) -> None:
         self.commands.append(("unbridge", leg))
 

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from telephony_gateway.calls.events import Refer
+from telephony_gateway.calls.manager import NewTransfer
 from telephony_gateway.calls.transfers import MAX_REFERS
 from telephony_gateway.errors import EngineFailure, NotAcceptable, WrongState
 from tests.unit.calls.world import TABLES, World, settle
@@ -47,6 +49,68 @@ async def test_an_answer_without_ringing_takes_the_far_codec(world: World) -> No
     await settle()
     assert world.engine.of("ring") == [(leg, ["PCMA", "PCMU", "opus"])]
     assert world.only().status == "in-progress"
+
+
+async def test_what_the_engine_passed_on_is_only_recorded_and_at_its_time(world: World) -> None:
+    world.engine.passes_on = True
+    leg, far = await forwarded(world)
+    ((_, how),) = world.engine.of("dial")
+    assert (how["caller"], how["caller_codecs"]) == (leg, ("PCMU", "PCMA", "opus"))
+    begun = world.only().created_at
+    await asyncio.sleep(10)
+    world.ring(far, age=2.0)
+    world.ring(far, 183)
+    assert world.only().status == "ringing"
+    assert world.only().ringing_at == begun + timedelta(seconds=8)
+    await asyncio.sleep(10)
+    world.pick_up(far, "PCMA", age=1.0)
+    assert (world.only().status, world.only().answered_at) == ("in-progress", begun + timedelta(seconds=19))
+    assert {leg.state for leg in world.only().legs} == {"answered"}
+    await asyncio.sleep(10)
+    world.end(leg, "bye", age=4.0)
+    assert world.engine.names() == ["dial"], "all else was done already"
+    call = world.only()
+    assert (call.status, call.hangup_source, call.duration) == ("completed", "caller", 7.0)
+    assert call.ended_at == begun + timedelta(seconds=26)
+    assert world.history(call) == [
+        "call.initiated", "call.ringing", "call.answered", "call.bridged", "call.completed",
+    ]  # fmt: skip
+
+
+async def test_an_answer_passed_on_without_ringing_rings_for_the_record(world: World) -> None:
+    world.engine.passes_on = True
+    _, far = await forwarded(world)
+    world.pick_up(far, "PCMA")
+    assert world.history(world.only())[1:] == ["call.ringing", "call.answered", "call.bridged"]
+    world.end(far, "bye")
+    await settle()
+    assert (world.only().hangup_source, world.engine.names()) == ("callee", ["dial"])
+
+
+async def test_a_tone_for_the_caller_is_not_the_engines_to_play() -> None:
+    trunks = [TABLES["trunks"][0] | {"ringback": "eu"}, *TABLES["trunks"][1:]]
+    world = World(TABLES | {"trunks": trunks})
+    world.invite("200")
+    await settle()
+    assert world.engine.of("dial")[0][1]["caller"] is None
+
+
+async def test_a_transfer_by_request_ends_what_is_passed_on(world: World) -> None:
+    world.engine.passes_on = True
+    leg, far = await forwarded(world)
+    world.pick_up(far, "PCMA")
+    await world.manager.transfer(world.only().id, NewTransfer(to="sip:other@198.51.100.1"))
+    assert world.engine.of("unlink") == [(leg,)]
+    assert world.engine.links == {}
+
+
+async def test_who_asks_for_a_call_hears_what_was_in_no_hurry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.engine.passes_on = True
+    _, far = await forwarded(world)
+    monkeypatch.setattr(world.engine, "catch_up", lambda: world.pick_up(far, "PCMA"))
+    assert (await world.manager.find_call(world.only().id)).status == "in-progress"
 
 
 async def test_ringing_and_answer_at_once_ring_once(world: World) -> None:

@@ -79,6 +79,7 @@ class Disorder:
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
         self.world = World(TABLES, voucher=Judge(rng))
+        self.world.engine.passes_on = rng.random() < 0.5
         self.browsers = [self.world.browser(f"b{number}") for number in range(2)]
         self.deeds = [getattr(self, name) for name in dir(self) if name.startswith("do_")]
 

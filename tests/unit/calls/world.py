@@ -8,7 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from telephony_gateway.calls.events import Answered, Digit, Ended, EndedBy, EndedCause, Incoming, Ringing
+from telephony_gateway.calls.events import (
+    Answered,
+    Digit,
+    Ended,
+    EndedBy,
+    EndedCause,
+    Incoming,
+    Refer,
+    Ringing,
+)
 from telephony_gateway.calls.frames import ServerFrame
 from telephony_gateway.calls.ids import IdSource, Owner
 from telephony_gateway.calls.ladder import Rung, Rungs
@@ -70,6 +79,9 @@ class FakeEngine:
     rungs: list[Rung] = field(default_factory=list)
     refusing: bool = False
     silent: bool = False
+    passes_on: bool = False
+    """What a callee does is done to the caller whom it was dialled for, as the real engine does."""
+    links: dict[int, int] = field(default_factory=dict)
     said: list[tuple[int, str | None]] = field(default_factory=list)
     """The Reason that each leg was ended with."""
     refused_with: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -92,7 +104,15 @@ class FakeEngine:
                 return
             self.alive.discard(event.leg)
             self.ended.append(event.leg)
+            self.unlinked(event.leg)
+        if isinstance(event, Refer):
+            self.unlinked(event.leg)
+            self.unlinked(event.replaces or 0)
         self.manager.handle(event)
+
+    def unlinked(self, leg: int) -> None:
+        """Nothing is passed on between this leg and the other one any more."""
+        self.links.pop(self.links.pop(leg, 0), None)
 
     def new_sip_leg(self, beside: int | None = None) -> int:
         return next(self._numbers)
@@ -104,13 +124,18 @@ class FakeEngine:
     def dial(self, leg: int, **how: Any) -> None:
         self._note("dial", leg, how)
         self.alive.add(leg)
+        caller = how["caller"] if self.passes_on else None
+        if caller in self.alive and caller not in self.links:
+            self.links |= {leg: caller, caller: leg}
 
     async def ring(self, leg: int, *, codecs: Sequence[str], status: int = 180) -> str:
+        self.unlinked(leg)
         await self._do("ring", leg, list(codecs))
         self.rung.append(status)
         return codecs[0]
 
     async def answer(self, leg: int, on_sent: Callable[[], None] | None = None) -> None:
+        self.unlinked(leg)
         await self._do("answer", leg)
         self._must_live(leg)
         if on_sent is not None:
@@ -156,6 +181,12 @@ class FakeEngine:
 
     def ring_back(self, leg: int, tone: str | None) -> None:
         self._note("ring_back", leg, tone)
+
+    def unlink(self, leg: int) -> None:
+        self._note("unlink", leg)
+        self.unlinked(leg)
+
+    def catch_up(self) -> None: ...
 
     def unbridge(self, leg: int) -> None:
         self._note("unbridge", leg)
@@ -424,11 +455,14 @@ class World:
         call = await self.manager.create_call(NewCall(to="+7900", trunk="carrier", **fields))
         return self.engine.of("dial")[-1][0], call
 
-    def ring(self, leg: int, status: int = 180) -> None:
-        self.engine.emit(Ringing(leg=leg, status=status))
+    def ring(self, leg: int, status: int = 180, age: float = 0.0) -> None:
+        passed_on = "PCMU" if leg in self.engine.links else None
+        self.engine.emit(Ringing(leg=leg, status=status, passed_on=passed_on, age=age))
 
-    def pick_up(self, leg: int, codec: str = "PCMU") -> None:
-        self.engine.emit(Answered(leg=leg, codec=codec, sip_call_id=f"call-{leg}@us"))
+    def pick_up(self, leg: int, codec: str = "PCMU", age: float = 0.0) -> None:
+        passed_on = codec if leg in self.engine.links else None
+        call_id = f"call-{leg}@us"
+        self.engine.emit(Answered(leg=leg, codec=codec, sip_call_id=call_id, passed_on=passed_on, age=age))
 
     def press(self, leg: int, digit: str) -> None:
         self.engine.emit(Digit(leg=leg, digit=digit, duration=0.1))
@@ -443,14 +477,20 @@ class World:
         reason: str = "",
         reasons: str = "",
         contacts: Sequence[str] = (),
+        age: float = 0.0,
     ) -> None:
         """A peer ends a leg, or it dies."""
+        other = self.engine.links.get(leg) if leg in self.engine.alive else None
+        call = self.manager._calls.of_leg(leg)
+        passed_on = cause == "bye" and by == "remote" and other is not None and call.call.answered
         self.engine.emit(
             Ended(
                 leg=leg, by=by, cause=cause, status=status, reason=reason, reasons=reasons,
-                contacts=contacts, stats=LegStats(),
+                contacts=contacts, stats=LegStats(), passed_on=passed_on, age=age,
             )
         )  # fmt: skip
+        if passed_on:
+            self.engine.emit(Ended(leg=other, by="local", cause="bye", stats=LegStats()))
 
     def only(self) -> Call:
         """The one call there is."""

@@ -1,6 +1,6 @@
 //! Commands for SIP legs.
 
-use super::leg::{Flows, Leg, Pending, State};
+use super::leg::{Asker, Flows, Leg, Pending, State};
 use super::locate::Located;
 use super::offer;
 use super::{Ended, SipThread};
@@ -37,6 +37,10 @@ impl SipThread {
             }
             Command::Hangup { reason, .. } => {
                 self.hang_up(now, leg, reason.as_deref());
+                Ok(Some(Outcome::default()))
+            }
+            Command::Unlink { .. } => {
+                self.unlink(leg);
                 Ok(Some(Outcome::default()))
             }
             command => self.transfer(now, command).map(|()| Some(Outcome::default())),
@@ -91,8 +95,9 @@ impl SipThread {
         if is_secure(&dial.uri) {
             target = target.secured()?;
         }
-        let codecs = dial.codecs.clone();
+        let (codecs, caller) = (dial.codecs.clone(), dial.caller.take());
         self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
+        caller.into_iter().for_each(|caller| self.link(caller, leg));
         match target {
             Target::Address(candidate) => self.on_located(now, leg, Ok(smallvec![candidate])),
             Target::Name(question) => self.locate(now, leg, &question),
@@ -110,8 +115,9 @@ impl SipThread {
             ));
         }
         dial.headers.extend(way.path.iter().map(|route| ("Route".to_owned(), route.to_string())));
-        let (leg, codecs) = (dial.leg, dial.codecs.clone());
+        let (leg, codecs, caller) = (dial.leg, dial.codecs.clone(), dial.caller.take());
         self.legs.insert(leg, Leg::new(State::Resolving(dial), codecs));
+        caller.into_iter().for_each(|caller| self.link(caller, leg));
         let address = self.media_address(way.flow, self.trunks.path(""));
         self.offer_by(now, leg, smallvec![way.flow], address);
         Ok(Outcome::default())
@@ -234,10 +240,11 @@ impl SipThread {
         codecs: Vec<Codec>,
         status: u16,
     ) -> Result<Option<Outcome>> {
+        self.unlink(leg);
         let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
         match &mut entry.state {
             State::Incoming(_) => {
-                let pending = Pending { ring: Some((correlation, status)), answer: None };
+                let pending = Pending { ring: Some((Asker::Command(correlation), status)), answer: None };
                 self.negotiate(now, leg, codecs, pending)?;
                 Ok(None)
             }
@@ -247,15 +254,16 @@ impl SipThread {
     }
 
     fn answer(&mut self, now: Instant, correlation: u64, leg: LegId) -> Result<Option<Outcome>> {
+        self.unlink(leg);
         let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
         match &mut entry.state {
             State::Incoming(_) => {
-                let pending = Pending { ring: None, answer: Some(correlation) };
+                let pending = Pending { ring: None, answer: Some(Asker::Command(correlation)) };
                 self.negotiate(now, leg, Codec::ALL.to_vec(), pending)?;
                 Ok(None)
             }
             State::Negotiating(pending) if pending.answer.is_none() => {
-                pending.answer = Some(correlation);
+                pending.answer = Some(Asker::Command(correlation));
                 Ok(None)
             }
             State::Ringing => self.send_answer(now, leg).map(Some),
@@ -264,7 +272,13 @@ impl SipThread {
     }
 
     /// Asks the worker for an answer to the INVITE's offer, or for our offer if it brought none.
-    fn negotiate(&mut self, now: Instant, leg: LegId, codecs: Vec<Codec>, pending: Pending) -> Result {
+    pub(super) fn negotiate(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        codecs: Vec<Codec>,
+        pending: Pending,
+    ) -> Result {
         let entry = self.legs.get_mut(&leg).ok_or_else(EngineError::unknown_leg)?;
         let (State::Incoming(offer), Some(address)) = (&entry.state, entry.address) else {
             return Err(EngineError::wrong_state("the leg is being answered"));
@@ -317,7 +331,7 @@ impl SipThread {
         self.endpoint.reject(now, leg.sip(), status, reason, headers).map_err(refused)
     }
 
-    fn hang_up(&mut self, now: Instant, leg: LegId, reason: Option<&str>) {
+    pub(super) fn hang_up(&mut self, now: Instant, leg: LegId, reason: Option<&str>) {
         let Some(entry) = self.legs.get(&leg) else { return };
         if !entry.is_signalled() {
             return self.end(Ended::new(leg, Side::Local, Cause::Cancel, reason.unwrap_or("given up")));
@@ -348,6 +362,7 @@ impl SipThread {
                 self.done(correlation, leg, Err(EngineError::wrong_state("the leg ended meanwhile")));
             }
         }
+        self.part(entry.link);
         self.give_up_renewal(Instant::now(), entry.renewing);
         ended.said = entry.said;
         if let Some((by, cause, reason)) = entry.why {
@@ -358,8 +373,8 @@ impl SipThread {
             None => Some(Box::new(ended)),
         };
         match ended {
-            // Whoever hung up knows already, and only waits for the counters.
-            Some(ended) if ended.by == Side::Local => {
+            // Whoever hung up knows already, and only waits for the counters; what was passed on leaves nothing to do.
+            Some(ended) if ended.by == Side::Local || ended.passed_on => {
                 self.events.send_quietly(Instant::now(), Event::Ended(ended));
             }
             Some(ended) => self.events.send(Event::Ended(ended)),

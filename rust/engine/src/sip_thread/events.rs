@@ -50,7 +50,7 @@ impl SipThread {
                 }
             }
             SipEvent::Key { leg, key } => self.on_key(leg.into(), key),
-            SipEvent::Ended { leg, ended } => self.on_ended(leg.into(), ended),
+            SipEvent::Ended { leg, ended } => self.on_ended(now, leg.into(), ended),
             _ => {}
         }
     }
@@ -76,6 +76,7 @@ impl SipThread {
         entry.address = Some(self.media_address(flow, path));
         let contact = self.contact(flow, path, invite.request_uri().is_some_and(is_secure));
         self.legs.insert(leg, entry);
+        replaces.into_iter().for_each(|leg| self.unlink(leg));
         self.ladder.open(leg, invite.call_id());
         self.endpoint.set_contact(leg.sip(), contact);
         let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
@@ -101,25 +102,29 @@ impl SipThread {
             }
             Description::Sdp(_) => {
                 let codec = entry.codec;
-                self.report_ringing(leg, status, Some(Outcome { codec, ..Outcome::default() }));
+                self.report_ringing(now, leg, status, Some(Outcome { codec, ..Outcome::default() }));
             }
-            _ => self.report_ringing(leg, status, None),
+            _ => self.report_ringing(now, leg, status, None),
         }
     }
 
     /// Tells of a provisional response, and of the early media that it brought.
-    pub(super) fn report_ringing(&mut self, leg: LegId, status: u16, early: Option<Outcome>) {
+    pub(super) fn report_ringing(&mut self, now: Instant, leg: LegId, status: u16, early: Option<Outcome>) {
+        let codec = early.and_then(|outcome| outcome.codec);
+        if codec.is_none() && self.pass_ringing(now, leg, status) {
+            return;
+        }
+        self.unlink(leg);
         // A callee can ring without end, so this does not wait where the ends of calls do.
         if !self.events.is_clogged() {
-            let codec = early.and_then(|outcome| outcome.codec);
-            self.events.send(Event::Ringing { leg, status, codec });
+            self.events.send(Event::Ringing { leg, status, codec, passed_on: None, at: now });
         }
     }
 
     fn on_answered(&mut self, now: Instant, leg: LegId, response: &Message) {
         self.target_answered(now, leg);
         let Some(entry) = self.legs.get_mut(&leg) else { return };
-        entry.state = State::Answering(response.call_id().into());
+        entry.state = State::Answering;
         let answer = match Description::of(response) {
             Description::Sdp(answer) => Some(answer),
             // The answer was in a provisional response already.
@@ -127,7 +132,7 @@ impl SipThread {
         };
         match answer {
             Some(answer) if entry.remote_answer.as_ref() == Some(&answer) && entry.codec.is_some() => {
-                self.report_answer(leg);
+                self.report_answer(now, leg);
             }
             Some(answer) => self.apply_answer(now, leg, Purpose::Answer, answer),
             None => self.end_by(
@@ -171,7 +176,7 @@ impl SipThread {
     /// Tells of the first ACK; those of re-INVITEs are of no interest.
     pub(super) fn report_confirmed(&mut self, leg: LegId) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
-        if !std::mem::replace(&mut entry.is_confirmed, true) {
+        if !std::mem::replace(&mut entry.is_confirmed, true) && entry.link.is_none() {
             // Nobody waits for it with a call: it may come with the leg's next news.
             self.events.send_quietly(Instant::now(), Event::Confirmed { leg });
         }
@@ -186,15 +191,19 @@ impl SipThread {
         }
     }
 
-    fn on_ended(&mut self, leg: LegId, ended: telephony_sip::Ended) {
+    fn on_ended(&mut self, now: Instant, leg: LegId, ended: telephony_sip::Ended) {
+        let (by, cause) = (side(ended.by), cause(ended.cause));
+        let passed_on = by == Side::Remote && cause == Cause::Bye && self.pass_bye(now, leg);
         self.end(Ended {
             leg,
-            by: side(ended.by),
-            cause: cause(ended.cause),
+            by,
+            cause,
             status: ended.status,
             reason: plain_words(&ended.reason),
             said: None,
             stats: None,
+            passed_on,
+            at: now,
         });
     }
 }

@@ -1,6 +1,7 @@
 //! What the SIP thread knows about a leg beside what the endpoint does.
 
 use super::renew::Renewing;
+use crate::LegId;
 use crate::command::Dial;
 use crate::event::{Cause, Side};
 use crate::message::MediaAddress;
@@ -33,6 +34,8 @@ pub(super) struct Leg {
     pub(super) renewing: Option<Renewing>,
     /// The first ACK was reported.
     pub(super) is_confirmed: bool,
+    /// The other leg of its call, as long as what happens here is passed on there without asking.
+    pub(super) link: Option<Link>,
     /// Why the leg ends, where the endpoint cannot know.
     pub(super) why: Option<(Side, Cause, String)>,
     /// What the peer said as it ended the leg.
@@ -54,23 +57,53 @@ pub(super) enum State {
     /// Calling: the INVITE is out.
     Calling,
     /// Calling: answered; a worker takes the answer.
-    Answering(Box<str>),
+    Answering,
     /// Both: answered.
     Up,
 }
 
-/// Commands that wait for a leg's answer to be made.
+/// One leg's end of what binds two legs of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    pub(super) other: LegId,
+    pub(super) part: Part,
+}
+
+/// Who a leg of a call is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part {
+    Caller,
+    /// `answered`: and the caller is about to be.
+    Callee {
+        answered: bool,
+    },
+}
+
+/// What waits for a leg's answer to be made.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// Ring: correlation and status.
-    pub(super) ring: Option<(u64, u16)>,
-    /// Answer: correlation.
-    pub(super) answer: Option<u64>,
+    /// To send a provisional response of this status.
+    pub(super) ring: Option<(Asker, u16)>,
+    /// To send the 200.
+    pub(super) answer: Option<Asker>,
+}
+
+/// Who wants a caller to be rung or answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asker {
+    /// A command, by its correlation.
+    Command(u64),
+    /// The leg that was dialled for it, by a response of this status.
+    Callee { leg: LegId, status: u16 },
 }
 
 impl Pending {
     pub(super) fn correlations(&self) -> impl Iterator<Item = u64> + use<> {
-        self.ring.map(|(correlation, _)| correlation).into_iter().chain(self.answer)
+        let askers = self.ring.map(|(asker, _)| asker).into_iter().chain(self.answer);
+        askers.filter_map(|asker| match asker {
+            Asker::Command(correlation) => Some(correlation),
+            Asker::Callee { .. } => None,
+        })
     }
 }
 
@@ -87,6 +120,7 @@ impl Leg {
             awaits_late_answer: false,
             renewing: None,
             is_confirmed: false,
+            link: None,
             why: None,
             said: None,
         }

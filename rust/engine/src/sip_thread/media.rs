@@ -1,10 +1,10 @@
 //! What the workers answer to the jobs of the SIP thread.
 
 use super::SipThread;
-use super::leg::{Pending, State};
+use super::leg::{Asker, Pending, State};
 use super::refusal::warning;
 use crate::error::Code;
-use crate::event::{Cause, Event, Outcome, Side};
+use crate::event::{Cause, Outcome, Side};
 use crate::message::Purpose;
 use crate::{EngineError, LegId};
 use std::time::Instant;
@@ -31,7 +31,7 @@ impl SipThread {
         match purpose {
             Purpose::Incoming => self.on_negotiated(now, leg, result),
             Purpose::Dial => self.on_offer(now, leg, result),
-            Purpose::EarlyAnswer(status) => self.report_ringing(leg, status, result.ok()),
+            Purpose::EarlyAnswer(status) => self.report_ringing(now, leg, status, result.ok()),
             Purpose::PrackAnswer => self.on_prack_answer(now, leg, result),
             Purpose::Answer => self.on_answer_taken(now, leg, result),
             Purpose::LateAnswer => self.on_late_answer(now, leg, result),
@@ -40,6 +40,7 @@ impl SipThread {
             Purpose::Tell => self.on_told(now, leg, result),
             Purpose::Exchange => self.on_exchanged(now, leg, result),
             Purpose::Told => self.on_told_answer(now, leg, result),
+            Purpose::Join => self.on_joined(now, leg, result),
         }
     }
 
@@ -62,13 +63,20 @@ impl SipThread {
     }
 
     fn go_on(&mut self, now: Instant, leg: LegId, pending: &Pending) {
-        if let Some((correlation, status)) = pending.ring {
+        if let Some((asker, status)) = pending.ring {
             let result = self.send_provisional(now, leg, status);
-            self.done(correlation, leg, result);
+            match asker {
+                Asker::Command(correlation) => self.done(correlation, leg, result),
+                Asker::Callee { leg, status } => self.rung(leg, status, result),
+            }
         }
-        if let Some(correlation) = pending.answer {
-            let result = self.send_answer(now, leg);
-            self.done(correlation, leg, result);
+        match pending.answer {
+            Some(Asker::Command(correlation)) => {
+                let result = self.send_answer(now, leg);
+                self.done(correlation, leg, result);
+            }
+            Some(Asker::Callee { leg: callee, .. }) => self.join(now, leg, callee),
+            None => {}
         }
     }
 
@@ -105,17 +113,22 @@ impl SipThread {
 
     fn on_answer_taken(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
         match result {
-            Ok(_) => self.report_answer(leg),
+            Ok(_) => self.report_answer(now, leg),
             Err(error) => self.end_by(now, leg, Side::System, cause_of(&error), &error.message),
         }
     }
 
-    /// Tells that a dialled leg is answered and its media agreed on.
-    pub(super) fn report_answer(&mut self, leg: LegId) {
-        let Some(entry) = self.legs.get_mut(&leg) else { return };
-        let Some(codec) = entry.codec else { return };
-        if let State::Answering(sip_call_id) = std::mem::replace(&mut entry.state, State::Up) {
-            self.events.send(Event::Answered { leg, codec, sip_call_id });
+    /// A dialled leg is answered and its media agreed on: passes it on to the caller, or tells of it.
+    pub(super) fn report_answer(&mut self, now: Instant, leg: LegId) {
+        let Some(entry) = self.legs.get_mut(&leg).filter(|entry| entry.codec.is_some()) else { return };
+        if matches!(std::mem::replace(&mut entry.state, State::Up), State::Answering)
+            && !self.pass_answer(now, leg)
+        {
+            match self.legs.get(&leg).and_then(|entry| entry.link) {
+                // That tells of the answer.
+                Some(_) => self.unlink(leg),
+                None => self.tell_answer(leg, None),
+            }
         }
     }
 

@@ -39,6 +39,8 @@ impl SipThread {
         let Referred { refer_to, referred_by, replaces } = referred;
         let (uri, headers) = (refer_to.uri, refer_to.headers);
         let replaces = replaces.map(LegId::from);
+        // From here on somebody decides who talks to whom.
+        [Some(leg), replaces].into_iter().flatten().for_each(|leg| self.unlink(leg));
         self.events.send(Event::Refer(Box::new(Refer { leg, id, uri, headers, referred_by, replaces })));
     }
 

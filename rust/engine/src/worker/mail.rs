@@ -126,6 +126,7 @@ impl Worker {
                 self.watching_hold(asked, |worker| worker.exchange((leg, &answer), (asked, &offer), &codecs))
             }
             MediaJob::Told { answer, other } => self.told(leg, &answer, other),
+            MediaJob::Join { other } => self.join(leg, other),
             MediaJob::Revert { codecs, other } => self
                 .describe(leg, None, |worker| worker.switch.offer_back(leg.media(), &codecs, other.media())),
         }

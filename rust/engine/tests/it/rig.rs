@@ -35,26 +35,11 @@ const CALLER: &str = "sip:alice@example.com";
 pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) seen: Vec<Event>,
-    hosts: bool,
 }
 
 impl Node {
     pub(crate) fn start(config: &EngineConfig) -> Self {
-        Self { engine: Engine::start(config).unwrap(), seen: Vec::new(), hosts: false }
-    }
-
-    /// From now on whoever waits for events does the SIP thread's rounds.
-    pub(crate) fn host(&mut self, hosts: bool) {
-        self.engine.host(hosts).unwrap();
-        self.hosts = hosts;
-    }
-
-    fn take(&self) -> Vec<Event> {
-        if !self.hosts {
-            return self.engine.drain(64);
-        }
-        let round = || Some(self.engine.attend(64)).filter(|events| !events.is_empty());
-        std::iter::from_fn(round).flatten().collect()
+        Self { engine: Engine::start(config).unwrap(), seen: Vec::new() }
     }
 
     pub(crate) fn uri(&self) -> String {
@@ -65,8 +50,7 @@ impl Node {
     pub(crate) fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
         loop {
-            let news = self.take();
-            self.seen.extend(news);
+            self.seen.extend(self.engine.drain(64));
             if let Some((index, found)) = self.seen.iter().enumerate().find_map(|(i, e)| Some((i, pick(e)?)))
             {
                 self.seen.remove(index);
@@ -152,6 +136,7 @@ pub(crate) fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
         headers: vec![("X-Test".into(), "yes".into())],
         timeout: PATIENCE,
         replaces: None,
+        caller: None,
     }
 }
 
