@@ -4,7 +4,7 @@ The engine knows legs by number and keeps their messages as they passed; which l
 here, with the call while it runs, and after that as long as the engine can still know them.
 """
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Literal
@@ -63,23 +63,22 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PastLegs:
-    """The legs of calls that are over: the latest of them."""
+    """The legs of calls that are over: the latest of them. They are put down for every call and seldom asked
+    for, so they are a queue, whose room stays the same, and not a table, which is made anew as calls go by.
+    """
 
     def __init__(self, memory: int) -> None:
-        self._room = memory * CALLS_PER_MIB
-        self._numbers: OrderedDict[int, Numbers] = OrderedDict()
+        self._kept: deque[tuple[int, Numbers]] = deque(maxlen=memory * CALLS_PER_MIB)
 
     def keep(self, call_id: UUID, numbers: Numbers) -> None:
         """Remember a call's legs."""
-        if not numbers or not self._room:
-            return
-        self._numbers[call_id.int] = numbers
-        if len(self._numbers) > self._room:
-            self._numbers.popitem(last=False)
+        if numbers:
+            self._kept.append((call_id.int, numbers))
 
     def of(self, call_id: UUID) -> Numbers | None:
         """Its legs, if they are still remembered."""
-        return self._numbers.get(call_id.int)
+        wanted = call_id.int
+        return next((numbers for known, numbers in reversed(self._kept) if known == wanted), None)
 
 
 def ladder(numbers: Numbers, read: Callable[[Sequence[LegId]], Rungs]) -> Ladder:
