@@ -56,6 +56,7 @@ class Answered:
     leg: LegId
     codec: str
     sip_call_id: str
+    rang: float | None  # how long ago it and the caller began to ring, if no `Ringing` told
     passed_on: str | None  # the caller is answered too, and both hear each other: its codec, or ""
     age: float
 

@@ -467,6 +467,7 @@ def _taken(event: _core.Answered) -> events.Answered:
         leg=event.leg,
         codec=event.codec,
         sip_call_id=event.sip_call_id,
+        rang=event.rang,
         passed_on=event.passed_on,
         age=event.age,
     )

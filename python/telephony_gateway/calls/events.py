@@ -82,6 +82,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     leg: LegId
     codec: str
     sip_call_id: str
+    rang: float | None = None
+    """How long ago it began to ring, and the leg that it was dialled for with it, if no `Ringing` told."""
     passed_on: str | None = None
     """The leg that this one was dialled for is answered too, and the two hear each other: its codec, "" while
     its answer is to come.

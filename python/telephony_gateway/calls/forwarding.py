@@ -122,12 +122,11 @@ class Forwarding:
         """The engine has joined the two and answered the caller."""
         live.answering = True
         live.clear_timer()
-        rang, live.codec = live.codec is not None, codec
+        # Where nobody said that it rings, the answer does.
+        rang = None if live.codec is not None else event.age if event.rang is None else event.rang
+        live.codec = codec
         self._legs.passed_on(live, "answered", event.leg, event.codec)
-        if not rang:
-            # Where nobody said that it rings, the answer does.
-            self._journal.apply(live, "ring", age=event.age)
-        self._journal.answer(live, event.age)
+        self._journal.answer(live, event.age, rang)
 
     async def _ring(self, live: LiveCall, early: LegId | None = None) -> bool:
         async with live.lock:

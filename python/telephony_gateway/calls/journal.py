@@ -62,12 +62,15 @@ class Journal:
         if trigger != "digit" and live.call.sequence != before:
             self.tell(live.watchers.values(), CallState(call=live.call))
 
-    def answer(self, live: LiveCall, age: float = 0.0) -> None:
-        """The call is answered by somebody who hears the caller already: two steps at once."""
-        at = self._time(age)
-        answered, first = live.call.apply("answer", at)
-        bridged, second = answered.apply("bridge", at)
-        self._keep(live, (bridged, first + second))
+    def answer(self, live: LiveCall, age: float = 0.0, rang: float | None = None) -> None:
+        """The call is answered by somebody who hears the caller already, and `rang` so long ago."""
+        at, call = self._time(age), live.call
+        events: Sequence[CallEvent] = ()
+        if rang is not None:
+            call, events = call.apply("ring", self._time(rang))
+        call, answered = call.apply("answer", at)
+        call, bridged = call.apply("bridge", at)
+        self._keep(live, (call, (*events, *answered, *bridged)))
         self.phase(live.call, "invite", live.call.created_at, at)
         self.tell(live.watchers.values(), CallState(call=live.call))
 

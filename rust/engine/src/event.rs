@@ -35,6 +35,8 @@ pub enum Event {
         codec: Codec,
         /// The Call-ID header.
         sip_call_id: Box<str>,
+        /// Since when it rang, if no `Ringing` told, and the leg that it was dialled for rang with it.
+        rang: Option<Instant>,
         /// What was done for it to the leg that this one was dialled for: the two hear each other, the 200 has left.
         passed_on: Option<PassedOn>,
         /// When.

@@ -122,6 +122,8 @@ pub(crate) struct SipThread {
     prober: Prober,
     /// Legs that wait for an address, and until when; the wait is equally long for all, so the first is due first.
     lookups: VecDeque<(Instant, LegId)>,
+    /// Callees of whom it is not told yet that they ring, and when it is to be; all wait equally long.
+    rings: VecDeque<(Instant, LegId)>,
     public: Option<Public>,
     trunks: Arc<Trunks>,
     shield: Shield,
@@ -160,6 +162,7 @@ impl SipThread {
             health: Health::default(),
             prober: Prober::default(),
             lookups: VecDeque::new(),
+            rings: VecDeque::new(),
             public: parts.public,
             trunks: Arc::new(parts.trunks),
             shield: Shield::new(),
@@ -224,6 +227,7 @@ impl SipThread {
             self.endpoint.poll_latest_timeout(),
             self.streams.poll_timeout(),
             self.lookups.front().map(|(until, _)| *until),
+            self.next_ring(),
             self.prober.next(),
             self.publisher.next(),
             clogged.then(|| now + RETRY),
@@ -425,6 +429,7 @@ impl SipThread {
             let Some((_, leg)) = self.lookups.pop_front() else { return };
             self.on_located(now, leg, Err("its name was not resolved in time".into()));
         }
+        self.tell_rings(now);
         self.probe(now);
     }
 

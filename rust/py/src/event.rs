@@ -106,6 +106,7 @@ pub(crate) struct Answered {
     leg: u64,
     codec: &'static str,
     sip_call_id: String,
+    rang: Option<f64>,
     passed_on: Option<&'static str>,
     age: f64,
 }
@@ -342,10 +343,10 @@ pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
             Py::new(py, Ringing { leg: leg.raw(), status, codec, passed_on, age })?.into_any()
         }
         Event::Held { leg, held } => Py::new(py, Held { leg: leg.raw(), held })?.into_any(),
-        Event::Answered { leg, codec, sip_call_id, passed_on, at } => {
-            let (passed_on, age) = (passed_on.map(heard), age(at));
+        Event::Answered { leg, codec, sip_call_id, rang, passed_on, at } => {
+            let (rang, passed_on, age) = (rang.map(age), passed_on.map(heard), age(at));
             let (leg, codec, sip_call_id) = (leg.raw(), codec.name(), sip_call_id.into());
-            Py::new(py, Answered { leg, codec, sip_call_id, passed_on, age })?.into_any()
+            Py::new(py, Answered { leg, codec, sip_call_id, rang, passed_on, age })?.into_any()
         }
         Event::Confirmed { leg } => Py::new(py, Confirmed { leg: leg.raw() })?.into_any(),
         Event::Connected { leg } => Py::new(py, Connected { leg: leg.raw() })?.into_any(),

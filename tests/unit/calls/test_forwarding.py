@@ -87,6 +87,17 @@ async def test_an_answer_passed_on_without_ringing_rings_for_the_record(world: W
     assert (world.only().hangup_source, world.engine.names()) == ("callee", ["dial"])
 
 
+async def test_a_quick_answer_tells_of_the_ringing_too(world: World) -> None:
+    world.engine.passes_on = True
+    _, far = await forwarded(world)
+    await asyncio.sleep(10)
+    world.pick_up(far, "PCMA", age=1.0, rang=3.0)
+    call = world.only()
+    assert call.ringing_at == call.created_at + timedelta(seconds=7)
+    assert call.answered_at == call.created_at + timedelta(seconds=9)
+    assert world.history(call)[1:] == ["call.ringing", "call.answered", "call.bridged"]
+
+
 async def test_a_tone_for_the_caller_is_not_the_engines_to_play() -> None:
     trunks = [TABLES["trunks"][0] | {"ringback": "eu"}, *TABLES["trunks"][1:]]
     world = World(TABLES | {"trunks": trunks})

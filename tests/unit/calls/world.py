@@ -459,10 +459,12 @@ class World:
         passed_on = "PCMU" if leg in self.engine.links else None
         self.engine.emit(Ringing(leg=leg, status=status, passed_on=passed_on, age=age))
 
-    def pick_up(self, leg: int, codec: str = "PCMU", age: float = 0.0) -> None:
+    def pick_up(self, leg: int, codec: str = "PCMU", age: float = 0.0, rang: float | None = None) -> None:
         passed_on = codec if leg in self.engine.links else None
         call_id = f"call-{leg}@us"
-        self.engine.emit(Answered(leg=leg, codec=codec, sip_call_id=call_id, passed_on=passed_on, age=age))
+        self.engine.emit(
+            Answered(leg=leg, codec=codec, sip_call_id=call_id, rang=rang, passed_on=passed_on, age=age)
+        )
 
     def press(self, leg: int, digit: str) -> None:
         self.engine.emit(Digit(leg=leg, digit=digit, duration=0.1))

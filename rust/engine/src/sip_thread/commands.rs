@@ -362,7 +362,7 @@ impl SipThread {
                 self.done(correlation, leg, Err(EngineError::wrong_state("the leg ended meanwhile")));
             }
         }
-        self.part(entry.link);
+        self.part(leg, entry.link);
         self.give_up_renewal(Instant::now(), entry.renewing);
         ended.said = entry.said;
         if let Some((by, cause, reason)) = entry.why {

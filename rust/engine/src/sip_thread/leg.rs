@@ -7,6 +7,7 @@ use crate::event::{Cause, Side};
 use crate::message::MediaAddress;
 use bytes::Bytes;
 use smallvec::SmallVec;
+use std::time::Instant;
 use telephony_media::codec::Codec;
 use telephony_sip::{Flow, Said};
 
@@ -73,10 +74,16 @@ pub(super) struct Link {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Part {
     Caller,
-    /// `answered`: and the caller is about to be.
-    Callee {
-        answered: bool,
-    },
+    Callee(Progress),
+}
+
+/// How far a callee has come, beyond what was told of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// It answered, and the caller is about to be answered.
+    pub(super) answered: bool,
+    /// Since when it rings, and by which status; the caller rings too.
+    pub(super) rang: Option<(Instant, u16)>,
 }
 
 /// What waits for a leg's answer to be made.

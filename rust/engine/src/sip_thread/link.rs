@@ -6,16 +6,18 @@
 //! command for the caller's leg) ends the link, and from there on the user of the engine decides again.
 
 use super::SipThread;
-use super::leg::{Asker, Link, Part, Pending, State};
+use super::leg::{Asker, Link, Part, Pending, Progress, State};
 use crate::command::Caller;
 use crate::event::{Event, Outcome, PassedOn};
 use crate::message::{MediaJob, Purpose};
 use crate::{EngineError, LegId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use telephony_media::codec::Codec;
 
 /// What a caller hears while the callee rings without sound of its own.
 const RINGING: u16 = 180;
+/// How long it is kept back that a callee rings, for many an answer follows at once and tells of it too.
+const COMPANY: Duration = Duration::from_millis(50);
 
 impl SipThread {
     /// The callee's leg was dialled for the caller's, if that still waits for a decision.
@@ -25,7 +27,7 @@ impl SipThread {
         if entry.link.is_none() {
             entry.codecs = caller.codecs;
             entry.link = Some(Link { other: callee, part: Part::Caller });
-            let link = Link { other: caller.leg, part: Part::Callee { answered: false } };
+            let link = Link { other: caller.leg, part: Part::Callee(Progress::default()) };
             self.legs.entry(callee).and_modify(|entry| entry.link = Some(link));
         }
     }
@@ -36,17 +38,19 @@ impl SipThread {
         let Some(link) = self.legs.get_mut(&leg).and_then(|entry| entry.link.take()) else { return };
         let other = self.legs.get_mut(&link.other).and_then(|entry| entry.link.take());
         for (leg, link) in [(leg, Some(link)), (link.other, other)] {
-            if let Some(Link { part: Part::Callee { answered: true }, .. }) = link {
+            self.tell_rang(leg, link);
+            if let Some(Link { part: Part::Callee(Progress { answered: true, .. }), .. }) = link {
                 self.tell_answer(leg, None);
             }
         }
     }
 
-    /// A leg is gone.
-    pub(super) fn part(&mut self, link: Option<Link>) {
-        if let Some(other) = link.and_then(|link| self.legs.get_mut(&link.other)) {
-            other.link = None;
-        }
+    /// A leg is gone, which had this link.
+    pub(super) fn part(&mut self, leg: LegId, link: Option<Link>) {
+        let Some(Link { other, .. }) = link else { return };
+        let others = self.legs.get_mut(&other).and_then(|entry| entry.link.take());
+        self.tell_rang(leg, link);
+        self.tell_rang(other, others);
     }
 
     /// The callee rings, and so shall the caller; `false` if that is not for this thread to do.
@@ -68,21 +72,53 @@ impl SipThread {
         if !self.legs.contains_key(&callee) {
             return;
         }
-        match result {
-            Ok(Outcome { codec, .. }) => self.tell_ringing(callee, status, Some(PassedOn { codec })),
-            Err(_) => {
+        let at = Instant::now();
+        let passed_on = match result {
+            Ok(Outcome { codec, .. }) => Some(PassedOn { codec }),
+            Err(_) => None,
+        };
+        match self.progress(callee) {
+            Some(progress) if passed_on.is_some() => {
+                progress.rang = Some((at, status));
+                self.rings.push_back((at + COMPANY, callee));
+            }
+            _ => {
                 self.unlink(callee);
-                self.tell_ringing(callee, status, None);
+                self.events.send(Event::Ringing { leg: callee, status, codec: None, passed_on, at });
             }
         }
     }
 
-    fn tell_ringing(&mut self, leg: LegId, status: u16, passed_on: Option<PassedOn>) {
-        let now = Instant::now();
-        let event = Event::Ringing { leg, status, codec: None, passed_on, at: now };
-        match passed_on {
-            Some(_) => self.events.send_quietly(now, event),
-            None => self.events.send(event),
+    /// When it is to be told next that a callee rings.
+    pub(super) fn next_ring(&self) -> Option<Instant> {
+        self.rings.front().map(|(due, _)| *due)
+    }
+
+    /// Tells which callees ring, if they have not answered meanwhile.
+    pub(super) fn tell_rings(&mut self, now: Instant) {
+        while self.next_ring().is_some_and(|due| due <= now) {
+            let Some((_, callee)) = self.rings.pop_front() else { return };
+            let link = self.legs.get(&callee).and_then(|entry| entry.link);
+            self.tell_rang(callee, link);
+            if let Some(progress) = self.progress(callee) {
+                progress.rang = None;
+            }
+        }
+    }
+
+    /// Tells that a callee rings, with this link to its caller, unless that was told.
+    fn tell_rang(&mut self, leg: LegId, link: Option<Link>) {
+        if let Some(Link { other, part: Part::Callee(Progress { rang: Some((at, status)), .. }) }) = link {
+            let codec = self.legs.get(&other).and_then(|entry| entry.codec);
+            let passed_on = Some(PassedOn { codec });
+            self.events.send(Event::Ringing { leg, status, codec: None, passed_on, at });
+        }
+    }
+
+    fn progress(&mut self, callee: LegId) -> Option<&mut Progress> {
+        match self.legs.get_mut(&callee)?.link.as_mut()? {
+            Link { part: Part::Callee(progress), .. } => Some(progress),
+            Link { part: Part::Caller, .. } => None,
         }
     }
 
@@ -90,11 +126,10 @@ impl SipThread {
     /// thread to do.
     pub(super) fn pass_answer(&mut self, now: Instant, callee: LegId) -> bool {
         let Some(caller) = self.caller_of(callee) else { return false };
-        let Some(entry) = self.legs.get_mut(&callee) else { return false };
-        if let Some(link) = entry.link.as_mut() {
-            link.part = Part::Callee { answered: true };
+        if let Some(progress) = self.progress(callee) {
+            progress.answered = true;
         }
-        let spoken = entry.codec;
+        let spoken = self.legs.get(&callee).and_then(|entry| entry.codec);
         let asker = Asker::Callee { leg: callee, status: 200 };
         match self.legs.get_mut(&caller).map(|entry| (&mut entry.state, &entry.codecs)) {
             Some((State::Ringing, _)) => {
@@ -128,9 +163,6 @@ impl SipThread {
         };
         match result.and_then(|_| self.send_answer(now, caller)) {
             Ok(Outcome { codec, .. }) => {
-                if let Some(link) = self.legs.get_mut(&callee).and_then(|entry| entry.link.as_mut()) {
-                    link.part = Part::Callee { answered: false };
-                }
                 self.tell_answer(callee, Some(PassedOn { codec }));
             }
             // It has been cancelled, or the media cannot be joined: not for this thread to judge.
@@ -143,8 +175,12 @@ impl SipThread {
         let codec = self.legs.get(&leg).and_then(|entry| entry.codec);
         let call_id = self.endpoint.call_id(leg.sip()).map(Box::from);
         let (Some(codec), Some(sip_call_id)) = (codec, call_id) else { return };
-        let at = Instant::now();
-        let event = Event::Answered { leg, codec, sip_call_id, passed_on, at };
+        let (at, progress) = (Instant::now(), self.progress(leg).map(std::mem::take));
+        let rang = progress.and_then(|progress| progress.rang).map(|(at, _)| at);
+        if rang.is_some() {
+            self.rings.retain(|(_, callee)| *callee != leg);
+        }
+        let event = Event::Answered { leg, codec, sip_call_id, rang, passed_on, at };
         match passed_on {
             Some(_) => self.events.send_quietly(at, event),
             None => self.events.send(event),
@@ -166,7 +202,7 @@ impl SipThread {
 
     fn caller_of(&self, callee: LegId) -> Option<LegId> {
         let link = self.legs.get(&callee)?.link?;
-        matches!(link.part, Part::Callee { .. }).then_some(link.other)
+        matches!(link.part, Part::Callee(_)).then_some(link.other)
     }
 }
 
