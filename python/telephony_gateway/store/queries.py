@@ -87,6 +87,10 @@ _STATUSES = ("queued", "ringing", "in-progress", "completed", "busy", "failed", 
 _DIRECTIONS = ("inbound", "outbound")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encoder = msgspec.json.Encoder()
+_written = bytearray(64 * 1024)
+"""What was encoded last: kept, because a text that grows anew in the heap each time leaves gaps there. Of the
+one thread that writes.
+"""
 _legs = msgspec.json.Decoder(tuple[Leg, ...])
 _headers = msgspec.json.Decoder(dict[str, str])
 _verification = msgspec.json.Decoder(Verification)
@@ -97,7 +101,8 @@ def encode_rows(values: Sequence[msgspec.Struct]) -> str:
     """Values as one JSON array. U+0000, which text in PostgreSQL cannot hold, becomes the replacement
     character.
     """
-    text = _encoder.encode(values).decode()
+    _encoder.encode_into(values, _written)
+    text = _written.decode()
     return _without_nul(text) if "\\u0000" in text else text
 
 

@@ -17,7 +17,56 @@ use crate::{Host, Message, Method, Name};
 pub(crate) struct Fingerprint(u64, u64);
 
 /// A table keyed by fingerprints, which are hashes already.
-pub(crate) type Index<V> = HashMap<Fingerprint, V, BuildHasherDefault<Finished>>;
+///
+/// It has room for twice what is in it, so that its size follows the most that was ever there at once. A table of
+/// which more than half is in use doubles when the traces of entries that came and went have used the rest up, and that
+/// is long after the load began.
+#[derive(Debug)]
+pub(crate) struct Index<V> {
+    table: HashMap<Fingerprint, V, BuildHasherDefault<Finished>>,
+    /// Half of what it has room for.
+    room: usize,
+}
+
+impl<V> Default for Index<V> {
+    fn default() -> Self {
+        Self { table: HashMap::default(), room: 0 }
+    }
+}
+
+impl<V> Index<V> {
+    pub(crate) fn get(&self, print: &Fingerprint) -> Option<&V> {
+        self.table.get(print)
+    }
+
+    pub(crate) fn contains_key(&self, print: &Fingerprint) -> bool {
+        self.table.contains_key(print)
+    }
+
+    pub(crate) fn insert(&mut self, print: Fingerprint, value: V) {
+        if self.table.len() >= self.room {
+            self.room = self.room.saturating_mul(2).max(8);
+            self.table.reserve(self.room.saturating_mul(2).saturating_sub(self.table.len()));
+        }
+        self.table.insert(print, value);
+    }
+
+    pub(crate) fn remove(&mut self, print: &Fingerprint) -> Option<V> {
+        self.table.remove(print)
+    }
+
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How many there is room for.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.table.capacity()
+    }
+}
 
 /// Takes half of a fingerprint for the hash it already is.
 #[derive(Debug, Default, Clone, Copy)]
@@ -215,5 +264,26 @@ pub(crate) fn filed_under(request: &Message) -> &str {
     match request.method() {
         Some(Method::Ack) => Method::Invite.as_str(),
         _ => request.method_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_come_and_go_do_not_make_a_table_grow() {
+        let mut index = Index::default();
+        let print = |number: u64| Fingerprint(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number);
+        let living = 1000;
+        (0..living).for_each(|number| index.insert(print(number), number));
+        let full = index.capacity();
+        for number in living..100 * living {
+            assert_eq!(index.remove(&print(number - living)), Some(number - living));
+            index.insert(print(number), number);
+            assert!(index.capacity() <= full, "{} at {number}", index.capacity());
+        }
+        assert_eq!(index.len(), 1000);
+        assert_eq!(index.get(&print(100 * living - 1)), Some(&(100 * living - 1)));
     }
 }
