@@ -236,7 +236,8 @@ class EngineClient:
 
     def catch_up(self) -> None:
         """Deliver what has happened and was in no hurry to be told."""
-        while self._engine is not None and self._drain():
+        # What comes while this is done wakes the loop as ever: a flood must not hold it here.
+        while self._engine is not None and self._drain() == BATCH:
             pass
 
     def unbridge(self, leg: int) -> None:
@@ -358,15 +359,17 @@ class EngineClient:
             if not waiting.done():
                 waiting.set_exception(EngineFailure("the engine does not answer", reason="timeout"))
 
-    def _drain(self) -> bool:
-        """Deliver a batch; if more wait, the descriptor stays readable and the loop calls again."""
+    def _drain(self) -> int:
+        """Deliver a batch, of so many events; if more wait, the descriptor stays readable and the loop calls
+        again.
+        """
         batch = self._running.poll_events(BATCH)
         for event in batch:
             try:
                 self._deliver(event)
             except Exception:
                 log.exception("event handler failed", event_type=type(event).__name__)
-        return bool(batch)
+        return len(batch)
 
     def _deliver(self, event: _core.Event) -> None:
         if (neutral := _NEUTRAL.get(type(event))) is not None:

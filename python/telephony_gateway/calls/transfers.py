@@ -118,11 +118,11 @@ class Transfers:
         trunk = new.trunk or (trunk_of(live, live.anchor) if is_number else None)
         stages = (Stage(destinations=(self._routing.destination(new.to, trunk),), timeout=new.timeout),)
         transfer = Transfer(leaving=leaving, staying=live.anchor, to=new.to, order=_order(live, live.anchor))
+        # From here on who stays is decided here; if the engine cannot be told, nothing has begun.
+        self._engine.unlink(live.anchor)
         if key is not None:
             live.requests[key] = new
         describe(live, transfer)
-        # From here on who leaves and who stays is decided here.
-        self._engine.unlink(live.anchor)
         self._journal.apply(live, "refer", transfer.facts | {"referred_by": None})
         self._seeking.begin(live, transfer, stages)
 

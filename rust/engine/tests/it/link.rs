@@ -79,6 +79,15 @@ impl Between {
         self.gateway.ended(leg)
     }
 
+    /// The caller hangs up, and the callee is not hung up on before the user says so.
+    fn part_by_command(&mut self, cseq: u32, answer: &str) {
+        self.caller.request("BYE", "linked", cseq, &to_tag(answer), "");
+        assert!(!self.ended(self.inbound).passed_on);
+        assert_eq!(self.gateway.engine.stats().legs, 1, "the callee's");
+        self.gateway.hang_up(self.outbound);
+        self.callee.expect("BYE ");
+    }
+
     /// A sound of the caller reaches the callee.
     fn is_heard(&self, answer: &str) -> bool {
         self.caller.rtp.send_to(&rtp_packet(1, 7), rtp_address(answer)).unwrap();
@@ -178,11 +187,7 @@ fn sound_before_the_answer_is_left_to_the_user_and_so_is_all_that_follows() {
     let answer = call.caller.expect("SIP/2.0 200");
     call.caller.request("ACK", "linked", 1, &to_tag(&answer), "");
     call.gateway.confirmed(leg);
-    call.caller.request("BYE", "linked", 2, &to_tag(&answer), "");
-    let ended = call.ended(leg);
-    assert!(!ended.passed_on);
-    call.gateway.hang_up(call.outbound);
-    call.callee.expect("BYE ");
+    call.part_by_command(2, &answer);
 }
 
 #[test]
@@ -227,11 +232,7 @@ fn a_command_for_the_caller_or_unlink_ends_the_link() {
     call.ring();
     let answer = call.answer();
     call.gateway.run(Command::Unlink { leg: call.outbound });
-    call.caller.request("BYE", "linked", 2, &to_tag(&answer), "");
-    assert!(!call.ended(call.inbound).passed_on);
-    assert_eq!(call.gateway.engine.stats().legs, 1, "the callee's");
-    call.gateway.hang_up(call.outbound);
-    call.callee.expect("BYE ");
+    call.part_by_command(2, &answer);
 }
 
 #[test]
@@ -247,8 +248,5 @@ fn a_refer_ends_the_link() {
     });
     call.gateway.run(Command::AcceptRefer { leg: call.inbound, id });
     call.caller.expect("SIP/2.0 202");
-    call.caller.request("BYE", "linked", 3, &to_tag(&answer), "");
-    assert!(!call.ended(call.inbound).passed_on);
-    call.gateway.hang_up(call.outbound);
-    call.callee.expect("BYE ");
+    call.part_by_command(3, &answer);
 }
