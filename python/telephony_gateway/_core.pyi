@@ -36,6 +36,8 @@ class Incoming:
     user: str | None  # of ours, whose phone it came from, proved by his password
     replaces: LegId | None  # the leg whose place it is to take (RFC 3891)
     codecs: list[str]  # codecs the SDP offer names, in its order; empty for a late offer
+    # by `set_dial_plan`: the leg dialled already, the route, the numbers called and calling, seconds ago
+    forwarded: tuple[LegId, str, str, str, float] | None
     def header(self, name: str) -> str | None: ...
     def headers(self) -> list[tuple[str, str]]: ...
 
@@ -228,6 +230,7 @@ class EngineStats:
     sip_dialogs: int
     sip_connections: int
     sip_connections_opened: int
+    forwarded: int  # calls that went on by `set_dial_plan`
     rtp_packets_received: int
     rtp_packets_sent: int
     legs: int
@@ -404,6 +407,19 @@ class Engine:
         """What was refused or dropped at the door, the newest first."""
     def ladder(self, legs: list[LegId]) -> tuple[list[Rung], bool]:
         """The SIP messages of these legs in their order, running or over; and whether there were more."""
+    def set_dial_plan(self, document: bytes) -> None:
+        """Replace the part of the dial plan by which calls go on unasked, told of by `Incoming.forwarded`.
+
+        A JSON object, made of the trunks that were set last; setting others makes it void. Keys: secret, for
+        `X-Gateway-Passage`; max_legs, from which on each call is asked about; sources, the trunks whose calls
+        may go on, by name: strip, prepend, codecs; routes in their order: name, trunk, to, from (patterns
+        that the numbers are searched for), way. The first route that takes a call decides: one without a way
+        asks. Keys of a way: trunk, scheme, host, next_hop, address (ip:port, for who calls there is asked
+        about), from_host, strip, prepend, codecs, timeout (seconds). EngineError(invalid) on a document that
+        is none.
+        """
+    def ask_always(self, ask: bool) -> None:
+        """Ask about each call, whatever the dial plan says."""
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""
     def stop(self, timeout: float = 5.0) -> None:

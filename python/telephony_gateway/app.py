@@ -158,7 +158,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     await engine.start(manager.handle)
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
     stack.push_async_callback(manager.close)
-    provisioning = await _start_provisioning(stack, store, engine, routing, voucher)
+    provisioning = await _start_provisioning(stack, settings, store, engine, routing, voucher)
     register_engine(metrics.registry, engine.stats)
     register_targets(metrics.registry, engine.targets)
     register_registrations(metrics.registry, registrations)
@@ -201,9 +201,16 @@ async def _start_store(stack: AsyncExitStack, settings: Settings, tracer: Tracer
 
 
 async def _start_provisioning(
-    stack: AsyncExitStack, store: PostgresStore, engine: EngineClient, routing: Routing, voucher: Stir
+    stack: AsyncExitStack,
+    settings: Settings,
+    store: PostgresStore,
+    engine: EngineClient,
+    routing: Routing,
+    voucher: Stir,
 ) -> Provisioning:
-    provisioning = Provisioning(store=store.plan, engine=engine, routing=routing, voucher=voucher)
+    provisioning = Provisioning(
+        store=store.plan, engine=engine, routing=routing, policy=_policy(settings), voucher=voucher
+    )
     await provisioning.start()
     watch = asyncio.create_task(provisioning.watch(), name="plan")
     stack.callback(watch.cancel)

@@ -315,6 +315,14 @@ class EngineClient:
         """Replace the users whose phones may register: the JSON that `calls.routing` makes of them."""
         self._call(lambda engine: engine.set_users(document))
 
+    def set_dial_plan(self, document: bytes) -> None:
+        """Replace the plain part of the plan, which other trunks make void: the JSON of `calls.plain`."""
+        self._call(lambda engine: engine.set_dial_plan(document))
+
+    def ask_always(self, ask: bool) -> None:
+        """Ask about each call, whatever the plain part of the plan says."""
+        self._call(lambda engine: engine.ask_always(ask))
+
     def refuse_new(self, refuse: bool) -> None:
         """New INVITEs get 503 with Retry-After (draining)."""
         self._call(lambda engine: engine.refuse_new(refuse))
@@ -456,7 +464,12 @@ def _incoming(event: _core.Incoming) -> events.Incoming:
         replaces=event.replaces,
         codecs=event.codecs,
         message=event,
+        forwarded=None if (told := event.forwarded) is None else _forwarded(*told),
     )
+
+
+def _forwarded(leg: int, route: str, to: str, from_: str, age: float) -> events.Forwarded:
+    return events.Forwarded(leg=leg, route=route, to=to, from_=from_, age=age)
 
 
 def _ringing(event: _core.Ringing) -> events.Ringing:

@@ -20,9 +20,13 @@ class Engine:
     def __init__(self) -> None:
         self.document = b""
         self.users = b""
+        self.plain = b""
 
     def set_trunks(self, document: bytes) -> None:
         self.document = document
+
+    def set_dial_plan(self, document: bytes) -> None:
+        self.plain = document
 
     def set_users(self, document: bytes) -> None:
         self.users = document

@@ -43,6 +43,19 @@ class Message(Protocol):
         ...
 
 
+class Forwarded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the engine did with a call by the plain part of the plan (`calls.plain`)."""
+
+    leg: LegId
+    """The leg that it dialled; what the callee does is passed on to the caller."""
+    route: str
+    to: str
+    from_: str
+    """The numbers, as routes see them."""
+    age: float = 0.0
+    """How long ago it was when it was told."""
+
+
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """A new INVITE; 100 Trying has left already."""
 
@@ -61,6 +74,8 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     replaces: LegId | None = None
     """The leg whose place the new one is to take (RFC 3891)."""
+    forwarded: Forwarded | None = None
+    """It was sent on already; None if that is yet to be decided."""
 
 
 class Ringing(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -1,5 +1,7 @@
 """Inbound calls that a route sends on to a trunk or a SIP URI: two dialogs, joined (a B2BUA, RFC 7092)."""
 
+from contextlib import suppress
+
 from telephony_gateway.calls import passage
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.closing import Closing
@@ -67,6 +69,15 @@ class Forwarding:
             self._dial(live, event, target)
         else:
             self._hunt(live, target)
+
+    def sent_on(self, live: LiveCall, event: Incoming, leg: LegId, target: Target | None) -> None:
+        """The engine has dialled for the call, by a plain route."""
+        live.request, live.far = event, leg
+        self._tasks.later(live, live.call.timeout + GRACE, lambda: self._closing.finish(live, NO_ANSWER))
+        self._legs.joins(live, leg, "callee")
+        if target is not None:
+            with suppress(GatewayError):
+                live.destination = self._routing.forward(target, live.call.to)
 
     def _hunt(self, live: LiveCall, target: Target) -> None:
         found = way(self._routing, target, live.call.to)

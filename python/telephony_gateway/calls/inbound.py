@@ -1,7 +1,9 @@
 """Calls that come in: admitted by trunk, routed by pattern, then rung at browsers, forwarded or refused."""
 
+from datetime import timedelta
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from telephony_gateway.calls.attended import Attended
@@ -11,7 +13,7 @@ from telephony_gateway.calls.carried import carried
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.endings import rejection
-from telephony_gateway.calls.events import Incoming
+from telephony_gateway.calls.events import Forwarded, Incoming
 from telephony_gateway.calls.forwarding import Forwarding
 from telephony_gateway.calls.ids import IdSource
 from telephony_gateway.calls.journal import Journal
@@ -86,10 +88,14 @@ class Inbound:
         self._limits = limits
         self._vouching = vouching
         self._attended = attended
+        self._asks_always = False
 
     def incoming(self, event: Incoming, *, draining: bool) -> None:
         """Decide where a call goes; the one Python decision of an inbound call."""
         self._dialler.heard_at(event.local)
+        if event.forwarded is not None:
+            self._forwarded(event, event.forwarded)
+            return
         trunk = self._admit(event, draining)
         if trunk is None:
             return
@@ -112,6 +118,25 @@ class Inbound:
                 lambda status, reason: self._note(event, status, "identity", reason),
             )
             self._journal.phase(live.call, "decision", live.call.created_at)
+
+    def _forwarded(self, event: Incoming, told: Forwarded) -> None:
+        """The engine sent the call on by a plain route: it is under way, whatever the plan says now."""
+        trunk = self._routing.trunks.get(event.trunk) or Trunk(name=event.trunk)
+        route = self._routing.route_named(told.route)
+        call = self._call(event, trunk, route, told.to, told.from_, told.age)
+        call = msgspec.structs.replace(call, route=told.route)
+        target = route.target if route else None
+        live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target)
+        self._calls.admit(live)
+        self._legs.adopt(live, event.leg, "sip", "caller")
+        self._limits.came(trunk, event.leg)
+        self._forwarding.sent_on(live, event, told.leg, target)
+        data = {"direction": "inbound", "trunk": call.trunk, "route": call.route}
+        if not self._journal.found(live, data) and not self._asks_always:
+            # Calls that cannot be recorded are not taken: asked about the next, we refuse it.
+            self._asks_always = True
+            self._engine.ask_always(True)
+        self._journal.phase(live.call, "decision", call.created_at, call.created_at)
 
     def _admit(self, event: Incoming, draining: bool) -> Trunk | None:
         trunk = self._trunk(event)
@@ -139,7 +164,9 @@ class Inbound:
         at = self._journal.clock.now()
         self._refusals.refused(at, event, status=status, rule=rule, reason=reason)
 
-    def _call(self, event: Incoming, trunk: Trunk, route: Route | None, to: str, from_: str) -> Call:
+    def _call(
+        self, event: Incoming, trunk: Trunk, route: Route | None, to: str, from_: str, age: float = 0.0
+    ) -> Call:
         call_id: UUID = self._ids.new()
         return Call(
             id=call_id,
@@ -153,7 +180,7 @@ class Inbound:
             sip_call_id=event.sip_call_id,
             timeout=(route.ring_timeout if route else None) or self._policy.ring_timeout,
             headers=carried(event.message, trunk.headers),
-            created_at=self._journal.clock.now(),
+            created_at=self._journal.clock.now() - timedelta(seconds=age),
         )
 
     def _display(self, event: Incoming) -> str:
@@ -174,6 +201,9 @@ class Inbound:
             self._calls.forget(live)
             self._refuse(event, 503, "store", "the database does not keep up")
             return None
+        if self._asks_always:
+            self._asks_always = False
+            self._engine.ask_always(False)
         return live
 
     def _follow(self, live: LiveCall, event: Incoming, route: Route | None) -> None:

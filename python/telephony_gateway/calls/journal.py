@@ -51,6 +51,11 @@ class Journal:
         self._store.record(call, events)
         self._adopt(live, call, events)
 
+    def found(self, live: LiveCall, data: Mapping[str, Any]) -> bool:
+        """The first event of a call that is under way already; whether the store has room for it now."""
+        self._keep(live, live.call.initiated(data))
+        return not live.unwritten
+
     def apply(
         self, live: LiveCall, trigger: Trigger, data: Mapping[str, Any] | None = None, *, age: float = 0.0
     ) -> None:

@@ -155,6 +155,10 @@ class LiveCalls:
             raise Overloaded("the gateway is shutting down", retry_after=30.0)
         if self.full:
             raise Overloaded("too many calls are running", retry_after=5.0)
+        self.admit(live)
+
+    def admit(self, live: LiveCall) -> None:
+        """Take a call in that is under way already."""
         self._by_id[live.call.id.int] = live
         self._running.add(live.call.id.int)
         self._idle.clear()

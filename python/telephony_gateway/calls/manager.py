@@ -148,6 +148,7 @@ class Manager:
     @property
     def active_calls(self) -> int:
         """Calls that are not over."""
+        self._engine.catch_up()
         return self._calls.running
 
     @property
@@ -285,6 +286,7 @@ class Manager:
         """Refuse new calls, let running ones finish for `grace` seconds, then hang up the rest."""
         self._draining = self._calls.closed = True
         self._engine.refuse_new(True)
+        self._engine.catch_up()
         await _at_most(grace, self._calls.wait_idle())
         for live in self._calls.all_running():
             with contained(lambda error, live=live: self._closing.fail(live, error)):  # type: ignore[misc]
@@ -319,6 +321,8 @@ class Manager:
         log.error("event not handled", event_type=type(event).__name__, leg=event.leg, exc_info=error)
         if isinstance(event, Incoming):
             with contained(lambda error: log.error("call not refused", exc_info=error)):
+                if event.forwarded is not None:
+                    self._engine.hangup(event.forwarded.leg)
                 self._engine.reject(event.leg, 500)
 
 

@@ -31,6 +31,81 @@ def fault_of(pattern: str) -> str | None:
     )
 
 
+def everywhere(pattern: str) -> str | None:
+    """The pattern in words that every engine reads alike, for subjects of ASCII on one line; None where there
+    may be a difference.
+    """
+    tree = _parser.parse(pattern)
+    return _sequence(tree) if tree.state.flags == re.UNICODE.value else None
+
+
+def _sequence(items: Iterable[tuple[Any, Any]]) -> str | None:
+    parts = [_word(str(op), argument) for op, argument in items]
+    return "".join(part for part in parts if part is not None) if None not in parts else None
+
+
+def _word(op: str, argument: Any) -> str | None:
+    """One part of a pattern."""
+    match op:
+        case "LITERAL":
+            return _character(argument)
+        case "NOT_LITERAL":
+            return _class([("NEGATE", None), ("LITERAL", argument)])
+        case "ANY":
+            return "."
+        case "AT":
+            return _PLACES.get(str(argument))
+        case "IN":
+            return _class([(str(kind), what) for kind, what in argument])
+        case "MAX_REPEAT" | "MIN_REPEAT":
+            least, most, body = argument
+            most = most if most < _parser.MAXREPEAT else ""
+            return None if (inner := _sequence(body)) is None else f"(?:{inner}){{{int(least)},{most}}}"
+        case "BRANCH":
+            branches = [branch for items in argument[1] if (branch := _sequence(items)) is not None]
+            return f"(?:{'|'.join(branches)})" if len(branches) == len(argument[1]) else None
+        case "SUBPATTERN" if not (argument[1] or argument[2]):
+            return None if (inner := _sequence(argument[3])) is None else f"(?:{inner})"
+        case _:
+            return None
+
+
+_PLACES: Final = {
+    "AT_BEGINNING": "^",
+    "AT_BEGINNING_STRING": "^",
+    "AT_END": "$",
+    "AT_END_STRING": "$",
+}
+_CATEGORIES: Final = {"CATEGORY_DIGIT": "0-9", "CATEGORY_WORD": "0-9A-Za-z_", "CATEGORY_SPACE": r" \t-\r"}
+
+
+def _class(items: Sequence[tuple[str, Any]]) -> str | None:
+    parts = [_member(kind, what) for kind, what in items]
+    return f"[{''.join(part for part in parts if part is not None)}]" if None not in parts else None
+
+
+def _member(kind: str, what: Any) -> str | None:
+    match kind:
+        case "NEGATE":
+            return "^"
+        case "LITERAL":
+            return _character(what)
+        case "RANGE":
+            least, most = (_character(end) for end in what)
+            return None if least is None or most is None else f"{least}-{most}"
+        case "CATEGORY":
+            return _CATEGORIES.get(str(what))
+        case _:
+            return None
+
+
+def _character(code: int) -> str | None:
+    character = chr(code)
+    if not (character.isascii() and character.isprintable()):
+        return None
+    return character if character.isalnum() or character in "_<> " else f"\\{character}"
+
+
 def _product(items: Iterable[tuple[Any, Any]]) -> int:
     ways = 1
     for op, argument in items:

@@ -70,6 +70,8 @@ class EngineStats(Protocol):
     @property
     def sip_connections_opened(self) -> int: ...  # noqa: D102
     @property
+    def forwarded(self) -> int: ...  # noqa: D102
+    @property
     def rtp_packets_received(self) -> int: ...  # noqa: D102
     @property
     def rtp_packets_sent(self) -> int: ...  # noqa: D102
@@ -237,6 +239,10 @@ class Engine(Protocol):
 
     def set_trunks(self, document: bytes) -> None:
         """Replace the trunks that legs are made by: a JSON list."""
+        ...
+
+    def ask_always(self, ask: bool) -> None:
+        """Ask about each call, whatever the plain part of the plan says."""
         ...
 
     def refuse_new(self, refuse: bool) -> None:

@@ -12,7 +12,9 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from telephony_gateway.calls import plain
 from telephony_gateway.calls.plan import MAX_ROWS, Plan, Route, User, read_plan, trunks_of
+from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Target, Voucher
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.stored import (
@@ -53,6 +55,10 @@ class Trunks(Protocol):
 
     def check_trunks(self, document: bytes) -> None:
         """`Invalid` when it could not; nothing is changed."""
+        ...
+
+    def set_dial_plan(self, document: bytes) -> None:
+        """Replace the plain part of the plan, which other trunks make void."""
         ...
 
     def set_users(self, document: bytes) -> None:
@@ -97,9 +103,16 @@ class Provisioning:
     """Owns the plan of a node: `gateway.toml`, read at the start and when asked to, and the store's rows."""
 
     def __init__(
-        self, *, store: PlanStore, engine: Trunks, routing: Routing, voucher: Voucher | None = None
+        self,
+        *,
+        store: PlanStore,
+        engine: Trunks,
+        routing: Routing,
+        policy: Policy | None = None,
+        voucher: Voucher | None = None,
     ) -> None:
         self._store = store
+        self._policy = policy or Policy()
         self._engine = engine
         self._voucher = voucher or NobodyVouches()
         self._routing = routing
@@ -108,7 +121,7 @@ class Provisioning:
         self._refused: dict[str, str] = {}
         self._state = self._compose(())
         self._lock = asyncio.Lock()
-        self._told = self._users_told = b""
+        self._told = self._users_told = self._plain_told = b""
         self._vouched: Mapping[str, Stir] = {}
         self._away = False
 
@@ -306,6 +319,7 @@ class Provisioning:
                 log.error("left out of the plan", kind=entry.kind, name=entry.name, faults=faults)
         self._state = composed
         self._routing.adopt(composed.plan)
+        self._tell_plain()
 
     def _refusals(self, composed: Composed) -> dict[str, str]:
         """The API's trunks that cannot be used, each asked by itself: those that run are not disturbed."""
@@ -330,8 +344,13 @@ class Provisioning:
             except BaseException:
                 self._voucher.configure(self._vouched)
                 raise
-            self._told = document
+            self._told, self._plain_told = document, b""
         self._vouched = vouched
+
+    def _tell_plain(self) -> None:
+        if (document := plain.document(self._routing, self._policy)) != self._plain_told:
+            self._engine.set_dial_plan(document)
+            self._plain_told = document
 
     def _tell_users(self) -> None:
         if (document := self._routing.users_document) != self._users_told:

@@ -127,6 +127,11 @@ class Routing:
         return trunks
 
     @property
+    def routes(self) -> list[Route]:
+        """The routes in their order, the built-in one too."""
+        return [compiled.route for compiled in self._routes]
+
+    @property
     def route_names(self) -> list[str]:
         """The routes in their order."""
         return [compiled.route.name for compiled in self._routes]
@@ -261,9 +266,11 @@ def _by_trunk(number: str, trunk: Trunk) -> Destination:
         )
     if not is_diallable(number):
         raise Invalid("not a number", [("to", "must be a number of up to 64 characters, or a sip: URI")])
+    if not (dialled := trunk.dialled(number)):
+        raise Invalid("nothing left to dial", [("to", f"trunk {trunk.name!r} strips all of it")])
     known = _parsed(trunk.uri)
     return Destination(
-        uri=f"{known.scheme}:{escape_user(trunk.dialled(number))}@{known.host_port}",
+        uri=f"{known.scheme}:{escape_user(dialled)}@{known.host_port}",
         host=known.host,
         trunk=trunk.name,
         next_hop=trunk.uri,

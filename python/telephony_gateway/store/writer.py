@@ -56,9 +56,12 @@ class WriterStats:
 
 @dataclass(frozen=True, slots=True)
 class WriterLimits:
-    """How much is written at once, how long a record may wait for company, and how much may wait in all."""
+    """How much is written at once, how long a record may wait for how much company, and how much may wait in
+    all.
+    """
 
     batch: int = 256
+    company: int = 16
     linger: float = 0.1
     capacity: int = 65_536
     first_pause: float = 0.05
@@ -167,8 +170,10 @@ class Writer:
                 self._wake.clear()
 
     async def _gather(self) -> None:
-        """Let a batch grow: a transaction costs as much as a dozen records in it."""
-        if len(self._queue) < self._limits.batch and not self._waiters:
+        """Let a batch grow: a transaction costs as much as a dozen records in it. What comes many at once has
+        waited for each other already.
+        """
+        if len(self._queue) < min(self._limits.company, self._limits.batch) and not self._waiters:
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.linger):

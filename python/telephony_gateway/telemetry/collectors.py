@@ -114,6 +114,7 @@ def _engine_metrics(stats: EngineStats) -> Iterator[Metric]:
     yield _gauge("engine_rtp_ports_free", "RTP ports that a leg may take", stats.ports_free)
     yield _gauge("engine_rtp_ports_in_use", "RTP ports that legs hold", stats.ports_in_use)
     yield _counter("engine_sip_retransmissions", "SIP messages sent again", stats.sip_retransmissions)
+    yield _counter("engine_calls_forwarded", "Calls sent on by a plain route, at once", stats.forwarded)
     yield _counter("engine_refused_overload", "INVITEs refused for overload", stats.refused_overload)
     yield _gauge("engine_sip_transactions", "SIP transactions that are open", stats.sip_transactions)
     yield _gauge("engine_sip_connections", "TCP and TLS connections that are open", stats.sip_connections)

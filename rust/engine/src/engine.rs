@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 use crate::config::{EngineConfig, Public};
+use crate::dial_plan::DialPlan;
 use crate::event::{Event, Outcome};
 use crate::health::TargetReport;
 use crate::ladder::{Ladder, Rungs};
@@ -192,6 +193,7 @@ impl Engine {
             stats: Arc::clone(&self.sip_stats),
             ladder: Arc::clone(&self.ladder),
             trunks: Trunks::none(plan.config.strangers),
+            allocator: Arc::clone(&self.allocator),
         };
         let desk = Arc::new(SipDesk::new(parts));
         let _ = self.links()?.desk.set(Arc::clone(&desk));
@@ -339,6 +341,24 @@ impl Engine {
     pub fn set_users(&self, document: &[u8]) -> Result<(), EngineError> {
         let users = crate::users::parse(document)?;
         self.links()?.sip.send(ToSip::Users(users)).map_err(|_| EngineError::queue_full())
+    }
+
+    /// Replaces what is known of the dial plan: a JSON document, made of the trunks that were set last. Calls that it
+    /// sends on are told of by [`crate::Incoming::forwarded`], at leisure. Other trunks make it void.
+    ///
+    /// # Errors
+    /// If the document is none, the SIP thread is too far behind, or the engine is stopped.
+    pub fn set_dial_plan(&self, document: &[u8]) -> Result<(), EngineError> {
+        let plan = Box::new(DialPlan::parse(document)?);
+        self.links()?.sip.send(ToSip::DialPlan(plan)).map_err(|_| EngineError::queue_full())
+    }
+
+    /// Whether each call is asked about, whatever the dial plan says.
+    ///
+    /// # Errors
+    /// If the SIP thread is too far behind, or the engine is stopped.
+    pub fn ask_always(&self, ask: bool) -> Result<(), EngineError> {
+        self.links()?.sip.send(ToSip::AskAlways(ask)).map_err(|_| EngineError::queue_full())
     }
 
     /// Whether new INVITEs are refused with 503 and Retry-After.

@@ -146,6 +146,21 @@ pub enum RegistrationState {
     Gone,
 }
 
+/// A call that was sent on by a plain route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The leg that was dialled for it; what becomes of it is passed on as [`crate::Dial::caller`] says.
+    pub leg: LegId,
+    /// The route.
+    pub route: Arc<str>,
+    /// The number that was called, and the one that calls, as routes see them.
+    pub to: String,
+    /// See there.
+    pub from: String,
+    /// When.
+    pub at: Instant,
+}
+
 /// A new INVITE.
 #[derive(Debug, Clone)]
 pub struct Incoming {
@@ -163,6 +178,8 @@ pub struct Incoming {
     pub replaces: Option<LegId>,
     /// Encoding names of the offer, in its order; empty for a late offer.
     pub codecs: Vec<String>,
+    /// Where it went already, by [`crate::Engine::set_dial_plan`]; `None` if that is yet to be decided.
+    pub forwarded: Option<Forwarded>,
     pub(crate) invite: Message,
 }
 

@@ -12,6 +12,7 @@
 
 mod command;
 mod config;
+mod dial_plan;
 mod engine;
 mod error;
 mod event;
@@ -38,8 +39,8 @@ pub use config::EngineConfig;
 pub use engine::{Answer, Engine};
 pub use error::{Code, EngineError};
 pub use event::{
-    Bindings, Cause, Done, Ended, Event, Incoming, Outcome, PassedOn, Refer, Registration, RegistrationState,
-    Side,
+    Bindings, Cause, Done, Ended, Event, Forwarded, Incoming, Outcome, PassedOn, Refer, Registration,
+    RegistrationState, Side,
 };
 pub use health::{TargetReport, TargetState};
 pub use ladder::{Rung, Rungs};

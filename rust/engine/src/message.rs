@@ -1,6 +1,7 @@
 //! What the SIP thread, the media workers, the resolver and the caller of the engine say to each other.
 
 use crate::command::Command;
+use crate::dial_plan::DialPlan;
 use crate::event::{Cause, Ended, Outcome};
 use crate::resolve::{Answer, Question};
 use crate::trunk::Trunks;
@@ -31,6 +32,10 @@ pub(crate) enum ToSip {
     Trunks(Arc<Trunks>),
     /// Whose phones may register from now on.
     Users(Option<Users>),
+    /// Which calls go where without a question, from now on.
+    DialPlan(Box<DialPlan>),
+    /// Whether to ask about each call, whatever the plan says.
+    AskAlways(bool),
     /// Whether to refuse new calls because the user says so.
     RefuseNew(bool),
     /// Hang up all legs; end once they are gone, at this time at the latest.

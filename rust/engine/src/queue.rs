@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a message that is not urgent may wait for one that is.
-const HUSH: Duration = Duration::from_millis(50);
+/// How long a message that is not urgent may wait for one that is: a reader that wakes seldom has its work in its
+/// caches for many, while each wake-up of its own would cost more than the message.
+const HUSH: Duration = Duration::from_millis(200);
+/// So many messages are worth a wake-up.
+const COMPANY: usize = 64;
 
 /// A bounded queue with many writers and one reader, who sleeps on [`Mailbox::fd`].
 pub(crate) struct Mailbox<T> {
@@ -124,14 +127,17 @@ impl<T> Outbox<T> {
     }
 
     /// Sends a message that nobody is in a hurry for: as a rule another one soon wakes the reader for both, and if none
-    /// does, [`Outbox::flush`] does after [`HUSH`].
+    /// does, [`Outbox::flush`] does after [`HUSH`]. [`COMPANY`] is reason enough, too: no flood shall wait.
     pub(crate) fn send_quietly(&mut self, now: Instant, message: T) {
         if !self.waiting.is_empty() {
             self.waiting.push_back(message);
         } else if let Err(message) = self.mailbox.send_quietly(message) {
             self.waiting.push_back(message);
         }
-        self.hushed.get_or_insert(now + HUSH);
+        match self.mailbox.len() >= COMPANY {
+            true => self.mailbox.signal(),
+            false => _ = self.hushed.get_or_insert(now + HUSH),
+        }
     }
 
     /// When `flush` is wanted for what was sent quietly.
@@ -217,6 +223,16 @@ mod tests {
         outbox.flush();
         assert!(is_readable(&mailbox));
         assert_eq!(outbox.hushed_until(), None);
+    }
+
+    #[test]
+    fn quiet_messages_in_a_crowd_wake_the_reader() {
+        let mailbox = Arc::new(Mailbox::new(2 * COMPANY).unwrap());
+        let (mut outbox, now) = (Outbox::new(Arc::clone(&mailbox)), Instant::now());
+        (1..COMPANY).for_each(|number| outbox.send_quietly(now, number));
+        assert!(!is_readable(&mailbox));
+        outbox.send_quietly(now, COMPANY);
+        assert!(is_readable(&mailbox));
     }
 
     #[test]

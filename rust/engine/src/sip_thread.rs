@@ -6,6 +6,7 @@
 mod commands;
 mod desk;
 mod events;
+mod forward;
 mod leg;
 mod link;
 mod locate;
@@ -18,10 +19,12 @@ mod renew;
 mod transfer;
 
 use crate::config::Public;
+use crate::dial_plan::DialPlan;
 use crate::event::{Cause, Done, Ended, Event, Outcome, Side};
 use crate::guard::guard;
 use crate::health::Health;
 use crate::ladder::Ladder;
+use crate::leg::Allocator;
 use crate::message::{Purpose, ToSip};
 use crate::queue::{Mailbox, Outbox};
 use crate::resolve::Resolver;
@@ -82,6 +85,7 @@ pub(crate) struct Parts {
     pub(crate) stats: Arc<SipStats>,
     pub(crate) ladder: Arc<Ladder>,
     pub(crate) trunks: Trunks,
+    pub(crate) allocator: Arc<Allocator>,
     pub(crate) watch: Watch,
 }
 
@@ -126,6 +130,10 @@ pub(crate) struct SipThread {
     rings: VecDeque<(Instant, LegId)>,
     public: Option<Public>,
     trunks: Arc<Trunks>,
+    dial_plan: Box<DialPlan>,
+    /// Whether the plan rests.
+    asks_always: bool,
+    allocator: Arc<Allocator>,
     shield: Shield,
     lateness: Lateness,
     refusal: Refusal,
@@ -165,6 +173,9 @@ impl SipThread {
             rings: VecDeque::new(),
             public: parts.public,
             trunks: Arc::new(parts.trunks),
+            dial_plan: Box::default(),
+            asks_always: false,
+            allocator: parts.allocator,
             shield: Shield::new(),
             lateness: Lateness::default(),
             refusal: Refusal::default(),
@@ -399,7 +410,11 @@ impl SipThread {
                 self.prober.set(now, trunks.probes());
                 self.set_trunks(now, trunks);
                 self.shield.forget();
+                // It was made of other trunks.
+                *self.dial_plan = DialPlan::default();
             }
+            ToSip::DialPlan(plan) => self.dial_plan = plan,
+            ToSip::AskAlways(asks_always) => self.asks_always = asks_always,
             ToSip::Users(users) => self.endpoint.set_users(now, users),
             ToSip::RefuseNew(draining) => self.refuse(Refusal { draining, ..self.refusal }),
             ToSip::Stop(deadline) => self.stop(now, deadline),

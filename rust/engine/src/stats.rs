@@ -83,6 +83,7 @@ pub(crate) struct SipStats {
     pub(crate) targets: Published<Vec<TargetReport>>,
     pub(crate) refusals: Refusals,
     pub(crate) streams: Arc<StreamStats>,
+    pub(crate) forwarded: Counter,
     pub(crate) losses: Losses,
 }
 
@@ -136,6 +137,8 @@ pub struct EngineStats {
     pub sip_connections: usize,
     /// Those made, both ways.
     pub sip_connections_opened: u64,
+    /// Calls that went on by the dial plan without a question.
+    pub forwarded: u64,
     /// RTP packets accepted.
     pub rtp_packets_received: u64,
     /// RTP packets sent.
@@ -168,6 +171,7 @@ impl EngineStats {
         self.sip_dialogs = endpoint.dialogs;
         self.refused_overload = endpoint.overloaded;
         self.refused = sip.refusals.counts();
+        self.forwarded = sip.forwarded.read();
         let dropped = endpoint.dropped;
         let reasons = [
             ("malformed", dropped.malformed),

@@ -322,6 +322,16 @@ impl Engine {
         Ok(self.0.set_users(document)?)
     }
 
+    /// Replace what is known of the dial plan: a JSON object.
+    fn set_dial_plan(&self, document: &[u8]) -> Result<(), Error> {
+        Ok(self.0.set_dial_plan(document)?)
+    }
+
+    /// Ask about each call, whatever the dial plan says.
+    fn ask_always(&self, ask: bool) -> Result<(), Error> {
+        Ok(self.0.ask_always(ask)?)
+    }
+
     /// New INVITEs get 503 with Retry-After (draining).
     fn refuse_new(&self, refuse: bool) -> Result<(), Error> {
         Ok(self.0.refuse_new(refuse)?)

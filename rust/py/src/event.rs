@@ -67,6 +67,13 @@ impl Incoming {
         self.0.replaces.map(telephony_engine::LegId::raw)
     }
 
+    /// The leg that was dialled already, the route, the numbers called and calling, and how long ago.
+    #[getter]
+    fn forwarded(&self) -> Option<(u64, &str, &str, &str, f64)> {
+        let told = self.0.forwarded.as_ref()?;
+        Some((told.leg.raw(), &told.route, &told.to, &told.from, age(told.at)))
+    }
+
     #[getter]
     fn codecs(&self) -> Vec<String> {
         self.0.codecs.clone()

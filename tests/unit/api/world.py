@@ -129,6 +129,10 @@ class ScriptedEngine:
 
     def check_trunks(self, document: bytes) -> None: ...
 
+    def set_dial_plan(self, document: bytes) -> None: ...
+
+    def ask_always(self, ask: bool) -> None: ...
+
     def set_users(self, document: bytes) -> None:
         self.commands.append(("set_users", document))
 

@@ -21,6 +21,7 @@ class Engine:
     def __init__(self) -> None:
         self.documents: list[bytes] = []
         self.users: list[bytes] = []
+        self.plain: list[bytes] = []
         self.refuses = b"never"
 
     def set_trunks(self, document: bytes) -> None:
@@ -31,6 +32,9 @@ class Engine:
     def check_trunks(self, document: bytes) -> None:
         if self.refuses in document:
             raise Invalid("the certificate is not there")
+
+    def set_dial_plan(self, document: bytes) -> None:
+        self.plain.append(document)
 
     def set_users(self, document: bytes) -> None:
         self.users.append(document)

@@ -96,6 +96,16 @@ def test_destinations(routing: Routing) -> None:
             routing.destination(to, trunk)
 
 
+def test_a_number_that_is_stripped_away_is_not_dialled() -> None:
+    routing = Routing.from_tables(
+        {"trunks": [{"name": "out", "uri": "sip:192.0.2.1", "strip": 3}]}, development=False
+    )
+    assert routing.destination("1234", "out").uri == "sip:4@192.0.2.1"
+    with pytest.raises(Invalid) as refused:
+        routing.destination("123", "out")
+    assert refused.value.errors == [("to", "trunk 'out' strips all of it")]
+
+
 def test_development_dials_any_uri() -> None:
     bare = Routing.from_tables({}, development=True)
     assert bare.destination("sip:a@198.18.0.1:5070").trunk is None

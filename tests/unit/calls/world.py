@@ -14,6 +14,7 @@ from telephony_gateway.calls.events import (
     Ended,
     EndedBy,
     EndedCause,
+    Forwarded,
     Incoming,
     Refer,
     Ringing,
@@ -78,6 +79,7 @@ class FakeEngine:
     rung: list[int] = field(default_factory=list)
     rungs: list[Rung] = field(default_factory=list)
     refusing: bool = False
+    asked_always: list[bool] = field(default_factory=list)
     silent: bool = False
     passes_on: bool = False
     """What a callee does is done to the caller whom it was dialled for, as the real engine does."""
@@ -226,6 +228,9 @@ class FakeEngine:
 
     def set_trunks(self, document: bytes) -> None:
         self._note("set_trunks", 0, document)
+
+    def ask_always(self, ask: bool) -> None:
+        self.asked_always.append(ask)
 
     def refuse_new(self, refuse: bool) -> None:
         self.refusing = refuse
@@ -414,7 +419,11 @@ class World:
         return found.name if found else ""
 
     def invite(
-        self, to: str = "+74951234567", source: str = CARRIER, headers: Sequence[tuple[str, str]] = ()
+        self,
+        to: str = "+74951234567",
+        source: str = CARRIER,
+        headers: Sequence[tuple[str, str]] = (),
+        forwarded: Forwarded | None = None,
     ) -> int:
         """A carrier calls in; returns its leg."""
         leg = self.engine.new_sip_leg()
@@ -431,6 +440,7 @@ class World:
             codecs=["PCMA", "PCMU"],
             message=Headers(*headers),
             trunk=self.trunk_of(source),
+            forwarded=forwarded,
         )
         self.engine.emit(event)
         return leg

@@ -117,6 +117,7 @@ ENGINE = SimpleNamespace(
     sip_dialogs=3,
     sip_connections=2,
     sip_connections_opened=5,
+    forwarded=6,
     rtp_packets_received=500,
     rtp_packets_sent=501,
     legs=4,

@@ -71,7 +71,7 @@ impl SipThread {
     }
 
     /// Begins a call out. From here on every failure is the leg's end, not the command's.
-    fn dial(&mut self, now: Instant, mut dial: Box<Dial>) -> Result<Outcome> {
+    pub(super) fn dial(&mut self, now: Instant, mut dial: Box<Dial>) -> Result<Outcome> {
         let leg = dial.leg;
         if self.legs.contains_key(&leg) {
             return Err(EngineError::wrong_state("the leg is in use"));

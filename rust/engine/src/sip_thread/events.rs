@@ -81,9 +81,9 @@ impl SipThread {
         self.endpoint.set_contact(leg.sip(), contact);
         let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
         let trunk = trunk.unwrap_or_default();
-        let incoming =
-            Incoming { leg, source: flow.remote, local: flow.local, trunk, codecs, user, replaces, invite };
-        self.events.send(Event::Incoming(Box::new(incoming)));
+        let (source, local, forwarded) = (flow.remote, flow.local, None);
+        let incoming = Incoming { leg, source, local, trunk, codecs, user, replaces, forwarded, invite };
+        self.forward(now, incoming);
     }
 
     /// 415 says which body would do (RFC 3261 21.4.13); nobody needs to decide that. The leg was never reported.
