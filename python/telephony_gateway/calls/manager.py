@@ -20,7 +20,7 @@ from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.containment import PASS_ON, contained
 from telephony_gateway.calls.dialling import Dialler
 from telephony_gateway.calls.endings import as_requested, requested, shutdown
-from telephony_gateway.calls.events import Event, Incoming
+from telephony_gateway.calls.events import Event, Incoming, LegId
 from telephony_gateway.calls.forwarding import Forwarding
 from telephony_gateway.calls.handing import Handing
 from telephony_gateway.calls.hunting import Hunting
@@ -314,6 +314,8 @@ class Manager:
             raise EngineFailure("a fault inside the gateway ended the call", reason="fault") from None
 
     def _fault(self, event: Event, error: BaseException, live: LiveCall | None) -> None:
+        if isinstance(event, Incoming) and event.forwarded is not None:
+            self._let_go(event.forwarded.leg)
         # The leg of an `Ended` belongs to no call any more.
         if (live := live or self._calls.of_leg(event.leg)) is not None:
             self._closing.fail(live, error)
@@ -321,9 +323,13 @@ class Manager:
         log.error("event not handled", event_type=type(event).__name__, leg=event.leg, exc_info=error)
         if isinstance(event, Incoming):
             with contained(lambda error: log.error("call not refused", exc_info=error)):
-                if event.forwarded is not None:
-                    self._engine.hangup(event.forwarded.leg)
                 self._engine.reject(event.leg, 500)
+
+    def _let_go(self, leg: LegId) -> None:
+        """Hang up on who was called for a call, unless he has come to it."""
+        if self._calls.of_leg(leg) is None:
+            with contained(lambda error: log.error("leg not hung up", leg=leg, error=repr(error))):
+                self._engine.hangup(leg)
 
 
 async def _at_most(seconds: float, wait: Coroutine[Any, Any, None]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -249,16 +248,17 @@ async def test_a_full_store_has_the_next_call_asked_about(world: World) -> None:
     assert world.engine.asked_always == [True, False]
 
 
+@pytest.mark.parametrize("where", ["_forwarding.sent_on", "_routing.route_named"])
 async def test_a_fault_while_it_is_recorded_ends_both_sides(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("broken")
 
-    failing: Callable[..., None] = fail
-    monkeypatch.setattr(world.routing, "route_named", failing)
+    room, _, name = where.partition(".")
+    monkeypatch.setattr(getattr(world.manager._inbound, room), name, fail)
     leg, far = forward(world)
     assert world.engine.of("hangup") == [(far,)]
     assert world.engine.of("reject") == [(leg, 500)]
     await settle()
-    assert not world.store.calls
+    assert all(call.over for call in world.store.calls.values())
