@@ -13,12 +13,25 @@ POSTGRES_URL takes the database out of the process tree whose CPU is counted.
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from benches.load.calls import THROUGH
-from tests.interop.gateway import COMMAND, settings
+from tests.interop.gateway import COMMAND, remove_databases, settings
+
+PREFIX = "gateway-bench-"
+"""Of folders; the process that they belong to follows: who becomes the gateway cannot remove its own."""
+
+
+def sweep() -> None:
+    """Remove what runs that are over have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not (owner.isdecimal() and Path("/proc", owner).exists()):
+            remove_databases(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
@@ -27,7 +40,8 @@ def main() -> None:
     parser.add_argument("--listen", required=True, help="HOST:PORT for SIP")
     parser.add_argument("--next-hop", required=True, help="127.0.0.1:PORT of the callee")
     asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="gateway-bench-"))
+    sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     # The database's user shall reach it, so that all that is left lies there.
     folder.chmod(0o755)
     callee = asked.next_hop.rpartition(":")[2]

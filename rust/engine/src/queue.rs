@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 /// How long a message that is not urgent may wait for one that is: a reader that wakes seldom has its work in its
 /// caches for many, while each wake-up of its own would cost more than the message.
 const HUSH: Duration = Duration::from_millis(200);
-/// So many messages are worth a wake-up.
-const COMPANY: usize = 64;
+/// So many messages are worth a wake-up. Of more at once the reader would keep a core busy for so long that signalling
+/// waits for it where cores are few.
+const COMPANY: usize = 16;
 
 /// A bounded queue with many writers and one reader, who sleeps on [`Mailbox::fd`].
 pub(crate) struct Mailbox<T> {

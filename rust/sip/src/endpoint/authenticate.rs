@@ -254,9 +254,10 @@ impl Endpoint {
     }
 }
 
-/// The better algorithm first (RFC 8760 2.3); one that the caller's account has no key for is not offered.
+/// The preferred algorithm first (RFC 8760 2.3): SHA-256, which each phone knows that knows more than MD5, for some read
+/// no further than the first. One that the caller's account has no key for is not offered.
 fn offered(request: &Message, known: &Known<'_>) -> Vec<Hash> {
-    let all = [Hash::Sha256, Hash::Md5];
+    let all = [Hash::Sha256, Hash::Sha512_256, Hash::Md5];
     let name = request.from().ok().and_then(|from| Some(from.uri.user_unescaped()?.into_owned()));
     let secret = name.and_then(|name| known.find(&name)).map(|(_, secret)| secret);
     all.into_iter().filter(|hash| secret.is_none_or(|secret| secret.serves(*hash))).collect()

@@ -135,15 +135,18 @@ fn a_phone_registers_and_is_called_where_it_registered_from() {
 }
 
 #[test]
-fn both_algorithms_are_offered_the_better_one_first() {
+fn all_algorithms_are_offered_the_preferred_one_first() {
     let mut solo = solo();
     let challenge = exchange(&mut solo, &request("REGISTER", "alice", "one", 1, PHONE));
     let offered: Vec<_> = challenge.lines(Name::WwwAuthenticate).flat_map(Fields::parse).collect();
     let algorithms: Vec<_> = offered.iter().map(|fields| fields.value("algorithm").unwrap()).collect();
-    assert_eq!(algorithms, ["SHA-256", "MD5"]);
-    let proof = credentials(&challenge, "REGISTER", "alice", "wonderland", "MD5");
-    let answer = exchange(&mut solo, &request("REGISTER", "alice", "one", 2, &format!("{proof}\n{PHONE}")));
-    assert_eq!(status(&answer), 200);
+    assert_eq!(algorithms, ["SHA-256", "SHA-512-256", "MD5"]);
+    for (cseq, algorithm) in (2..).step_by(2).zip(algorithms) {
+        let challenge = exchange(&mut solo, &request("REGISTER", "alice", "one", cseq, PHONE));
+        let proof = credentials(&challenge, "REGISTER", "alice", "wonderland", algorithm);
+        let proven = request("REGISTER", "alice", "one", cseq + 1, &format!("{proof}\n{PHONE}"));
+        assert_eq!(status(&exchange(&mut solo, &proven)), 200, "{algorithm}");
+    }
     let only = exchange(&mut solo, &request("REGISTER", "hashed", "two", 1, PHONE));
     assert_eq!(only.lines(Name::WwwAuthenticate).count(), 1, "there is no SHA-256 of it to check");
 }
