@@ -82,6 +82,16 @@ class Peer:
         )
         self.sip.sendto(text.encode(), self.gateway)
 
+    def cancel(self, to: str) -> None:
+        """Give the latest call up (RFC 3261 9.1)."""
+        text = (
+            f"CANCEL sip:{to}@{self.gateway[0]}:{self.gateway[1]} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP 127.0.0.1:{self.port};branch=z9hG4bK{self.calls}\r\n"
+            f"From: <sip:9@a.example>;tag=p\r\nTo: <sip:{to}@127.0.0.1>\r\n"
+            f"Call-ID: {self.port}-{self.calls}\r\nCSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.sip.sendto(text.encode(), self.gateway)
+
     def refuse(self, invite: str) -> None:
         kept = re.findall(r"^(?:Via|From|To|Call-ID|CSeq): .*\r\n", invite, re.MULTILINE)
         text = "".join(["SIP/2.0 486 Busy Here\r\n", *kept, "Content-Length: 0\r\n\r\n"])
@@ -261,6 +271,22 @@ def test_whoever_is_not_plain_is_asked_about(start: Start, peer_of: Callable[[No
         node.engine.ask_always(False)
         peer.invite("124", "9", "", "")
         assert soon(node, _core.Incoming).forwarded is not None
+
+
+def test_a_caller_who_gives_up_at_once_leaves_nobody_behind(
+    start: Start, peer_of: Callable[[Node], Peer]
+) -> None:
+    node = start()
+    peer, callee = peer_of(node), peer_of(node)
+    set_plan(node, plain_world(callee.port))
+    for _ in range(20):
+        peer.invite("123", "9", "", "")
+        peer.cancel("123")
+        told = soon(node, _core.Incoming)
+        assert told.forwarded is not None
+        assert ended(node, told.leg).cause == "cancel"
+        node.engine.hangup(told.forwarded[0])
+        assert ended(node, told.forwarded[0]).by in ("local", "system")
 
 
 def test_a_call_to_nowhere_ends_by_its_far_leg(start: Start, peer_of: Callable[[Node], Peer]) -> None:

@@ -18,6 +18,7 @@ mod registrations;
 mod renew;
 mod transfer;
 
+use crate::command::Dial;
 use crate::config::Public;
 use crate::dial_plan::DialPlan;
 use crate::event::{Cause, Done, Ended, Event, Outcome, Side};
@@ -131,6 +132,8 @@ pub(crate) struct SipThread {
     public: Option<Public>,
     trunks: Arc<Trunks>,
     dial_plan: Box<DialPlan>,
+    /// Calls of this round that go on by it: the calling leg, and what is to be dialled.
+    forwards: Vec<(LegId, Box<Dial>)>,
     /// Whether the plan rests.
     asks_always: bool,
     allocator: Arc<Allocator>,
@@ -174,6 +177,7 @@ impl SipThread {
             public: parts.public,
             trunks: Arc::new(parts.trunks),
             dial_plan: Box::default(),
+            forwards: Vec::new(),
             asks_always: false,
             allocator: parts.allocator,
             shield: Shield::new(),

@@ -91,6 +91,10 @@ impl SipThread {
         }
         self.handle_timeout();
         self.drain();
+        if !self.forwards.is_empty() {
+            self.send_on(Instant::now());
+            self.drain();
+        }
         self.flush();
         self.publish(Instant::now());
     }

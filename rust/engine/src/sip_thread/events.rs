@@ -80,7 +80,8 @@ impl SipThread {
         self.ladder.open(leg, invite.call_id());
         self.endpoint.set_contact(leg.sip(), contact);
         let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
-        let trunk = trunk.unwrap_or_default();
+        // Who cancels in the same breath has left the endpoint already.
+        let trunk = trunk.unwrap_or_else(|| Arc::clone(&self.trunks.profile_of(flow.remote.ip()).name));
         let (source, local, forwarded) = (flow.remote, flow.local, None);
         let incoming = Incoming { leg, source, local, trunk, codecs, user, replaces, forwarded, invite };
         self.forward(now, incoming);
