@@ -69,26 +69,24 @@ class Peer:
 
     def invite(self, to: str, from_: str, hops: str, extra: str) -> None:
         self.calls += 1
-        at = "@" if to else ""
         body = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
         body += "m=audio 9 RTP/AVP 8 0\r\n"
         caller = f"{from_}@" if from_ else ""
-        text = (
-            f"INVITE sip:{to}{at}{self.gateway[0]}:{self.gateway[1]} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP 127.0.0.1:{self.port};branch=z9hG4bK{self.calls}\r\n{hops}{extra}"
-            f'From: "Who \\"calls\\"" <sip:{caller}a.example>;tag=p\r\nTo: <sip:{to}{at}127.0.0.1>\r\n'
-            f"Call-ID: {self.port}-{self.calls}\r\nCSeq: 1 INVITE\r\nContact: <sip:127.0.0.1:{self.port}>\r\n"
-            f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-        )
-        self.sip.sendto(text.encode(), self.gateway)
+        contact = f"Contact: <sip:127.0.0.1:{self.port}>\r\nContent-Type: application/sdp\r\n"
+        self.request("INVITE", to, caller, f"{hops}{extra}{contact}", body)
 
     def cancel(self, to: str) -> None:
         """Give the latest call up (RFC 3261 9.1)."""
+        self.request("CANCEL", to, "9@")
+
+    def request(self, method: str, to: str, caller: str, headers: str = "", body: str = "") -> None:
+        at = "@" if to else ""
         text = (
-            f"CANCEL sip:{to}@{self.gateway[0]}:{self.gateway[1]} SIP/2.0\r\n"
+            f"{method} sip:{to}{at}{self.gateway[0]}:{self.gateway[1]} SIP/2.0\r\n"
             f"Via: SIP/2.0/UDP 127.0.0.1:{self.port};branch=z9hG4bK{self.calls}\r\n"
-            f"From: <sip:9@a.example>;tag=p\r\nTo: <sip:{to}@127.0.0.1>\r\n"
-            f"Call-ID: {self.port}-{self.calls}\r\nCSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n"
+            f'From: "Who \\"calls\\"" <sip:{caller}a.example>;tag=p\r\nTo: <sip:{to}{at}127.0.0.1>\r\n'
+            f"Call-ID: {self.port}-{self.calls}\r\nCSeq: 1 {method}\r\n{headers}"
+            f"Content-Length: {len(body)}\r\n\r\n{body}"
         )
         self.sip.sendto(text.encode(), self.gateway)
 
@@ -189,7 +187,7 @@ async def check(node: Node, peer: Peer, world: World, told: _core.Incoming) -> N
     event = _incoming(told)
     assert event.forwarded is not None
     how = await as_python_does(world, event)
-    call = world.manager._calls.of_leg(event.leg).call  # type: ignore[union-attr]
+    *_, call = world.store.calls.values()
     forwarded = event.forwarded
     assert (forwarded.route, forwarded.to, forwarded.from_) == (call.route, call.to, call.from_)
     invite = peer.expect("INVITE ")

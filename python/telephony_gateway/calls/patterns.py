@@ -5,6 +5,7 @@ ever be tried, and one call to a number of the caller's choice would hold up all
 counted before a pattern is taken.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from re import _parser  # type: ignore[attr-defined]  # the only one that reads what `re` itself reads
@@ -15,6 +16,8 @@ from telephony_gateway.calls.uris import MAX_USER
 MOST_WAYS: Final = (MAX_USER + 1) ** 3
 """Three repeats one after the other, each as long as a number may be: some milliseconds."""
 _COUNTED: Final = 10**9
+KEPT: Final = 16_384
+"""Patterns that are not written anew when another route changes: calls wait on the same loop."""
 
 _REPEATS: Final = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
 
@@ -31,6 +34,7 @@ def fault_of(pattern: str) -> str | None:
     )
 
 
+@functools.lru_cache(KEPT)
 def everywhere(pattern: str) -> str | None:
     """The pattern in words that every engine reads alike, for subjects of ASCII on one line; None where there
     may be a difference.
