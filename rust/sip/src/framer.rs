@@ -54,9 +54,13 @@ enum State {
 pub struct Framer {
     buffer: BytesMut,
     state: State,
+    /// A ping of ours has not been answered.
+    owed: bool,
     limits: Limits,
 }
 
+/// RFC 5626 3.5.1.
+const PING: &[u8] = b"\r\n\r\n";
 /// The most that a stream keeps for its next message.
 const IDLE: usize = 8_192;
 
@@ -64,7 +68,13 @@ impl Framer {
     /// A framer for a new connection.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { buffer: BytesMut::new(), state: State::Between { after_crlf: false }, limits }
+        Self { buffer: BytesMut::new(), state: State::Between { after_crlf: false }, owed: false, limits }
+    }
+
+    /// We have sent a ping: the next CRLF is its answer and begins no ping, unless it comes with a second one in one
+    /// piece, as whoever pings sends them (RFC 5626 4.4.1).
+    pub fn expect_pong(&mut self) {
+        self.owed = true;
     }
 
     /// Adds what was read. Take every frame before pushing more: that bounds the buffer.
@@ -126,9 +136,14 @@ impl Framer {
                 return Ok(Step::Go);
             }
         };
+        if self.owed && self.buffer.starts_with(PING) {
+            self.buffer.advance(PING.len());
+            return Ok(Step::Frame(Frame::Ping));
+        }
         self.buffer.advance(length);
-        self.state = State::Between { after_crlf: !after_crlf };
-        Ok(Step::Frame(if after_crlf { Frame::Ping } else { Frame::Pong }))
+        let owed = std::mem::take(&mut self.owed);
+        self.state = State::Between { after_crlf: !after_crlf && !owed };
+        Ok(Step::Frame(if after_crlf && !owed { Frame::Ping } else { Frame::Pong }))
     }
 
     /// Looks for the empty line by the parser's own notion of a line, so that both always agree on where a body starts.

@@ -152,6 +152,7 @@ impl Stream {
         }
         if *payload == *PING {
             self.pinged.get_or_insert(now);
+            self.framer.expect_pong();
         }
         self.queued += payload.len();
         self.out.push_back(payload);

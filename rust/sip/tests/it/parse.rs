@@ -298,6 +298,28 @@ fn a_stream_splits_at_every_byte() {
     assert_eq!(found, expected);
 }
 
+/// RFC 5626 4.4.1: what answers our pings is never taken for a ping, and what asks is, whatever is owed.
+#[test]
+fn an_owed_pong_begins_no_ping() {
+    let mut framer = Framer::new(Limits::default());
+    for _ in 0..3 {
+        framer.expect_pong();
+        framer.push(b"\r\n");
+        assert_eq!(frames(&mut framer), [Frame::Pong]);
+    }
+    framer.push(b"\r\n\r\n");
+    assert_eq!(frames(&mut framer), [Frame::Pong, Frame::Ping]);
+    framer.expect_pong();
+    framer.push(b"\r\n\r\n\r\n");
+    assert_eq!(frames(&mut framer), [Frame::Ping, Frame::Pong]);
+    // Padding before it makes no ping of a pong either.
+    framer.push(b"\r\n");
+    assert_eq!(frames(&mut framer), [Frame::Pong]);
+    framer.expect_pong();
+    framer.push(b"\r\n");
+    assert_eq!(frames(&mut framer), [Frame::Pong]);
+}
+
 #[test]
 fn a_stream_without_framing_is_closed() {
     let limits = Limits { max_message: 600, max_head: 500, ..Limits::default() };
