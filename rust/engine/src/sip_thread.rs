@@ -17,6 +17,7 @@ mod refusal;
 mod registrations;
 mod renew;
 mod transfer;
+mod wire;
 
 use crate::command::Dial;
 use crate::config::Public;
@@ -30,10 +31,10 @@ use crate::message::{Purpose, ToSip};
 use crate::queue::{Mailbox, Outbox};
 use crate::resolve::Resolver;
 use crate::shield::{Lateness, Shield, Verdict};
-use crate::socket::{Epoll, Outgoing, Ready, ReceiveBatch, SendBatch, Socket, Watch};
+use crate::socket::{Epoll, ReceiveBatch, SendBatch, Watch};
 use crate::stats::{Publisher, SipStats};
 use crate::transport::tls::Store;
-use crate::transport::{Addresses, Heard, Streams};
+use crate::transport::{Addresses, Streams};
 use crate::trunk::Trunks;
 use crate::worker::{Colleague, Desk};
 use crate::{EngineError, LegId};
@@ -49,7 +50,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use telephony_sip::{Endpoint, Flow, Ground, Profile, Refused, Stranger, Transmit, Transport};
+use telephony_sip::{Endpoint, Flow, Ground, Profile, Refused, Stranger, Transmit};
 
 const MAIL: u64 = 0;
 const SOCKETS: u64 = 1;
@@ -336,52 +337,6 @@ impl SipThread {
         }
     }
 
-    /// A listener or stream is ready: whole messages go to the endpoint.
-    fn receive_stream(&mut self, ready: Ready) {
-        self.streams.ready(&self.watch, Instant::now(), ready);
-        while let Some(Heard { flow, bytes, fault }) = self.streams.poll_message() {
-            let now = Instant::now();
-            self.last_datagram = now;
-            match (self.shield.admit(now, flow.remote.ip(), &self.trunks), fault) {
-                (Verdict::Take(profile), None) => self.handle_message(now, flow, bytes, &profile),
-                (Verdict::Take(profile), Some(fault)) => {
-                    let endpoint = &mut self.endpoint;
-                    guard(&self.stats.losses, || endpoint.handle_unframed(bytes, flow, &profile, fault));
-                }
-                (Verdict::Drop { first }, _) => self.dropped(flow.remote, first),
-            }
-        }
-        self.drain();
-        self.watch_load();
-    }
-
-    /// ICMP says that a peer cannot be reached (RFC 3261 18.4).
-    fn receive_errors(&mut self, index: usize) {
-        while let Some((remote, unreachable)) = self.addresses.socket(index).and_then(Socket::next_error) {
-            if unreachable {
-                self.transport_error(remote);
-            }
-        }
-    }
-
-    fn transport_error(&mut self, remote: SocketAddr) {
-        // The transactions to that peer are meant, whichever of our addresses they leave from.
-        self.flow_failed(
-            Flow::udp(remote, remote),
-            &format!("no way to {remote}: the network refuses what is sent there"),
-        );
-    }
-
-    fn flow_failed(&mut self, flow: Flow, why: &str) {
-        let endpoint = &mut self.endpoint;
-        guard(&self.stats.losses, || {
-            endpoint.handle_broken_flow(Instant::now(), flow, why);
-            if let Some(connection) = flow.connection {
-                endpoint.handle_closed(Instant::now(), connection);
-            }
-        });
-    }
-
     fn read_mail(&mut self) {
         self.mailbox.begin();
         for _ in 0..MAIL_BATCH {
@@ -490,57 +445,6 @@ impl SipThread {
         if guard(&stats.losses, || self.on_sip_event(now, event)).is_none() {
             self.end_by(now, leg, Side::System, Cause::Error, "a fault in the gateway");
         }
-    }
-
-    /// Sends what the endpoint wrote; whether it was anything.
-    fn transmit(&mut self) -> bool {
-        let mut outgoing = std::mem::take(&mut self.outgoing);
-        let (mut any, mut began) = (false, None);
-        while let Some(transmit) = self.endpoint.poll_transmit() {
-            any = true;
-            let now = *began.get_or_insert_with(Instant::now);
-            self.ladder.note(now, true, transmit.flow, &transmit.payload);
-            match transmit.flow.transport {
-                Transport::Udp => outgoing.push(transmit),
-                _ => self.streams.send(&self.watch, now, transmit.flow, transmit.payload),
-            }
-        }
-        if !outgoing.is_empty() {
-            self.send_datagrams(&outgoing);
-        }
-        while let Some(broken) = self.streams.poll_failure() {
-            any = true;
-            self.flow_failed(broken.flow, &broken.why);
-        }
-        if any {
-            self.last_datagram = began.unwrap_or_else(Instant::now);
-        }
-        outgoing.clear();
-        self.outgoing = outgoing;
-        any
-    }
-
-    fn send_datagrams(&mut self, outgoing: &[Transmit]) {
-        let mut failed = Vec::new();
-        let several = self.addresses.sockets().nth(1).is_some();
-        for (index, socket) in self.addresses.sockets().enumerate() {
-            let own =
-                |transmit: &&Transmit| !several || self.addresses.index_of(transmit.flow.local) == index;
-            let items = outgoing.iter().filter(own).map(|transmit| Outgoing {
-                to: transmit.flow.remote,
-                from: Some(transmit.flow.local.ip()),
-                payload: &transmit.payload,
-            });
-            socket.send(&mut self.send, items, |to, error| {
-                // A full buffer is a lost datagram, which retransmission makes good; anything else will not get
-                // better.
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    failed.push(to);
-                }
-            });
-        }
-        self.stats.losses.unsent.add(failed.len() as u64);
-        failed.into_iter().for_each(|remote| self.transport_error(remote));
     }
 
     fn flush(&mut self) {

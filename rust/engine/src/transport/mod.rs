@@ -112,12 +112,21 @@ pub(crate) struct StreamStats {
 /// What a stream can be used again by: transport, our address, the peer's, and whom it proved to be.
 type Key = (Transport, IpAddr, SocketAddr, Option<Identity>);
 
-/// What a stream brought.
+/// What a stream brought, and which.
 pub(crate) struct Heard {
     pub(crate) flow: Flow,
-    pub(crate) bytes: Bytes,
-    /// It is a header section alone, whose body cannot be told from what follows: the stream closes behind the answer.
-    pub(crate) fault: Option<FrameError>,
+    pub(crate) what: What,
+}
+
+/// What a stream can bring.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A whole message.
+    Message(Bytes),
+    /// A header section alone, whose body cannot be told from what follows: the stream closes behind the answer.
+    Unframed(Bytes, FrameError),
+    /// One ping or more, which one pong answers (RFC 5626 4.4.1).
+    Ping,
 }
 
 /// A flow that leads nowhere, and why.
@@ -220,7 +229,7 @@ impl Streams {
         let result = result.and_then(|()| match stream.stage {
             Stage::Connecting => Ok(()),
             _ if !ready.readable => Ok(()),
-            _ => stream.read(now, &mut self.buffer, &self.limits, &mut self.messages),
+            _ => stream.read(now, &mut self.buffer, &mut self.messages),
         });
         self.settle(watch, now, id, result);
     }
@@ -337,6 +346,14 @@ impl Streams {
         };
         let Some(stream) = self.all.get_mut(&id) else { return };
         let result = stream.send(now, payload, &self.limits);
+        self.settle(watch, now, id, result);
+    }
+
+    /// Answers a ping over the stream that brought it, while that lives.
+    pub(crate) fn pong(&mut self, watch: &Watch, now: Instant, flow: Flow) {
+        let Some(id) = flow.connection else { return };
+        let Some(stream) = self.all.get_mut(&id) else { return };
+        let result = stream.pong(now, &self.limits);
         self.settle(watch, now, id, result);
     }
 

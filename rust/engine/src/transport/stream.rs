@@ -1,7 +1,7 @@
 //! One stream: bytes in and out of its socket, in the clear or under TLS, and how long it may take over each step.
 
 use super::tls::Session;
-use super::{Heard, Limits, Pause};
+use super::{Heard, Limits, Pause, What};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -15,6 +15,8 @@ use telephony_sip::{Flow, Frame, Framer};
 const PONG: &[u8] = b"\r\n";
 /// RFC 5626 3.5.1.
 const PING: &[u8] = b"\r\n\r\n";
+/// What a message that waits takes up beside its bytes.
+const ENTRY: usize = size_of::<Bytes>();
 
 /// How far a stream has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub(super) struct Stream {
     queued: usize,
     /// A message of the peer has come.
     heard: bool,
+    /// The peer has sent a ping.
+    asked: bool,
     /// When this stage began.
     since: Instant,
     last: Instant,
@@ -104,6 +108,7 @@ impl Stream {
             sent: 0,
             queued: 0,
             heard: false,
+            asked: false,
             since: now,
             last: now,
             partial: None,
@@ -147,16 +152,24 @@ impl Stream {
 
     /// Adds a message and sends what the socket takes of it. The peer has to read: nothing waits without bound.
     pub(super) fn send(&mut self, now: Instant, payload: Bytes, limits: &Limits) -> Result<(), Gone> {
-        if self.queued.saturating_add(payload.len()) > limits.queue {
+        if self.queued.saturating_add(room(&payload)) > limits.queue {
             return Err(Gone::Slow);
         }
         if *payload == *PING {
             self.pinged.get_or_insert(now);
             self.framer.expect_pong();
         }
-        self.queued += payload.len();
+        self.queued += room(&payload);
         self.out.push_back(payload);
         self.flush(now)
+    }
+
+    /// Answers a ping, unless an answer waits already: who does not read gets no second one.
+    pub(super) fn pong(&mut self, now: Instant, limits: &Limits) -> Result<(), Gone> {
+        match self.out.back() {
+            Some(last) if *last == PONG => Ok(()),
+            _ => self.send(now, Bytes::from_static(PONG), limits),
+        }
     }
 
     /// Writes until all is out or the socket is full.
@@ -222,16 +235,29 @@ impl Stream {
     fn pop(&mut self) {
         self.sent = 0;
         if let Some(done) = self.out.pop_front() {
-            self.queued = self.queued.saturating_sub(done.len());
+            self.queued = self.queued.saturating_sub(room(&done));
         }
     }
 
-    /// Reads what is there, at most a few buffers full so that others get their turn, and cuts it into messages.
+    /// Reads what is there, at most a few buffers full so that others get their turn, and cuts it into messages. All
+    /// pings in it are told as one.
     pub(super) fn read(
         &mut self,
         now: Instant,
         buffer: &mut [u8],
-        limits: &Limits,
+        messages: &mut VecDeque<Heard>,
+    ) -> Result<(), Gone> {
+        let result = self.read_turns(now, buffer, messages);
+        if std::mem::take(&mut self.asked) {
+            messages.push_back(Heard { flow: self.flow, what: What::Ping });
+        }
+        result
+    }
+
+    fn read_turns(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
         messages: &mut VecDeque<Heard>,
     ) -> Result<(), Gone> {
         const TURNS: usize = 4;
@@ -249,7 +275,7 @@ impl Stream {
                 Ok(_) if self.leaving.is_some() => {}
                 Ok(count) => {
                     self.framer.push(buffer.get(..count).unwrap_or_default());
-                    self.frames(now, limits, messages)?;
+                    self.frames(now, messages)?;
                     if self.tls.is_none() && count < buffer.len() {
                         return Ok(());
                     }
@@ -276,7 +302,7 @@ impl Stream {
         self.flush(now)
     }
 
-    fn frames(&mut self, now: Instant, limits: &Limits, messages: &mut VecDeque<Heard>) -> Result<(), Gone> {
+    fn frames(&mut self, now: Instant, messages: &mut VecDeque<Heard>) -> Result<(), Gone> {
         self.last = now;
         let pinged = self.pinged.take().is_some();
         let mut whole = false;
@@ -284,9 +310,9 @@ impl Stream {
             match self.framer.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
                     (whole, self.heard) = (true, true);
-                    messages.push_back(Heard { flow: self.flow, bytes: message, fault: None });
+                    messages.push_back(Heard { flow: self.flow, what: What::Message(message) });
                 }
-                Ok(Some(Frame::Ping)) => self.send(now, Bytes::from_static(PONG), limits)?,
+                Ok(Some(Frame::Ping)) => self.asked = true,
                 Ok(Some(Frame::Pong)) => self.pongs |= pinged,
                 Ok(None) => break,
                 Err(fault) => return self.give_up(now, fault, messages),
@@ -309,7 +335,7 @@ impl Stream {
     ) -> Result<(), Gone> {
         let head = self.framer.broken_head().ok_or(Gone::Framing)?;
         self.leaving = Some(now);
-        messages.push_back(Heard { flow: self.flow, bytes: head, fault: Some(fault) });
+        messages.push_back(Heard { flow: self.flow, what: What::Unframed(head, fault) });
         Ok(())
     }
 
@@ -338,6 +364,11 @@ impl Stream {
         let stuck = self.stuck.map(|stuck| stuck + pause.stuck);
         [pong, stuck].into_iter().flatten().fold(stage, Instant::min)
     }
+}
+
+/// What a message takes up while it waits.
+fn room(payload: &Bytes) -> usize {
+    payload.len().saturating_add(ENTRY)
 }
 
 #[cfg(test)]
@@ -370,7 +401,7 @@ mod tests {
         {
             std::thread::sleep(Duration::from_millis(1));
         }
-        stream.read(now, &mut [0; 4096], &Limits::default(), &mut messages)?;
+        stream.read(now, &mut [0; 4096], &mut messages)?;
         Ok(messages.len())
     }
 
@@ -399,6 +430,36 @@ mod tests {
         peer.write_all(b"X").unwrap();
         assert_eq!(read(&mut stream, now + SECOND * 300), Ok(0));
         assert_eq!(stream.deadline(&limits.pause), now + SECOND * 310, "a message has begun");
+    }
+
+    /// RFC 5626 4.4.1: many pings are one question, and who does not read is answered once.
+    #[test]
+    fn a_flood_of_pings_is_one_ping_and_leaves_one_pong() {
+        let now = Instant::now();
+        let (mut stream, mut peer) = stream(now);
+        let limits = Limits::default();
+        peer.write_all(&PING.repeat(500)).unwrap();
+        assert_eq!(read(&mut stream, now), Ok(1));
+        let full = Bytes::from(vec![b'x'; 60_000]);
+        while stream.out.is_empty() {
+            stream.send(now, full.clone(), &limits).unwrap();
+        }
+        let waiting = stream.out.len();
+        (0..100).for_each(|_| stream.pong(now, &limits).unwrap());
+        assert_eq!(stream.out.len(), waiting + 1);
+    }
+
+    #[test]
+    fn what_waits_is_counted_with_the_room_it_takes() {
+        let now = Instant::now();
+        let (mut stream, _peer) = stream(now);
+        let limits = Limits { queue: 1 << 20, ..Limits::default() };
+        while stream.out.is_empty() {
+            stream.send(now, Bytes::from(vec![b'x'; 60_000]), &limits).unwrap();
+        }
+        let most = limits.queue / ENTRY;
+        let taken = (0..=most).take_while(|_| stream.send(now, Bytes::from_static(b"x"), &limits).is_ok());
+        assert!(taken.count() < most);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::rig::*;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
-use telephony_engine::{Cause, EngineConfig, Pause, StreamLimits};
+use telephony_engine::{Cause, EngineConfig, Pause, Stranger, StreamLimits};
 
 /// A peer that speaks SIP text over one TCP connection. Its Contact leads nowhere unless a test says otherwise.
 struct TcpPeer {
@@ -187,6 +187,25 @@ fn a_ping_is_answered() {
     let mut pong = [0; 2];
     peer.socket.read_exact(&mut pong).unwrap();
     assert_eq!(&pong, b"\r\n");
+}
+
+/// Pings of a stranger are counted like his messages: who sends too many is not answered any more.
+#[test]
+fn pings_are_charged_to_their_source() {
+    let _alone = alone();
+    let gateway = Node::start(&EngineConfig { strangers: Stranger::Refuse, ..config() });
+    let mut peer = TcpPeer::connect(gateway.engine.sip_address());
+    peer.socket.set_nodelay(true).unwrap();
+    let mut pongs = 0;
+    while pongs < 2000 {
+        peer.send("\r\n\r\n");
+        peer.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        if peer.socket.read_exact(&mut [0; 2]).is_err() {
+            break;
+        }
+        pongs += 1;
+    }
+    assert!((100..2000).contains(&pongs), "{pongs}");
 }
 
 /// The peer's Contact leads nowhere: BYE comes back over the connection of the INVITE, and over no other.
