@@ -127,29 +127,25 @@ impl Socket {
         }
     }
 
-    /// Sends all items, in batches, and says how many left. What the kernel refuses goes to `failed`; a full
-    /// send buffer loses the datagrams, as the network would.
+    /// Sends all items, in batches, and says how many left. Which of them the kernel refuses goes to
+    /// `failed`; a full send buffer loses the datagrams, as the network would.
     pub(crate) fn send<'a>(
         &self,
         batch: &mut SendBatch,
         items: impl Iterator<Item = Outgoing<'a>>,
-        mut failed: impl FnMut(SocketAddr, &io::Error),
+        mut failed: impl FnMut(usize, &io::Error),
     ) -> u64 {
         let mut items = items.peekable();
-        let mut sent = 0;
+        let (mut sent, mut before) = (0, 0);
         while items.peek().is_some() {
             let count = batch.load(self, &mut items);
-            sent += self.flush(batch, count, &mut failed);
+            sent += self.flush(batch, count, &mut |index, error| failed(before + index, error));
+            before += count;
         }
         sent
     }
 
-    fn flush(
-        &self,
-        batch: &mut SendBatch,
-        count: usize,
-        failed: &mut impl FnMut(SocketAddr, &io::Error),
-    ) -> u64 {
+    fn flush(&self, batch: &mut SendBatch, count: usize, failed: &mut impl FnMut(usize, &io::Error)) -> u64 {
         let (mut done, mut sent, mut retried) = (0, 0, false);
         while let Some(rest) = batch.headers.get_mut(done..count).filter(|rest| !rest.is_empty()) {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -168,37 +164,31 @@ impl Socket {
             if error.kind() == io::ErrorKind::Interrupted || !std::mem::replace(&mut retried, true) {
                 continue;
             }
-            if let Some(to) = batch.targets.get(done) {
-                failed(*to, &error);
-            }
+            failed(done, &error);
             done += 1;
             retried = false;
         }
         sent
     }
 
-    /// Takes one ICMP error off the error queue: the peer it is about, and whether it says "unreachable"
-    /// (RFC 3261 18.4: host, network, port or protocol unreachable are failures, the rest is ignored).
-    pub(crate) fn next_error(&self) -> Option<(SocketAddr, bool)> {
+    /// Takes one ICMP error off the error queue, with the datagram it quotes, as much of it as `quote` holds.
+    pub(crate) fn next_error<'a>(&self, quote: &'a mut [u8]) -> Option<Undelivered<'a>> {
         // SAFETY: all-zero is a valid value of these plain C structures.
         let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { (zeroed(), zeroed()) };
         let mut control = [0_u64; 64];
-        let mut payload = [0_u8; 64];
-        let mut vector = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
+        let mut vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: quote.len() };
         header.msg_name = (&raw mut name).cast();
         header.msg_namelen = length_of::<libc::sockaddr_storage>();
         header.msg_iov = &raw mut vector;
         header.msg_iovlen = 1;
         header.msg_control = control.as_mut_ptr().cast();
         header.msg_controllen = size_of_val(&control) as _;
-        // SAFETY: `header` points at live local buffers whose lengths it states.
+        // SAFETY: `header` points at live buffers whose lengths it states.
         let result =
             unsafe { libc::recvmsg(self.fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
-        if result < 0 {
-            return None;
-        }
+        let quote = quote.get(..usize::try_from(result).ok()?)?;
         let remote = read_address(&name).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-        Some((remote, is_unreachable(&header)))
+        Some(Undelivered { remote, quote, unreachable: is_unreachable(&header) })
     }
 }
 
@@ -263,7 +253,6 @@ impl ReceiveBatch {
 
 /// The headers of a `sendmmsg`, used again and again.
 pub(crate) struct SendBatch {
-    targets: Vec<SocketAddr>,
     names: Vec<SockAddr>,
     controls: Vec<[u64; CONTROL_WORDS]>,
     vectors: Vec<libc::iovec>,
@@ -278,7 +267,6 @@ unsafe impl Send for ReceiveBatch {}
 impl SendBatch {
     pub(crate) fn new() -> Self {
         Self {
-            targets: Vec::with_capacity(SEND_BATCH),
             names: Vec::with_capacity(SEND_BATCH),
             controls: vec![[0; CONTROL_WORDS]; SEND_BATCH],
             vectors: Vec::with_capacity(SEND_BATCH),
@@ -287,13 +275,11 @@ impl SendBatch {
     }
 
     fn load<'a>(&mut self, socket: &Socket, items: &mut impl Iterator<Item = Outgoing<'a>>) -> usize {
-        self.targets.clear();
         self.names.clear();
         self.vectors.clear();
         self.headers.clear();
         let wildcard = socket.is_wildcard();
         for (item, control) in items.by_ref().take(SEND_BATCH).zip(&mut self.controls) {
-            self.targets.push(item.to);
             self.names.push(SockAddr::from(fit(item.to, socket.local.is_ipv6())));
             // sendmmsg only reads through this pointer.
             let base = item.payload.as_ptr().cast_mut().cast();
@@ -591,4 +577,4 @@ mod ready;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use ready::{Packet, Ready, Watched};
+pub(crate) use ready::{Packet, Ready, Undelivered, Watched};

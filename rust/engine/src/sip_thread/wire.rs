@@ -3,13 +3,16 @@
 use super::SipThread;
 use crate::guard::guard;
 use crate::shield::Verdict;
-use crate::socket::{Outgoing, Ready, Socket};
+use crate::socket::{Outgoing, Ready};
 use crate::transport::{Heard, What};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use telephony_sip::{Flow, Profile, Transmit, Transport};
+
+/// Bytes of a datagram that ICMP may quote: what fits the smallest packet that every IPv6 link takes.
+const QUOTE: usize = 1280;
 
 impl SipThread {
     /// A listener or stream is ready: whole messages go to the endpoint.
@@ -40,19 +43,19 @@ impl SipThread {
 
     /// ICMP says that a peer cannot be reached (RFC 3261 18.4).
     pub(super) fn receive_errors(&mut self, index: usize) {
-        while let Some((remote, unreachable)) = self.addresses.socket(index).and_then(Socket::next_error) {
-            if unreachable {
-                self.transport_error(remote);
+        let mut quote = [0; QUOTE];
+        while let Some(error) = self.addresses.socket(index).and_then(|socket| socket.next_error(&mut quote))
+        {
+            if error.unreachable {
+                self.undelivered(error.remote, error.quote);
             }
         }
     }
 
-    fn transport_error(&mut self, remote: SocketAddr) {
-        // The transactions to that peer are meant, whichever of our addresses they leave from.
-        self.flow_failed(
-            Flow::udp(remote, remote),
-            &format!("no way to {remote}: the network refuses what is sent there"),
-        );
+    fn undelivered(&mut self, remote: SocketAddr, start: &[u8]) {
+        let why = format!("no way to {remote}: the network refuses what is sent there");
+        let endpoint = &mut self.endpoint;
+        guard(&self.stats.losses, || endpoint.handle_undelivered(Instant::now(), start, &why));
     }
 
     fn flow_failed(&mut self, flow: Flow, why: &str) {
@@ -94,7 +97,7 @@ impl SipThread {
     }
 
     fn send_datagrams(&mut self, outgoing: &[Transmit]) {
-        let mut failed = Vec::new();
+        let mut refused = Vec::new();
         let several = self.addresses.sockets().nth(1).is_some();
         for (index, socket) in self.addresses.sockets().enumerate() {
             let own =
@@ -104,15 +107,36 @@ impl SipThread {
                 from: Some(transmit.flow.local.ip()),
                 payload: &transmit.payload,
             });
-            socket.send(&mut self.send, items, |to, error| {
-                // A full buffer is a lost datagram, which retransmission makes good; anything else will not get
-                // better.
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    failed.push(to);
+            let losses = &self.stats.losses;
+            socket.send(&mut self.send, items, |position, error| {
+                losses.unsent.add(1);
+                if !is_loss(error) {
+                    refused.extend(outgoing.iter().filter(own).nth(position));
                 }
             });
         }
-        self.stats.losses.unsent.add(failed.len() as u64);
-        failed.into_iter().for_each(|remote| self.transport_error(remote));
+        for transmit in refused {
+            self.undelivered(transmit.flow.remote, &transmit.payload);
+        }
+    }
+}
+
+/// Whether a datagram was lost on this machine as it might be on any other, which its retransmission makes good: a
+/// buffer or queue was full, a table of connections (EPERM), or ICMP had something to say of an earlier one. Anything
+/// else will not get better.
+fn is_loss(error: &io::Error) -> bool {
+    let lost = [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM, libc::EPERM, libc::ECONNREFUSED];
+    error.raw_os_error().is_some_and(|number| lost.contains(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_here_is_sent_again_and_what_has_no_way_is_not() {
+        let lost = |number| is_loss(&io::Error::from_raw_os_error(number));
+        assert!([libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM, libc::EPERM].into_iter().all(lost));
+        assert!(![libc::ENETUNREACH, libc::EMSGSIZE, libc::EINVAL].into_iter().any(lost));
     }
 }

@@ -57,3 +57,13 @@ pub(crate) struct Packet<'a> {
     /// It was longer than the buffer.
     pub(crate) truncated: bool,
 }
+
+/// One ICMP error.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Undelivered<'a> {
+    pub(crate) remote: SocketAddr,
+    /// The start of the datagram it is about; empty if it quotes none of that.
+    pub(crate) quote: &'a [u8],
+    /// Host, network, port or protocol cannot be reached, which is a failure; the rest is ignored (RFC 3261 18.4).
+    pub(crate) unreachable: bool,
+}

@@ -208,6 +208,20 @@ fn names_are_resolved_and_what_cannot_be_reached_says_so() {
     assert_eq!(a.ended(v6).cause, Cause::Unreachable);
 }
 
+/// ICMP says that nothing listens where the answers go (RFC 3261 18.4), which anybody could say: the call rings on.
+#[test]
+fn icmp_ends_no_call_that_rings() {
+    let _alone = alone();
+    let mut node = Node::start(&config());
+    let peer = Peer::new(node.engine.sip_address());
+    peer.request("INVITE", "gone", 1, "", &peer.sdp("0"));
+    let leg = node.incoming().leg;
+    drop(peer);
+    node.run(Command::Ring { leg, codecs: G711.to_vec(), status: 180 });
+    std::thread::sleep(Duration::from_millis(50));
+    node.run(Command::Answer { leg });
+}
+
 #[test]
 fn commands_that_make_no_sense_are_refused() {
     let _alone = alone();

@@ -49,7 +49,7 @@ use crate::ident::Ident;
 use crate::stats::Stats;
 use crate::timer::{TimerKind, TimerValues};
 use crate::transaction::key::Fingerprints;
-use crate::transaction::{Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
+use crate::transaction::{ClientKey, Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
 use crate::{Cause, Ended, Event, Flow, LegId, Limits, Notice, Profile, Side, Transmit};
 use authenticate::Doorman;
 use carry_out::Turn;
@@ -183,7 +183,16 @@ impl Endpoint {
         self.receive_unframed(head, flow, profile, error);
     }
 
-    /// The network refuses what is sent to `flow.remote` (ICMP): its transactions end (RFC 3261 17.1.4, 17.2.4).
+    /// A datagram that begins so did not get through: ICMP quotes it (RFC 3261 18.4), or it could not be sent. The
+    /// request in it fails, if nothing was heard of it yet (17.1.4). Anybody can forge ICMP, so that nothing else ends by
+    /// it: who has not seen a branch cannot quote it (RFC 8085 5.2), and our responses are asked for again.
+    pub fn handle_undelivered(&mut self, now: Instant, start: &[u8], why: &str) {
+        let Some(key) = self.clients.undelivered(start) else { return };
+        why.clone_into(&mut self.breakage);
+        self.client_failed(now, key);
+    }
+
+    /// Nothing that is sent to `flow.remote` gets through: its transactions end (RFC 3261 17.1.4, 17.2.4).
     pub fn handle_transport_error(&mut self, now: Instant, flow: Flow) {
         self.handle_broken_flow(now, flow, "Transport error");
     }
@@ -193,9 +202,7 @@ impl Endpoint {
         why.clone_into(&mut self.breakage);
         self.registrar_flow_lost(now, flow);
         for key in self.clients.towards(flow) {
-            if let Some(outcome) = self.clients.transport_error(&mut self.io, now, key) {
-                self.client_outcome(now, key, outcome, None);
-            }
+            self.client_failed(now, key);
         }
         for key in self.servers.towards(flow) {
             let user = self.servers.user(key);
@@ -203,6 +210,12 @@ impl Endpoint {
             if let (Some(leg), Some(ServerSignal::TransportError)) = (user, signal) {
                 self.response_undeliverable(now, leg, key);
             }
+        }
+    }
+
+    fn client_failed(&mut self, now: Instant, key: ClientKey) {
+        if let Some(outcome) = self.clients.transport_error(&mut self.io, now, key) {
+            self.client_outcome(now, key, outcome, None);
         }
     }
 

@@ -7,6 +7,7 @@ use slotmap::{SlotMap, new_key_type};
 
 use super::key::{Fingerprint, Fingerprints, Index};
 use super::mtu::Datagram;
+use super::quote::quoted;
 use super::{Action, Io, Owner, Running, client, client_invite};
 use crate::dialog::DialogKey;
 use crate::endpoint::{LegKey, RegistrationKey};
@@ -215,16 +216,20 @@ impl Clients {
     }
 
     /// The transactions that a failure on a flow concerns. When only a stream broke, those that were heard of go on:
-    /// the rest of the answer comes by a new one (RFC 3261 18.2.2). ICMP, which anybody can forge, does not end an
-    /// INVITE in Proceeding either, which has nothing under way that could be lost (17.1.1.2).
+    /// the rest of the answer comes by a new one (RFC 3261 18.2.2).
     pub(crate) fn towards(&self, flow: Flow) -> Vec<ClientKey> {
-        let touches = |machine: Machine| match (flow.transport, flow.connection) {
-            (_, Some(_)) => machine.is_unheard(),
-            (Transport::Udp, None) => !machine.is_invited(),
-            (_, None) => true,
-        };
+        let touches = |machine: Machine| flow.connection.is_none() || machine.is_unheard();
         let hit = |client: &Client| client.flow.is_hit_by(flow) && touches(client.machine);
         self.all.iter().filter(|(_, client)| hit(client)).map(|(key, _)| key).collect()
+    }
+
+    /// The transaction whose datagram, which begins so, did not get through, if nothing was heard of it yet: whatever
+    /// the peer has spoken of has nothing under way that could be lost for good (17.1.1.2).
+    pub(crate) fn undelivered(&self, start: &[u8]) -> Option<ClientKey> {
+        let (method, branch) = quoted(start)?;
+        let key = *self.index.get(&self.prints.client(branch, method))?;
+        let client = self.all.get(key)?;
+        (client.flow.transport == Transport::Udp && client.machine.is_unheard()).then_some(key)
     }
 
     /// Whether a response may come this way: what was asked under TLS is not answered in the clear (26.2.1).

@@ -9,6 +9,7 @@ pub(crate) mod client_invite;
 mod clients;
 pub(crate) mod key;
 mod mtu;
+mod quote;
 pub(crate) mod server;
 pub(crate) mod server_invite;
 mod servers;

@@ -4,7 +4,7 @@ use telephony_sip::{Cause, Connection, Event, Flow, LegId, Message, Method, Name
 
 use crate::wire::{
     CONTACT, LONG, NOTHING, Solo, address, called, called_by, calling, first_line, invite, is, methods,
-    request, response, sdp, tag_of,
+    quote, request, response, sdp, tag_of,
 };
 
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0 hold";
@@ -445,23 +445,42 @@ fn a_cancel_after_the_answer_changes_nothing() {
     assert_eq!(solo.alive().3, 1);
 }
 
+/// RFC 3261 18.4 has the transaction told, and RFC 8085 5.2 wants it sure that ICMP is about what it sent.
 #[test]
-fn icmp_ends_what_goes_to_that_address_only() {
+fn icmp_ends_the_request_that_it_quotes_and_no_other() {
     let mut solo = Solo::new();
     solo.dial(1);
-    let mut elsewhere = solo.flow;
-    elsewhere.remote = address("192.0.2.99:5060");
-    solo.endpoint.handle_transport_error(solo.now, elsewhere);
-    assert!(solo.events().is_empty());
-    solo.endpoint.handle_transport_error(solo.now, solo.flow);
+    let invite = solo.sent_one();
+    let whole = quote(&invite);
+    let other = whole.replace(invite.branch().unwrap(), "z9hG4bKforged");
+    for short in ["", "INVITE ", &whole[..whole.len() - 3], &other] {
+        solo.icmp(short);
+        assert!(solo.events().is_empty(), "{short}");
+    }
+    solo.icmp(&whole);
     let ended = solo.ended();
     assert_eq!((ended.by, ended.cause), (Side::System, Cause::TransportError));
-    let leg = solo.incoming(&invite("a"));
-    solo.endpoint.handle_transport_error(solo.now, solo.flow);
-    assert_eq!(solo.ended().cause, Cause::TransportError);
-    assert!(solo.endpoint.answer(solo.now, leg, None).is_err());
     solo.advance(LONG);
     assert_eq!(solo.alive(), NOTHING);
+}
+
+/// RFC 3261 18.4, 17.2.4: a response that ICMP speaks of is asked for again, or its timers tell. RFC 6026 figure 7 keeps
+/// the transaction in either case.
+#[test]
+fn icmp_ends_no_call_that_rings_here() {
+    let mut solo = Solo::new();
+    let leg = solo.incoming(&invite("a"));
+    solo.endpoint.provisional(solo.now, leg, 180, None).unwrap();
+    let sent = solo.sent();
+    sent.iter().for_each(|response| solo.icmp(&quote(response)));
+    assert!(solo.events().is_empty());
+    solo.receive(&invite("a"));
+    assert_eq!(methods(&solo.sent()), ["180"]);
+    solo.endpoint.answer(solo.now, leg, None).unwrap();
+    let ok = solo.sent_one();
+    solo.icmp(&quote(&ok));
+    solo.receive(&request("ACK", "k", 1, &tag_of(&ok), ""));
+    assert!(matches!(solo.events()[..], [Event::Confirmed { .. }]));
 }
 
 #[test]

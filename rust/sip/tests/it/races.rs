@@ -7,8 +7,8 @@ use telephony_sip::digest::{Credentials, Secret};
 use telephony_sip::{Cause, Event, Flow, Method, Name, Profile, Support, Transport};
 
 use crate::wire::{
-    CONTACT, LONG, NOTHING, Solo, called, calling, ended, first_line, invite, methods, request, response,
-    sdp, tag_of, theirs,
+    CONTACT, LONG, NOTHING, Solo, called, calling, ended, first_line, invite, methods, quote, request,
+    response, sdp, tag_of, theirs,
 };
 
 const OFFER: &str = "Content-Type: application/sdp\n\nv=0 new offer";
@@ -339,7 +339,7 @@ fn icmp_ends_no_call_that_rings() {
     let invite = solo.sent_one();
     solo.receive(&response(&invite, 180, "bob", CONTACT));
     solo.events();
-    solo.endpoint.handle_transport_error(solo.now, solo.flow);
+    solo.icmp(&quote(&invite));
     assert!(solo.events().is_empty());
     solo.receive(&response(&invite, 200, "bob", CONTACT));
     assert!(matches!(solo.events()[..], [Event::Answered { .. }]));

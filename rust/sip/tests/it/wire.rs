@@ -284,6 +284,11 @@ impl Solo {
         self.endpoint.handle_message(self.now, bytes, self.flow, &self.profile);
     }
 
+    /// ICMP that quotes the beginning of a datagram.
+    pub(crate) fn icmp(&mut self, quote: &str) {
+        self.endpoint.handle_undelivered(self.now, quote.as_bytes(), "ICMP");
+    }
+
     /// What was sent since. Everything must be sound, but for the answer to a broken request, which repeats what
     /// could be read of it (RFC 4475 3.3.1).
     pub(crate) fn sent(&mut self) -> Vec<Message> {
@@ -350,6 +355,15 @@ impl Solo {
 }
 
 /// `INVITE` of a request, `180` of a response.
+/// The beginning of a message, as ICMP quotes it.
+pub(crate) fn quote(message: &Message) -> String {
+    let start = match message.status() {
+        Some(status) => format!("SIP/2.0 {} x", status.0),
+        None => format!("{} {} SIP/2.0", message.method_str(), message.request_uri().unwrap()),
+    };
+    format!("{start}\r\nVia: {}\r\n", message.header(telephony_sip::Name::Via).unwrap())
+}
+
 pub(crate) fn first_line(message: &Message) -> String {
     match message.status() {
         Some(status) => status.0.to_string(),
