@@ -67,7 +67,8 @@ const IDLE: usize = 8_192;
 impl Framer {
     /// A framer for a new connection.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(mut limits: Limits) -> Self {
+        limits.max_head = limits.max_head.min(usize::from(u16::MAX));
         Self { buffer: BytesMut::new(), state: State::Between { after_crlf: false }, owed: false, limits }
     }
 
@@ -102,8 +103,8 @@ impl Framer {
         }
     }
 
-    /// The header section of the message whose length is no use: its sender can be told before the stream is closed
-    /// (RFC 3261 18.3).
+    /// The header section of the message whose length is no use, or its first lines where it does not end: its sender
+    /// can be told before the stream is closed (RFC 3261 18.3).
     #[must_use]
     pub fn broken_head(&self) -> Option<Bytes> {
         match self.state {
@@ -150,15 +151,14 @@ impl Framer {
     fn head(&mut self, line: usize, searched: usize) -> Result<Step, FrameError> {
         let Some(found) = memchr(b'\n', self.buffer.get(searched..).unwrap_or_default()) else {
             self.state = State::Head { line, searched: self.buffer.len() };
-            return if self.buffer.len() > self.limits.max_head {
-                Err(FrameError::HeadTooLong)
-            } else {
-                Ok(Step::Wait)
+            return match self.buffer.len() > self.limits.max_head {
+                true => Err(self.too_long(line)),
+                false => Ok(Step::Wait),
             };
         };
         let next = searched + found + 1;
         if next > self.limits.max_head {
-            return Err(FrameError::HeadTooLong);
+            return Err(self.too_long(line));
         }
         self.state = match self.buffer.get(line..next) {
             Some(b"\n" | b"\r\n") => {
@@ -169,8 +169,14 @@ impl Framer {
         Ok(Step::Go)
     }
 
+    /// The lines before `line` are whole, and enough to tell their sender.
+    fn too_long(&mut self, line: usize) -> FrameError {
+        self.fail(FrameError::HeadTooLong, line);
+        FrameError::HeadTooLong
+    }
+
     fn total(&self, head: usize) -> Result<usize, FrameError> {
-        let length = content_length(self.buffer.get(..head).unwrap_or_default(), &self.limits);
+        let length = content_length(self.buffer.get(..head).unwrap_or_default());
         let length = length.ok().flatten().ok_or(FrameError::ContentLength)?;
         head.checked_add(length).filter(|total| *total <= self.limits.max_message).ok_or(FrameError::TooLarge)
     }

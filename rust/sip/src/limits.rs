@@ -19,7 +19,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_message: 65_536,
-            max_head: 32_768,
+            max_head: 65_535,
             max_headers: 128,
             max_header_line: 8_192,
             max_uri: 2_048,

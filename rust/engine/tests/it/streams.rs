@@ -162,6 +162,27 @@ fn many_messages_come_in_one_segment_and_one_as_large_as_it_may_be() {
     assert!(peer.expect("SIP/2.0 200").contains("Call-ID: large\r\n"));
 }
 
+/// RFC 3261 18.3, 21.5.7: a message that is too large for us is refused, and the stream goes on behind it.
+#[test]
+fn a_message_of_too_many_lines_ends_no_stream() {
+    let _alone = alone();
+    let gateway = Node::start(&config());
+    let mut peer = TcpPeer::connect(gateway.engine.sip_address());
+    let body = peer.request("OPTIONS", "odd", 1, "", "body");
+    for (id, extra) in [("many", "X: y\r\n".repeat(129)), ("long", format!("X: {}\r\n", "y".repeat(40_000)))]
+    {
+        let odd = body.replace("Call-ID: odd\r\n", &format!("Call-ID: {id}\r\n{extra}"));
+        peer.send(&odd);
+        assert!(peer.expect("SIP/2.0 513").contains(&format!("Call-ID: {id}\r\n")));
+        peer.ask("sound", 2);
+    }
+    peer.send(
+        &body.replace("Call-ID: odd\r\n", &format!("Call-ID: endless\r\n{}", "X: y\r\n".repeat(11_000))),
+    );
+    assert!(peer.expect("SIP/2.0 513").contains("Call-ID: endless\r\n"));
+    assert!(peer.is_closed());
+}
+
 /// RFC 3261 18.3: what cannot be followed is answered, and what has been read of it since takes nothing back.
 #[test]
 fn a_request_without_a_length_is_answered_before_the_stream_closes() {

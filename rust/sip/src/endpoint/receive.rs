@@ -59,7 +59,7 @@ impl Endpoint {
             return self.note(Ground::Malformed, None, request, flow, profile, "");
         }
         let refusal = match error {
-            FrameError::TooLarge => Refusal::plain(513, ""),
+            FrameError::TooLarge | FrameError::HeadTooLong => Refusal::plain(513, ""),
             _ => Refusal::plain(400, "No usable Content-Length"),
         };
         self.refuse(request, arrival, &refusal, profile);

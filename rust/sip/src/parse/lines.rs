@@ -58,7 +58,7 @@ pub(crate) fn head_of<'a>(datagram: &'a [u8], limits: &Limits) -> &'a [u8] {
     datagram.get(..max_head).unwrap_or(datagram)
 }
 
-/// Takes the header section apart. Lines that are no header fields are left out and noted.
+/// Takes the header section apart. Lines that are no header fields, or too many, are left out and noted.
 pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Result<Lines, Rule> {
     let bytes = head_of(datagram, limits);
     let first =
@@ -77,10 +77,11 @@ pub(crate) fn scan(datagram: &[u8], limits: &Limits, slots: &mut Slots) -> Resul
             return Ok(lines);
         }
         lines.folded |= matches!(bytes.get(line.next), Some(b' ' | b'\t'));
-        if line.end - from > limits.max_header_line || slots.len() >= limits.max_headers {
-            return Err(Rule::TooLarge);
+        if line.end - from > limits.max_header_line {
+            lines.note(Rule::TooLarge);
         }
         match slot(bytes, from, line.end) {
+            _ if slots.len() >= limits.max_headers => lines.note(Rule::TooLarge),
             Some(slot) if line.clean => slots.push(slot),
             _ => lines.note(if line.clean { Rule::HeaderLine } else { Rule::Control }),
         }
@@ -141,17 +142,24 @@ pub(crate) fn unfold(datagram: &[u8]) -> Vec<u8> {
     copy
 }
 
-/// The one Content-Length of a header section: `Ok(None)` when absent.
-pub(crate) fn content_length(head: &[u8], limits: &Limits) -> Result<Option<usize>, Rule> {
-    let mut slots = Slots::new();
-    if scan(head, limits, &mut slots)?.folded {
-        return content_length(&unfold(head), limits);
+/// The one Content-Length of a header section, however many lines that has, and however long: `Ok(None)` when absent.
+/// What the parser refuses by its limits can be cut out of a stream nevertheless (RFC 3261 18.3).
+pub(crate) fn content_length(head: &[u8]) -> Result<Option<usize>, Rule> {
+    let mut found = None;
+    let mut at = line(head, 0).map_or(head.len(), |first| first.next);
+    while let Some(line) = line(head, at).filter(|line| line.end > at) {
+        if matches!(head.get(line.next), Some(b' ' | b'\t')) {
+            return content_length(&unfold(head));
+        }
+        let slot = slot(head, at, line.end).filter(|slot| line.clean && slot.name == Name::ContentLength);
+        if let Some(slot) = slot {
+            let value = head.get(slot.value.range()).and_then(decimal);
+            let value = value.and_then(|value| usize::try_from(value).ok()).ok_or(Rule::HeaderLine)?;
+            if found.replace(value).is_some() {
+                return Err(Rule::Repeated(Name::ContentLength));
+            }
+        }
+        at = line.next;
     }
-    let mut found = slots.as_slice().iter().filter(|slot| slot.name == Name::ContentLength);
-    let Some(slot) = found.next() else { return Ok(None) };
-    if found.next().is_some() {
-        return Err(Rule::Repeated(Name::ContentLength));
-    }
-    let value = head.get(slot.value.range()).and_then(decimal).and_then(|value| usize::try_from(value).ok());
-    value.map(Some).ok_or(Rule::HeaderLine)
+    Ok(found)
 }

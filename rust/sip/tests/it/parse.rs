@@ -144,6 +144,33 @@ fn limits_hold() {
     );
 }
 
+/// RFC 3261 21.5.7: whose message is too large is told so, if it can be seen whose it is.
+#[test]
+fn a_message_of_too_many_lines_or_too_long_ones_can_be_answered() {
+    for extra in ["a: b\r\n".repeat(129), format!("a: {}\r\n", "b".repeat(9000))] {
+        let error = parse(&format!("{OPTIONS}{extra}\r\n")).unwrap_err();
+        assert_eq!((error.rule(), error.status()), (Rule::TooLarge, 513));
+        assert!(error.answerable().is_some());
+    }
+}
+
+/// RFC 3261 18.3: a stream is followed as long as lengths are sound, whatever else the parser has to say.
+#[test]
+fn a_message_that_is_refused_is_cut_out_of_its_stream() {
+    let long = format!("X-Long: {}\r\n", "x".repeat(40_000));
+    for extra in ["X: y\r\n".repeat(200), long.clone(), format!("X:\r\n {}\r\n", "x".repeat(9000))] {
+        let odd = format!("{OPTIONS}{extra}Content-Length: 2\r\n\r\nab");
+        let sound = format!("{OPTIONS}Content-Length: 0\r\n\r\n");
+        let mut framer = Framer::new(Limits::default());
+        framer.push(format!("{odd}{sound}").as_bytes());
+        assert_eq!(frames(&mut framer), [Frame::Message(odd.into()), Frame::Message(sound.into())]);
+    }
+    let mut framer = Framer::new(Limits::default());
+    framer.push(format!("{OPTIONS}{long}{long}").as_bytes());
+    assert_eq!(framer.next_frame(), Err(FrameError::HeadTooLong));
+    assert_eq!(framer.broken_head().unwrap(), format!("{OPTIONS}{long}"));
+}
+
 #[test]
 fn a_message_of_64_kib_passes() {
     let head = format!("{OPTIONS}Content-Length: ");
