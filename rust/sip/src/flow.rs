@@ -130,14 +130,14 @@ impl Flow {
     }
 
     /// Whether a failure on `broken` concerns what is sent this way: all that goes to the same peer if it cannot be
-    /// reached at all, and what went by that very stream if only that broke.
+    /// reached at all, and what went by that very stream if only that broke. What has not left yet went by none.
     pub(crate) fn is_hit_by(self, broken: Self) -> bool {
         let same_peer = self.remote == broken.remote
             && self.transport == broken.transport
             && self.identity == broken.identity;
-        match (self.connection, broken.connection) {
-            (Some(own), Some(broken)) => own == broken,
-            _ => same_peer,
+        match broken.connection {
+            Some(_) => self.connection == broken.connection,
+            None => same_peer,
         }
     }
 

@@ -78,12 +78,13 @@ impl SipThread {
             self.ladder.note(now, true, transmit.flow, &transmit.payload);
             match transmit.flow.transport {
                 Transport::Udp => outgoing.push(transmit),
-                _ => self.streams.send(&self.watch, now, transmit.flow, transmit.payload),
+                _ => self.send_by_stream(now, transmit),
             }
         }
         if !outgoing.is_empty() {
             self.send_datagrams(&outgoing);
         }
+        // Behind what was sent: that went by streams which live.
         while let Some(broken) = self.streams.poll_failure() {
             any = true;
             self.flow_failed(broken.flow, &broken.why);
@@ -94,6 +95,12 @@ impl SipThread {
         outgoing.clear();
         self.outgoing = outgoing;
         any
+    }
+
+    fn send_by_stream(&mut self, now: Instant, Transmit { flow, payload }: Transmit) {
+        if let Some((connection, reused)) = self.streams.send(&self.watch, now, flow, payload.clone()) {
+            self.endpoint.handle_sent(&payload, connection, reused);
+        }
     }
 
     fn send_datagrams(&mut self, outgoing: &[Transmit]) {

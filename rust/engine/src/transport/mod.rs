@@ -330,8 +330,14 @@ impl Streams {
     }
 
     /// Sends a message: over the stream it names while that lives, over another one to the same peer, or over a new
-    /// one (RFC 3261 18.1.1, 18.2.2).
-    pub(crate) fn send(&mut self, watch: &Watch, now: Instant, flow: Flow, payload: Bytes) {
+    /// one (RFC 3261 18.1.1, 18.2.2). Over which, and whether that was open already.
+    pub(crate) fn send(
+        &mut self,
+        watch: &Watch,
+        now: Instant,
+        flow: Flow,
+        payload: Bytes,
+    ) -> Option<(Connection, bool)> {
         let named = flow.connection.filter(|id| self.all.contains_key(id));
         let id = match named.or_else(|| self.index.get(&key(&flow)).copied()) {
             Some(id) => id,
@@ -340,13 +346,16 @@ impl Streams {
                 Err(error) => {
                     self.stats.failed.add(1);
                     let flow = Flow { connection: None, ..flow };
-                    return self.failures.push_back(Broken::new(flow, &error.to_string()));
+                    self.failures.push_back(Broken::new(flow, &error.to_string()));
+                    return None;
                 }
             },
         };
-        let Some(stream) = self.all.get_mut(&id) else { return };
+        let stream = self.all.get_mut(&id)?;
+        let reused = stream.stage == Stage::Open;
         let result = stream.send(now, payload, &self.limits);
         self.settle(watch, now, id, result);
+        Some((id, reused))
     }
 
     /// Answers a ping over the stream that brought it, while that lives.

@@ -325,6 +325,33 @@ fn a_lost_connection_ends_only_what_it_carried() {
     gateway.answered(kept);
 }
 
+/// RFC 3261 18.1.1: the peer closes a connection that stood as the next call is written to it.
+#[test]
+fn a_call_on_a_connection_that_closes_is_begun_once_more() {
+    let _alone = alone();
+    let mut gateway = Node::start(&config());
+    let (listener, uri) = listener();
+    let first = gateway.dial(&uri, &G711);
+    let mut peer = TcpPeer::accept(&listener, &gateway);
+    let invite = peer.expect("INVITE");
+    peer.respond(&invite, "486 Busy Here", "");
+    gateway.ended(first);
+    peer.expect("ACK");
+    let second = gateway.dial(&uri, &G711);
+    let invite = peer.expect("INVITE");
+    drop(peer);
+    let mut peer = TcpPeer::accept(&listener, &gateway);
+    assert_eq!(peer.expect("INVITE"), invite);
+    peer.respond(&invite, "200 OK", SDP);
+    gateway.answered(second);
+    peer.expect("ACK");
+    let third = gateway.dial(&uri, &G711);
+    peer.expect("INVITE");
+    drop(peer);
+    drop(TcpPeer::accept(&listener, &gateway));
+    assert_eq!(gateway.ended(third).cause, Cause::TransportError);
+}
+
 /// The connection of a standing call breaks: what follows goes to the peer's Contact by a new one.
 #[test]
 fn a_connection_lost_in_a_call_is_made_anew() {

@@ -50,7 +50,7 @@ use crate::stats::Stats;
 use crate::timer::{TimerKind, TimerValues};
 use crate::transaction::key::Fingerprints;
 use crate::transaction::{ClientKey, Clients, Io, Owner, Running, ServerSignal, Servers, Timer};
-use crate::{Cause, Ended, Event, Flow, LegId, Limits, Notice, Profile, Side, Transmit};
+use crate::{Cause, Connection, Ended, Event, Flow, LegId, Limits, Notice, Profile, Side, Transmit};
 use authenticate::Doorman;
 use carry_out::Turn;
 pub(crate) use challenged::Auth;
@@ -197,12 +197,15 @@ impl Endpoint {
         self.handle_broken_flow(now, flow, "Transport error");
     }
 
-    /// The same, where it is known why: legs that end by it say so.
+    /// The same, where it is known why: legs that end by it say so. When only a stream broke, a request of which nothing
+    /// was heard is sent once more if the stream had stood before.
     pub fn handle_broken_flow(&mut self, now: Instant, flow: Flow, why: &str) {
         why.clone_into(&mut self.breakage);
         self.registrar_flow_lost(now, flow);
         for key in self.clients.towards(flow) {
-            self.client_failed(now, key);
+            if flow.connection.is_none() || !self.clients.repeat(&mut self.io, key) {
+                self.client_failed(now, key);
+            }
         }
         for key in self.servers.towards(flow) {
             let user = self.servers.user(key);
@@ -211,6 +214,12 @@ impl Endpoint {
                 self.response_undeliverable(now, leg, key);
             }
         }
+    }
+
+    /// A message has been given to this stream, which stood before or was made for it. Say so before you say that any
+    /// stream is broken.
+    pub fn handle_sent(&mut self, message: &[u8], connection: Connection, reused: bool) {
+        self.clients.sent_over(message, connection, reused);
     }
 
     fn client_failed(&mut self, now: Instant, key: ClientKey) {

@@ -91,6 +91,10 @@ struct Client {
     flow: Flow,
     /// The request for UDP, if it was too large for that.
     datagram: Option<Box<Datagram>>,
+    /// The stream it went by stood before, and may have been closing.
+    reused: bool,
+    /// It was sent once more, by a stream of its own.
+    repeated: bool,
     user: User,
     timers: TimerSet,
     /// The ACK of a failure, kept for its retransmissions (17.1.1.3).
@@ -141,6 +145,8 @@ impl Clients {
         let datagram = io.switch.apply(now, &mut bytes, &mut flow);
         let client = Client {
             datagram,
+            reused: false,
+            repeated: false,
             machine,
             print,
             request: bytes,
@@ -230,6 +236,29 @@ impl Clients {
         let key = *self.index.get(&self.prints.client(branch, method))?;
         let client = self.all.get(key)?;
         (client.flow.transport == Transport::Udp && client.machine.is_unheard()).then_some(key)
+    }
+
+    /// A request has been given to a stream: one that breaks takes with it what went by it, and nothing else.
+    pub(crate) fn sent_over(&mut self, request: &[u8], connection: Connection, reused: bool) {
+        let Some((method, branch)) = quoted(request) else { return };
+        let key = self.index.get(&self.prints.client(branch, method)).copied();
+        if let Some(client) = key.and_then(|key| self.all.get_mut(key))
+            && client.flow.transport.is_reliable()
+        {
+            (client.flow.connection, client.reused) = (Some(connection), reused);
+        }
+    }
+
+    /// Sends a request once more, by a new stream, if the one it went by stood before and broke without a word: the peer
+    /// may have closed it before it read the request (18.1.1). One that has read it knows the branch again (17.2.3).
+    pub(crate) fn repeat(&mut self, io: &mut Io, key: ClientKey) -> bool {
+        let Some(client) = self.all.get_mut(key).filter(|client| client.reused && !client.repeated) else {
+            return false;
+        };
+        client.repeated = true;
+        client.flow.connection = None;
+        io.send(client.flow, client.request.clone());
+        true
     }
 
     /// Whether a response may come this way: what was asked under TLS is not answered in the clear (26.2.1).

@@ -67,6 +67,59 @@ fn a_broken_connection_is_no_broken_peer() {
     assert_eq!(solo.ended().cause, Cause::TransportError);
 }
 
+/// What is to be sent, given to this stream.
+fn give(solo: &mut Solo, connection: u64, reused: bool) -> Vec<telephony_sip::Transmit> {
+    let sent: Vec<_> = std::iter::from_fn(|| solo.endpoint.poll_transmit()).collect();
+    sent.iter().for_each(|sent| solo.endpoint.handle_sent(&sent.payload, Connection(connection), reused));
+    sent
+}
+
+fn break_stream(solo: &mut Solo, connection: u64) {
+    let flow = Flow { connection: Some(Connection(connection)), ..solo.flow };
+    solo.endpoint.handle_broken_flow(solo.now, flow, "it closed the connection");
+}
+
+/// RFC 3261 18.1.1: a stream that stood may have been closing when the request was written.
+#[test]
+fn a_request_on_a_stream_that_was_closing_is_sent_once_more() {
+    let mut solo = solo(Transport::Tcp);
+    solo.dial(1);
+    let first = give(&mut solo, 1, true);
+    break_stream(&mut solo, 2);
+    assert!(give(&mut solo, 2, true).is_empty(), "another stream");
+    break_stream(&mut solo, 1);
+    let second = give(&mut solo, 3, true);
+    assert_eq!(second[0].payload, first[0].payload, "17.2.3: who has read it knows it again");
+    assert_eq!(second[0].flow.connection, None);
+    break_stream(&mut solo, 3);
+    assert!(give(&mut solo, 4, false).is_empty(), "once");
+    assert_eq!(solo.ended().reason, "it closed the connection");
+}
+
+#[test]
+fn a_request_on_a_stream_of_its_own_fails_with_it() {
+    let mut solo = solo(Transport::Tcp);
+    solo.dial(1);
+    give(&mut solo, 1, false);
+    break_stream(&mut solo, 1);
+    assert_eq!(solo.ended().cause, Cause::TransportError);
+    assert_eq!(solo.alive(), (0, 0, 0, 0, 0));
+}
+
+/// The notice of a broken stream comes behind what was asked on it last, and after its answer went another way.
+#[test]
+fn a_stream_takes_nothing_with_it_that_went_another_way() {
+    let mut solo = solo(Transport::Tls);
+    solo.dial(1);
+    break_stream(&mut solo, 1);
+    assert!(solo.events().is_empty(), "it has not left yet");
+    give(&mut solo, 2, false);
+    break_stream(&mut solo, 1);
+    assert!(solo.events().is_empty());
+    break_stream(&mut solo, 2);
+    assert_eq!(solo.ended().cause, Cause::TransportError);
+}
+
 fn large() -> telephony_sip::Dial {
     let flow = Solo::new().flow;
     let body = Body { content_type: "application/sdp".into(), bytes: vec![b'x'; 1500].into() };
