@@ -4,6 +4,7 @@
 //! bucket, unless strangers may come in; an IPv6 source is its /64, since whoever has one address there has all of them. Both tables are bounded:
 //! a flood from forged addresses costs memory once, and never more.
 
+use crate::transport::Guest;
 use crate::trunk::Trunks;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -125,6 +126,16 @@ impl Shield {
         }
     }
 
+    /// Asked once for each connection, before anything is spent on it: a stranger's costs what a message does, and with
+    /// that its TLS handshake is paid for.
+    pub(crate) fn greet(&mut self, now: Instant, from: IpAddr, trunks: &Trunks) -> Guest {
+        match self.admit(now, from, trunks) {
+            Verdict::Drop { .. } => Guest::Unwelcome,
+            Verdict::Take(_) if self.peers.contains_key(&from) => Guest::Known,
+            Verdict::Take(_) => Guest::Stranger,
+        }
+    }
+
     /// Whom we call may answer as fast as he likes; that alone lets no call of his in.
     pub(crate) fn expect(&mut self, peer: IpAddr, trunks: &Trunks) {
         if !self.peers.contains_key(&peer) {
@@ -182,6 +193,15 @@ mod tests {
     fn trunks() -> Trunks {
         let document = br#"[{"name": "carrier", "addresses": ["203.0.113.0/24"]}]"#;
         Trunks::parse(document, Stranger::Drop).unwrap()
+    }
+
+    #[test]
+    fn a_strangers_connections_are_counted_and_a_trunks_are_not() {
+        let (mut shield, now) = (Shield::new(), Instant::now());
+        let mut greeted = |from: &str| shield.greet(now, from.parse().unwrap(), &trunks());
+        assert!((0..1000).all(|_| greeted("203.0.113.7") == Guest::Known));
+        assert!((0..BURST).all(|_| greeted("192.0.2.1") == Guest::Stranger));
+        assert_eq!(greeted("192.0.2.1"), Guest::Unwelcome);
     }
 
     fn passed(shield: &mut Shield, now: Instant, from: &str, count: usize) -> usize {

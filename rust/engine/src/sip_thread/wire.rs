@@ -17,7 +17,8 @@ const QUOTE: usize = 1280;
 impl SipThread {
     /// A listener or stream is ready: whole messages go to the endpoint.
     pub(super) fn receive_stream(&mut self, ready: Ready) {
-        self.streams.ready(&self.watch, Instant::now(), ready);
+        let (now, shield, trunks) = (Instant::now(), &mut self.shield, &self.trunks);
+        self.streams.ready(&self.watch, now, ready, |from| shield.greet(now, from, trunks));
         while let Some(Heard { flow, what }) = self.streams.poll_message() {
             let now = Instant::now();
             self.last_datagram = now;

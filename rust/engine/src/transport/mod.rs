@@ -69,6 +69,8 @@ pub struct Pause {
     pub first: Duration,
     /// From the first byte of a message to its last.
     pub message: Duration,
+    /// From the last message of a peer to whom nothing was sent but refusals.
+    pub stranger: Duration,
     /// Without anything to read or write. Calls last, and a peer behind NAT has no other way, so this is long.
     pub idle: Duration,
     /// While the peer takes nothing of what waits for it.
@@ -86,6 +88,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(5),
             first: Duration::from_secs(15),
             message: Duration::from_secs(10),
+            stranger: Duration::from_secs(60),
             idle: Duration::from_secs(3600),
             stuck: Duration::from_secs(10),
             pong: Duration::from_secs(10),
@@ -127,6 +130,17 @@ pub(crate) enum What {
     Unframed(Bytes, FrameError),
     /// One ping or more, which one pong answers (RFC 5626 4.4.1).
     Ping,
+}
+
+/// Who connects to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// A peer of a trunk, or one that we call.
+    Known,
+    /// Anybody else.
+    Stranger,
+    /// The same, and too often.
+    Unwelcome,
 }
 
 /// A flow that leads nowhere, and why.
@@ -205,13 +219,19 @@ impl Streams {
         rest.into_iter().chain(next).min()
     }
 
-    /// A listener or stream of this set is ready.
-    pub(crate) fn ready(&mut self, watch: &Watch, now: Instant, ready: Ready) {
+    /// A listener or stream of this set is ready; who connects is judged by his address before anything else is done.
+    pub(crate) fn ready(
+        &mut self,
+        watch: &Watch,
+        now: Instant,
+        ready: Ready,
+        judge: impl FnMut(IpAddr) -> Guest,
+    ) {
         match ready.token {
             token @ STREAMS.. => self.stream_ready(watch, now, Connection(token), ready),
             token => {
                 let index = usize::try_from(token.saturating_sub(LISTENERS)).unwrap_or(usize::MAX);
-                self.accept(watch, now, index);
+                self.accept(watch, now, index, judge);
             }
         }
     }
@@ -280,26 +300,37 @@ impl Streams {
         }
     }
 
-    fn accept(&mut self, watch: &Watch, now: Instant, index: usize) {
+    fn accept(&mut self, watch: &Watch, now: Instant, index: usize, mut judge: impl FnMut(IpAddr) -> Guest) {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get_mut(index) else { return };
             let transport = listener.transport;
             match listener.accept() {
-                Ok(Some((socket, flow))) => self.take(watch, now, socket, flow, transport),
+                Ok(Some((socket, flow))) => {
+                    if self.has_room(&flow, judge(flow.remote.ip())) {
+                        self.take(watch, now, socket, flow, transport);
+                    } else {
+                        self.stats.refused.add(1);
+                    }
+                }
                 Ok(None) => return,
                 Err(_) => return listener.rest(watch, LISTENERS + index as u64, now + REST),
             }
         }
     }
 
+    /// Whoever connects to us leaves some room for those that we connect to, and strangers leave some for our peers.
+    fn has_room(&self, flow: &Flow, guest: Guest) -> bool {
+        let here = self.sources.get(&network(flow.remote.ip())).copied().unwrap_or_default();
+        let total = self.limits.total;
+        let most = match guest {
+            Guest::Known => total - total / 8,
+            Guest::Stranger => total - total / 4,
+            Guest::Unwelcome => 0,
+        };
+        self.all.len() < most && here < self.limits.per_source
+    }
+
     fn take(&mut self, watch: &Watch, now: Instant, socket: TcpStream, flow: Flow, transport: Transport) {
-        let from = network(flow.remote.ip());
-        let here = self.sources.get(&from).copied().unwrap_or_default();
-        // Whoever connects to us leaves some room for those that we connect to.
-        let most = self.limits.total - self.limits.total / 8;
-        if self.all.len() >= most || here >= self.limits.per_source {
-            return self.stats.refused.add(1);
-        }
         let session = match transport {
             Transport::Tls => match self.tls.accept() {
                 Some(session) => Some(session),
@@ -310,7 +341,7 @@ impl Streams {
         let mut stream = Stream::new(now, socket, session, flow);
         stream.accepted = true;
         stream.connected(now);
-        *self.sources.entry(from).or_default() += 1;
+        *self.sources.entry(network(flow.remote.ip())).or_default() += 1;
         self.stats.accepted.add(1);
         self.file(watch, now, stream, Watched::Input);
     }
@@ -419,6 +450,11 @@ impl Streams {
             Gone::Framing => self.stats.framing.add(1),
             Gone::Tls(_) => self.stats.tls.add(1),
             Gone::Slow => self.stats.slow.add(1),
+        }
+        // Nothing depends on it, nor will by what it brought last: nobody is told.
+        let unread = self.messages.iter().any(|heard| heard.flow.connection == Some(id));
+        if !stream.engaged && !unread {
+            return;
         }
         // Of one that never opened, nobody knows the number.
         let connection = stream.flow.connection.filter(|_| stream.stage == Stage::Open);

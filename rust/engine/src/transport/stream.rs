@@ -73,8 +73,10 @@ pub(super) struct Stream {
     out: VecDeque<Bytes>,
     sent: usize,
     queued: usize,
-    /// A message of the peer has come.
-    heard: bool,
+    /// When the last message of the peer came.
+    heard: Option<Instant>,
+    /// More than refusals has been sent this way, so that calls or registrations may depend on it.
+    pub(super) engaged: bool,
     /// The peer has sent a ping.
     asked: bool,
     /// When this stage began.
@@ -107,7 +109,8 @@ impl Stream {
             out: VecDeque::new(),
             sent: 0,
             queued: 0,
-            heard: false,
+            heard: None,
+            engaged: false,
             asked: false,
             since: now,
             last: now,
@@ -159,6 +162,7 @@ impl Stream {
             self.pinged.get_or_insert(now);
             self.framer.expect_pong();
         }
+        self.engaged |= engages(&payload);
         self.queued += room(&payload);
         self.out.push_back(payload);
         self.flush(now)
@@ -309,7 +313,7 @@ impl Stream {
         loop {
             match self.framer.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
-                    (whole, self.heard) = (true, true);
+                    (whole, self.heard) = (true, Some(now));
                     messages.push_back(Heard { flow: self.flow, what: What::Message(message) });
                 }
                 Ok(Some(Frame::Ping)) => self.asked = true,
@@ -349,10 +353,11 @@ impl Stream {
         if let Some(since) = self.leaving {
             return since + pause.goodbye;
         }
-        let open = match (self.accepted && !self.heard, self.partial) {
-            (true, _) => self.since + pause.first,
-            (false, Some(began)) => began + pause.message,
-            (false, None) => self.last + pause.idle,
+        let open = match (self.heard, self.partial) {
+            (None, _) if self.accepted => self.since + pause.first,
+            (_, Some(began)) => began + pause.message,
+            (Some(heard), None) if !self.engaged => heard + pause.stranger,
+            _ => self.last + pause.idle,
         };
         let stage = match self.stage {
             Stage::Connecting => self.since + pause.connect,
@@ -364,6 +369,12 @@ impl Stream {
         let stuck = self.stuck.map(|stuck| stuck + pause.stuck);
         [pong, stuck].into_iter().flatten().fold(stage, Instant::min)
     }
+}
+
+/// Whether anything can depend on the stream that this is sent by: it is neither a line end nor a refusal.
+fn engages(payload: &[u8]) -> bool {
+    let status = payload.strip_prefix(b"SIP/2.0 ").and_then(<[u8]>::first);
+    !payload.starts_with(PONG) && !matches!(status, Some(b'3'..=b'6'))
 }
 
 /// What a message takes up while it waits.
@@ -460,6 +471,26 @@ mod tests {
         let most = limits.queue / ENTRY;
         let taken = (0..=most).take_while(|_| stream.send(now, Bytes::from_static(b"x"), &limits).is_ok());
         assert!(taken.count() < most);
+    }
+
+    /// Neither what we refuse nor a ping lets a stranger keep one of our places.
+    #[test]
+    fn who_was_only_refused_goes_soon() {
+        let now = Instant::now();
+        let (mut stream, mut peer) = stream(now);
+        stream.accepted = true;
+        let limits = Limits::default();
+        assert_eq!(stream.deadline(&limits.pause), now + limits.pause.first);
+        peer.write_all(b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert_eq!(read(&mut stream, now), Ok(1));
+        let later = now + SECOND * 50;
+        stream.send(later, Bytes::from_static(b"SIP/2.0 403 Forbidden\r\n\r\n"), &limits).unwrap();
+        peer.write_all(PING).unwrap();
+        assert_eq!(read(&mut stream, later), Ok(1));
+        stream.pong(later, &limits).unwrap();
+        assert_eq!((stream.deadline(&limits.pause), stream.engaged), (now + limits.pause.stranger, false));
+        stream.send(later, Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n"), &limits).unwrap();
+        assert_eq!((stream.deadline(&limits.pause), stream.engaged), (later + limits.pause.idle, true));
     }
 
     #[test]

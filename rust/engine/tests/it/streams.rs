@@ -417,6 +417,23 @@ fn there_are_no_more_connections_than_allowed() {
     }
 }
 
+/// Some places are for the addresses of trunks, however many strangers there are.
+#[test]
+fn strangers_leave_room_for_a_trunk() {
+    let _alone = alone();
+    let gateway = Node::start(&EngineConfig { streams: limits(16, 100, PATIENCE), ..config() });
+    gateway.engine.set_trunks(br#"[{"name": "carrier", "addresses": ["127.0.0.2/32"]}]"#).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let address = gateway.engine.sip_address();
+    let strangers: Vec<_> = (0..12).map(|_| TcpPeer::connect(address)).collect();
+    assert!(TcpPeer::connect(address).is_closed());
+    let carrier = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    carrier.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    carrier.connect(&address.into()).unwrap();
+    TcpPeer::new(carrier.into(), address).ask("carrier", 1);
+    drop(strangers);
+}
+
 #[test]
 fn what_is_no_sip_ends_its_own_connection_only() {
     let _alone = alone();
