@@ -250,8 +250,10 @@ impl Servers {
     /// The transactions that a failure on a flow concerns. When only a stream broke, none: their responses go by a
     /// new one (RFC 3261 18.2.2).
     pub(crate) fn towards(&self, flow: Flow) -> Vec<ServerKey> {
-        let hit = |server: &Server| flow.connection.is_none() && server.flow.is_hit_by(flow);
-        self.all.iter().filter(|(_, server)| hit(server)).map(|(key, _)| key).collect()
+        if flow.connection.is_some() {
+            return Vec::new();
+        }
+        self.all.iter().filter(|(_, server)| server.flow.is_hit_by(flow)).map(|(key, _)| key).collect()
     }
 
     /// Forgets a request the user will never answer.
