@@ -1,5 +1,6 @@
 """SIP over TLS: who proves what to whom, with Python's own TLS as the other side."""
 
+import contextlib
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ OPTIONS = (
     "Max-Forwards: 70\r\nFrom: <sip:peer@127.0.0.1>;tag=p\r\nTo: <sip:gateway@127.0.0.1>\r\nCall-ID: {0}\r\n"
     "CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
 )
+CHALLENGE = 'WWW-Authenticate: Digest realm="carrier", nonce="n"'
 Start = Callable[..., Node]
 
 
@@ -96,6 +98,22 @@ def test_a_changed_certificate_counts_for_new_connections(start: Start, tmp_path
         assert ask(old, "old").startswith(b"SIP/2.0 200")  # and no connection was dropped
 
 
+def test_changed_authorities_of_clients_count_for_new_connections(start: Start, tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    asked = tmp_path / "clients.pem"
+    asked.write_bytes(authority.file.read_bytes())
+    _, port = serving(start, authority.sign("127.0.0.1"), asked)
+    new = client(authority, other.sign("example.com", file="new"))
+    old = client(authority, authority.sign("example.com", file="old"))
+    assert is_turned_away(port, new)
+    asked.write_bytes(other.file.read_bytes())
+    until = time.monotonic() + 10
+    while is_turned_away(port, new):
+        assert time.monotonic() < until, "the new authority is not known"
+        time.sleep(0.2)
+    assert is_turned_away(port, old)
+
+
 def test_a_broken_certificate_leaves_the_last_one_in_force(start: Start, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certified = authority.sign("127.0.0.1")
@@ -133,11 +151,22 @@ class Server:
     def accept(self) -> ssl.SSLSocket:
         plain, _ = self.listener.accept()
         plain.settimeout(10)
-        return self.context.wrap_socket(plain, server_side=True)
+        return self.context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=False)
 
 
-def trunk(node: Node, **tls: Any) -> None:
-    node.engine.set_trunks(json.dumps([{"name": "carrier", "transport": "tls", "tls": tls}]).encode())
+def trunk(node: Node, more: dict[str, Any] | None = None, **tls: Any) -> None:
+    row = {"name": "carrier", "transport": "tls", "tls": tls, **(more or {})}
+    node.engine.set_trunks(json.dumps([row]).encode())
+
+
+def response(request: str, status: str, *headers: str) -> bytes:
+    copied = [
+        line
+        for line in request.split("\r\n")
+        if line.startswith(("Via:", "From:", "To:", "Call-ID:", "CSeq:"))
+    ]
+    lines = [f"{line};tag=server" if line.startswith("To:") else line for line in copied]
+    return "\r\n".join([f"SIP/2.0 {status}", *lines, *headers, "Content-Length: 0", "", ""]).encode()
 
 
 @pytest.mark.parametrize(
@@ -225,6 +254,62 @@ def test_a_server_of_a_strange_authority_is_refused_unless_nobody_cares(start: S
     node.dial(f"sip:bob@127.0.0.1:{server.port}", trunk="carrier")
     with server.accept() as stream:
         assert stream.recv(65536).startswith(b"INVITE")
+    server.listener.close()
+
+
+def test_two_names_at_one_address_share_no_connection(start: Start, tmp_path: Path) -> None:
+    """RFC 5922 5: what was proved for one domain is worth nothing for another."""
+    authority = Authority(tmp_path)
+    server, node = Server(authority.sign("127.0.0.1", "localhost")), start()
+    trunk(node, ca_file=str(authority.file))
+    heard = []
+    with contextlib.ExitStack() as streams:
+        for host in ("127.0.0.1", "localhost"):
+            node.dial(f"sip:bob@{host}:{server.port}", trunk="carrier")
+            heard.append(streams.enter_context(server.accept()))
+            assert heard[-1].recv(65536).startswith(f"INVITE sip:bob@{host}".encode())
+        node.dial(f"sip:again@localhost:{server.port}", trunk="carrier")
+        assert heard[1].recv(65536).startswith(b"INVITE sip:again@localhost")
+    server.listener.close()
+
+
+def test_who_is_left_is_told_that_nothing_follows(start: Start, tmp_path: Path) -> None:
+    """RFC 8446 6.1: close_notify before the end; without it Python sees a stream that was cut."""
+    authority = Authority(tmp_path)
+    server, node = Server(authority.sign("127.0.0.1")), start()
+    trunk(node, ca_file=str(authority.file))
+    node.dial(f"sip:bob@127.0.0.1:{server.port}", trunk="carrier")
+    with server.accept() as stream:
+        assert stream.recv(65536).startswith(b"INVITE")
+        node.engine.stop(0.1)
+        while stream.recv(65536):
+            pass
+    server.listener.close()
+
+
+def test_a_server_that_closes_behind_its_challenge_is_called_again(start: Start, tmp_path: Path) -> None:
+    """RFC 3261 22.2: the 401 and the end of the stream come together, the call goes on by a new one."""
+    authority = Authority(tmp_path)
+    server, node = Server(authority.sign("127.0.0.1")), start()
+    uri = f"sip:bob@127.0.0.1:{server.port}"
+    account = {"username": "gw", "password": "wonderland", "realm": "carrier"}
+    trunk(node, {"uri": uri, "credentials": account}, ca_file=str(authority.file))
+    leg = node.dial(uri, trunk="carrier", next_hop=uri)
+    with server.accept() as stream:
+        invite = stream.recv(65536).decode()
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # one segment
+        stream.sendall(response(invite, "401 Unauthorized", CHALLENGE))
+        stream.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            stream.unwrap()
+    with server.accept() as stream:
+        messages = b""
+        while b"INVITE sip:" not in messages or b"m=audio" not in messages:
+            messages += stream.recv(65536)
+        again = messages[messages.index(b"INVITE sip:") :].decode()
+        assert 'Authorization: Digest username="gw"' in again
+        stream.sendall(response(again, "180 Ringing"))
+        assert node.wait(_core.Ringing).leg == leg
     server.listener.close()
 
 

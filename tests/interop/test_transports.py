@@ -54,14 +54,15 @@ async def test_sipp_is_called_over_tcp(running: Gateway, tmp_path: Path) -> None
 
 @contextlib.asynccontextmanager
 async def secured(
-    folder: Path, authority: Authority, callee: str, more: str = ""
+    folder: Path, authority: Authority, callee: str, more: str = "", *, mutual: bool = False
 ) -> AsyncIterator[tuple[Gateway, int]]:
-    """A gateway with TLS both ways; calls in go to `callee`."""
+    """A gateway with TLS both ways; calls in go to `callee`. Mutual: clients prove themselves too."""
     own, port = authority.sign("127.0.0.1", file="gateway"), free_tcp_port()
     config = folder / "gateway.toml"
+    proof = f', cert_file = "{own.certificate}", key_file = "{own.key}"' if mutual else ""
     config.write_text(
         f'[[trunks]]\nname = "secure"\naddresses = ["127.0.0.0/8"]\nuri = "{callee}"\n{more}'
-        f'tls = {{ ca_file = "{authority.file}" }}\n'
+        f'tls = {{ ca_file = "{authority.file}"{proof} }}\n'
         '[[routes]]\nname = "through"\ntarget = { trunk = "secure" }\n'
     )
     settings = {
@@ -70,6 +71,7 @@ async def secured(
         "SIP_TLS_KEY": str(own.key),
         "GATEWAY_CONFIG": str(config),
         "HOP_PASSWORD": PASSWORD,
+        **({"SIP_TLS_CLIENT_CA": str(authority.file)} if mutual else {}),
     }
     async with gateway(folder, **settings) as running:
         yield running, port
@@ -94,6 +96,34 @@ async def test_two_softphones_talk_over_tls(tmp_path: Path) -> None:
         await asyncio.sleep(0.3)
         await callee.hang_up(incoming)
         await caller.event("state", call=call, state="DISCONNECTED")
+
+
+async def test_everybody_proves_himself_for_a_call(tmp_path: Path) -> None:
+    """Mutual TLS on both sides of the gateway: the caller's certificate to us, ours to Kamailio."""
+    authority = Authority(tmp_path / "ca")
+    hop, mine = authority.sign("127.0.0.1", file="hop"), authority.sign("caller.example.com", file="caller")
+    tls = {"transport": "tls", "authority": authority.file}
+    async with (
+        phone(tmp_path / "callee", auto=200) as callee,
+        kamailio(
+            tmp_path,
+            target=callee.uri(),
+            certified=hop,
+            authority=authority.file,
+            require_certificate=True,
+        ) as proxy,
+        secured(tmp_path, authority, proxy.tls, mutual=True) as (_, port),
+        phone(tmp_path / "caller", certificate=mine.certificate, key=mine.key, **tls) as caller,
+        phone(tmp_path / "nobody", **tls) as nobody,
+    ):
+        call = await caller.call(f"sip:100@127.0.0.1:{port};transport=tls")
+        incoming = (await callee.event("incoming"))["call"]
+        await caller.event("state", call=call, state="CONFIRMED")
+        await callee.hang_up(incoming)
+        await caller.event("state", call=call, state="DISCONNECTED")
+        refused = await nobody.call(f"sip:100@127.0.0.1:{port};transport=tls")
+        ended = await nobody.event("state", call=refused, state="DISCONNECTED")
+        assert ended["code"] >= 400, ended
 
 
 @pytest.mark.parametrize("transport", ["udp", "tls"])

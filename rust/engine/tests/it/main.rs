@@ -15,6 +15,7 @@ mod media;
 mod phones;
 mod renew;
 mod rig;
+mod sizes;
 mod start;
 mod streams;
 mod transfer;
