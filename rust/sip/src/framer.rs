@@ -14,7 +14,7 @@ pub enum Frame {
     /// A CRLF between messages: the answer to our ping, or padding (RFC 3261 7.5).
     Pong,
     /// A second CRLF in a row: the peer's ping, answered by one CRLF (RFC 5626 4.4.1). The first was told as a
-    /// [`Frame::Pong`], for nobody can know that a second follows.
+    /// [`Frame::Pong`], for nobody can know that a second follows; where a pong is owed, both are told as this.
     Ping,
 }
 
