@@ -38,7 +38,7 @@ enum Proof {
     Missing,
     /// A challenge of ours answered wrongly.
     Wrong,
-    /// Right, but for a nonce that will not do.
+    /// Right, but for a nonce of ours that will not do any more.
     Stale,
 }
 
@@ -139,11 +139,12 @@ impl Doorman {
             && is_about(request, given.uri);
         let count = given.quality.map(|(count, ..)| u32::from_str_radix(count, 16).unwrap_or(0));
         match (found.filter(|_| right), self.nonces.judge(now, source, given.nonce, count, right)) {
+            // Whoever never got a nonce of ours may have forged his source: that must shut nobody out. As it is not
+            // counted, it is told nothing of the password either: `stale` is for nonces of ours (RFC 7616 3.3).
+            (_, Verdict::Foreign) => Proof::Missing,
             (Some((name, _)), Verdict::Fresh) => Proof::Right(Arc::clone(name)),
-            (Some(_), _) => Proof::Stale,
-            // Whoever never got a nonce of ours may have forged his source: that must shut nobody out.
-            (None, Verdict::Foreign) => Proof::Missing,
-            (None, _) => Proof::Wrong,
+            (Some(_), Verdict::Stale) => Proof::Stale,
+            (None, Verdict::Fresh | Verdict::Stale) => Proof::Wrong,
         }
     }
 }
