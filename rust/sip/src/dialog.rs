@@ -10,7 +10,7 @@ use crate::endpoint::{Auth, LegKey};
 use crate::header::scan::without_headers;
 use crate::header::{NameAddr, Replaces};
 use crate::transaction::key::{Fingerprint, Fingerprints, Index};
-use crate::{Builder, Flow, Message, Method, Name, Transport, Uri};
+use crate::{Body, Builder, Flow, Message, Method, Name, Transport, Uri};
 
 new_key_type! {
     /// One dialog.
@@ -279,13 +279,14 @@ impl Dialog {
         fresh
     }
 
-    /// Begins the next request of ours (12.2.1.1).
-    pub(crate) fn request(&mut self, method: Method, branch: &str) -> (Builder, Flow) {
+    /// Begins the next request of ours (12.2.1.1). The body is still to be put; credentials may be about it.
+    pub(crate) fn request(&mut self, method: Method, branch: &str, body: Option<&Body>) -> (Builder, Flow) {
         let number = self.next_cseq();
         let (builder, flow) = self.numbered(method, number, branch);
         // Taken out for as long as it signs, since the Request-URI is the dialog's too.
         let Some(mut auth) = self.auth.take() else { return (builder, flow) };
-        let builder = auth.unasked(builder, method, self.road().request_uri);
+        let body = body.map_or(&[][..], |body| &body.bytes);
+        let builder = auth.unasked(builder, method, self.road().request_uri, body);
         self.auth = Some(auth);
         (builder, flow)
     }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Algorithm, Challenge, Credentials, Hash, Qop, Subject, Terms, response};
+use super::{Algorithm, Challenge, Credentials, Fields, Hash, Qop, Subject, Terms, response};
+use crate::{Message, Name};
 
 /// An answered challenge, ready to be answered again with the next `nc`.
 #[derive(Debug, Clone)]
@@ -45,9 +46,15 @@ impl Session {
         self.algorithm.hash != Hash::Md5 && challenge.algorithm().hash == Hash::Md5
     }
 
-    /// Whether it can sign a request whose body is not known yet.
-    pub(crate) fn ignores_body(&self) -> bool {
-        self.qop != Some(Qop::AuthInt)
+    /// The header that its credentials stand in.
+    pub(crate) fn header(&self) -> Name {
+        if self.proxy { Name::ProxyAuthorization } else { Name::Authorization }
+    }
+
+    /// Whether a request carries credentials of it.
+    pub(crate) fn signed(&self, request: &Message) -> bool {
+        let mut all = request.lines(self.header()).flat_map(Fields::parse);
+        all.any(|fields| fields.value("nonce") == Some(&self.nonce))
     }
 
     /// The next value of Authorization or Proxy-Authorization. `None` when the key for the algorithm is not known.

@@ -48,11 +48,9 @@ impl Auth {
     }
 
     /// The credentials for a new request, unasked (22.3): the nonces answered so far, counted on.
-    pub(crate) fn unasked(&mut self, builder: Builder, method: Method, uri: &str) -> Builder {
+    pub(crate) fn unasked(&mut self, builder: Builder, method: Method, uri: &str, body: &[u8]) -> Builder {
         self.rounds = 0;
-        let subject = Subject { method: method.as_str(), uri, body: &[] };
-        let foresees = self.sessions.iter().all(Session::ignores_body);
-        let lines = if foresees { self.sign(&subject) } else { Lines::new() };
+        let lines = self.sign(&Subject { method: method.as_str(), uri, body });
         if method == Method::Invite {
             self.invite.clone_from(&lines);
         }
@@ -72,26 +70,24 @@ impl Auth {
 
     fn sign(&mut self, subject: &Subject<'_>) -> Lines {
         let credentials = &self.credentials;
-        let line = |session: &mut Session| {
-            let name = if session.proxy { Name::ProxyAuthorization } else { Name::Authorization };
-            Some((name, session.sign(credentials, subject)?.into()))
-        };
+        let line =
+            |session: &mut Session| Some((session.header(), session.sign(credentials, subject)?.into()));
         self.sessions.iter_mut().filter_map(line).collect()
     }
 
-    /// Takes up the challenges of a response; whether there is one to answer.
-    fn take_up(&mut self, response: &Message, cnonce: &str) -> bool {
+    /// Takes up the challenges of a response to a request; whether there is one to answer.
+    fn take_up(&mut self, request: &Message, response: &Message, cnonce: &str) -> bool {
         let realm = Arc::clone(&self.credentials.realm);
         let mut any = false;
         // 22.3: a proxy that forks puts what it collects into one response, whatever its status.
         for (name, proxy) in [(Name::WwwAuthenticate, false), (Name::ProxyAuthenticate, true)] {
             let Some(challenge) = Challenge::choose(response, name, &realm) else { continue };
-            let last = self.sessions.iter().position(|session| session.proxy == proxy);
-            if last.and_then(|at| self.sessions.get(at)).is_some_and(|last| refused(last, &challenge)) {
+            let last = self.sessions.iter_mut().find(|session| session.proxy == proxy);
+            if last.as_ref().is_some_and(|last| refused(last, request, &challenge)) {
                 return false;
             }
             let session = Session::new(&challenge, proxy, cnonce.into());
-            match last.and_then(|at| self.sessions.get_mut(at)) {
+            match last {
                 Some(last) => *last = session,
                 None => self.sessions.push(session),
             }
@@ -102,10 +98,11 @@ impl Auth {
 }
 
 /// Whether the same credentials would be refused again: the password is wrong if the very first use of a nonce does
-/// not please, and one that was stale twice in a row is no clock's fault. A nonce that worked has only run out. No
-/// weaker algorithm takes the place of a better one.
-fn refused(last: &Session, challenge: &Challenge<'_>) -> bool {
-    last.outranks(challenge) || (last.count <= 1 && (!challenge.stale || last.renewed))
+/// not please, and one that was stale twice in a row is no clock's fault. A nonce that worked has only run out, and a
+/// request that did not carry it says nothing of it. No weaker algorithm takes the place of a better one.
+fn refused(last: &Session, request: &Message, challenge: &Challenge<'_>) -> bool {
+    let first = last.count <= 1 && last.signed(request);
+    last.outranks(challenge) || (first && (!challenge.stale || last.renewed))
 }
 
 fn write(builder: Builder, lines: &Lines) -> Builder {
@@ -181,7 +178,7 @@ impl Endpoint {
         let auth = self.auth_mut(user)?;
         let ip = flow.remote.ip();
         let own = auth.home == ip || auth.credentials.covers(ip.to_canonical());
-        if !own || auth.rounds >= MAX_ROUNDS || !auth.take_up(response, &cnonce) {
+        if !own || auth.rounds >= MAX_ROUNDS || !auth.take_up(request, response, &cnonce) {
             return None;
         }
         auth.rounds += 1;

@@ -70,9 +70,10 @@ impl Endpoint {
     fn write_key(&mut self, now: Instant, key: LegKey, pressed: Key) -> Option<()> {
         let branch = self.ident.branch();
         let dialog = self.dialogs.get_mut(*self.legs.get(key)?.dialogs.last()?)?;
-        let (builder, flow) = dialog.request(Method::Info, &branch);
+        let body = pressed.body();
+        let (builder, flow) = dialog.request(Method::Info, &branch, Some(&body));
         let builder = builder.contact(&dialog.contact).header(Name::UserAgent, &self.user_agent);
-        let bytes = builder.maybe_body(Some(&pressed.body())).build().ok()?;
+        let bytes = builder.maybe_body(Some(&body)).build().ok()?;
         let request = Request { method: Method::Info, branch, bytes, flow, user: User::Info(key) };
         self.clients.send(&mut self.io, now, request);
         Some(())

@@ -196,7 +196,8 @@ impl Endpoint {
         let branch = self.ident.branch();
         let left = self.referrals.deadline(leg, id).unwrap_or(now).saturating_duration_since(now).as_secs();
         let dialog = self.dialogs.get_mut(self.referrals.dialog(leg)?)?;
-        let (builder, flow) = dialog.request(Method::Notify, &branch);
+        let body = sipfrag(notice.status, &notice.reason);
+        let (builder, flow) = dialog.request(Method::Notify, &branch, Some(&body));
         let event = if is_named { format!("refer;id={id}") } else { "refer".to_owned() };
         let state = match notice.state {
             Subscription::Active => format!("active;expires={left}"),
@@ -208,7 +209,7 @@ impl Endpoint {
             .safe(Name::Event, &event)
             .safe(Name::SubscriptionState, &state)
             .header(Name::UserAgent, &self.user_agent);
-        let built = builder.maybe_body(Some(&sipfrag(notice.status, &notice.reason))).build();
+        let built = builder.maybe_body(Some(&body)).build();
         let Ok(bytes) = built else {
             self.io.stats.dropped.unbuildable += 1;
             return None;

@@ -55,7 +55,7 @@ impl Endpoint {
     ) -> Result<Asking, Error> {
         let branch = self.ident.branch();
         let dialog = self.dialogs.get_mut(key).ok_or(Error::UnknownLeg(leg))?;
-        let (builder, flow) = dialog.request(Method::Refer, &branch);
+        let (builder, flow) = dialog.request(Method::Refer, &branch, None);
         let bytes = builder
             .contact(&dialog.contact)
             .safe(Name::Allow, ALLOW)

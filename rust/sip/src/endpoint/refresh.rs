@@ -318,7 +318,8 @@ impl Endpoint {
         let mut builder =
             start.safe(Name::SessionExpires, &interval.to_string()).safe(Name::MinSe, &min.to_string());
         if let Some(auth) = self.legs.get_mut(key).and_then(|leg| leg.auth.as_deref_mut()) {
-            builder = auth.unasked(builder, Method::Invite, invite.request_uri().unwrap_or_default());
+            let uri = invite.request_uri().unwrap_or_default();
+            builder = auth.unasked(builder, Method::Invite, uri, invite.body());
         }
         let content_type = invite.content_type().unwrap_or_default().to_owned();
         let body = Body { content_type, bytes: invite.body_bytes() };

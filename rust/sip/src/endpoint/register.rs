@@ -448,7 +448,7 @@ fn register(entry: &mut Entry, flow: Flow, branch: &str, user_agent: &str) -> Bu
     let profile = &entry.wanted.profile;
     let auth = entry.auth.take().map(|auth| auth.at(home)).or_else(|| Auth::of(profile, home));
     let Some(mut auth) = auth else { return builder };
-    let builder = auth.unasked(builder, Method::Register, registrar);
+    let builder = auth.unasked(builder, Method::Register, registrar, &[]);
     entry.auth = Some(auth);
     builder
 }

@@ -335,7 +335,7 @@ impl Endpoint {
         let branch = self.ident.branch();
         let Some(dialog) = self.dialogs.get_mut(owed.dialog) else { return };
         let rack = format!("{} {} INVITE", owed.rseq.unwrap_or_default(), owed.cseq);
-        let (builder, flow) = dialog.request(Method::Prack, &branch);
+        let (builder, flow) = dialog.request(Method::Prack, &branch, body);
         let built =
             builder.safe(Name::RAck, &rack).safe(Name::UserAgent, &self.user_agent).maybe_body(body).build();
         match built {

@@ -111,7 +111,7 @@ impl Endpoint {
         let outgoing = leg.outgoing.as_mut()?;
         let method = outgoing.method;
         let dialog = self.dialogs.get_mut(*leg.dialogs.last()?)?;
-        let (builder, flow) = dialog.request(method, &branch);
+        let (builder, flow) = dialog.request(method, &branch, outgoing.body.as_ref());
         let builder = builder
             .contact(&dialog.contact)
             .safe(Name::Allow, ALLOW)

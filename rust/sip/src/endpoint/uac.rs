@@ -319,7 +319,7 @@ impl Endpoint {
         let branch = self.ident.branch();
         let Some(dialog) = self.dialogs.get_mut(key) else { return };
         dialog.state = dialog::State::Closing;
-        let (builder, flow) = dialog.request(Method::Bye, &branch);
+        let (builder, flow) = dialog.request(Method::Bye, &branch, None);
         match builder.safe(Name::UserAgent, &self.user_agent).maybe(Name::Reason, reason).build() {
             Ok(bytes) => {
                 let request = Request { method: Method::Bye, branch, bytes, flow, user: User::Bye(key) };

@@ -102,6 +102,42 @@ fn later_requests_of_the_dialog_are_signed_unasked() {
     assert_eq!(solo.alive(), NOTHING);
 }
 
+/// RFC 7616 3.4, RFC 3261 22.2: `auth-int` protects bodies, which are known when a request is signed.
+#[test]
+fn a_peer_that_wants_bodies_protected_gets_each_request_signed() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    let second = answered(&mut solo, &first, 401, &SHA.replace("\"auth", "\"auth-int")).remove(0);
+    answered(&mut solo, &second, 200, CONTACT);
+    let mut counts = Vec::new();
+    let mut check = |request: &Message| counts.extend(checked(request, Name::Authorization));
+    for (method, body) in [(Method::Invite, "v=0 hold"), (Method::Update, "v=0 resume")] {
+        solo.endpoint.reoffer(solo.now, leg, sdp(body), method).unwrap();
+        let reoffer = solo.sent_one();
+        check(&reoffer);
+        answered(&mut solo, &reoffer, 200, CONTACT);
+    }
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    check(&solo.sent_one());
+    assert_eq!(counts, ["00000002", "00000003", "00000004"]);
+}
+
+/// The second challenge is not about the credentials that the first got meanwhile.
+#[test]
+fn requests_challenged_at_the_same_time_are_both_answered() {
+    let mut solo = Solo::new();
+    let (leg, first) = calling(&mut solo);
+    answered(&mut solo, &first, 200, CONTACT);
+    solo.endpoint.reoffer(solo.now, leg, sdp("v=0 hold"), Method::Update).unwrap();
+    let update = solo.sent_one();
+    solo.endpoint.refer(solo.now, leg, "sip:carol@192.0.2.7", None).unwrap();
+    let refer = solo.sent_one();
+    assert_eq!(answered(&mut solo, &update, 401, SHA).len(), 1);
+    let again = answered(&mut solo, &refer, 401, &SHA.replace("n1", "n2")).remove(0);
+    assert_eq!(checked(&again, Name::Authorization).as_deref(), Some("00000001"));
+    assert!(answered(&mut solo, &again, 401, &SHA.replace("n1", "n3")).is_empty(), "these were refused");
+}
+
 #[test]
 fn a_challenged_reoffer_comes_again_too() {
     for method in [Method::Invite, Method::Update] {

@@ -120,6 +120,23 @@ fn challenges_are_answered_and_the_next_register_is_signed_unasked() {
     assert_eq!(notices(&mut solo).len(), 1);
 }
 
+/// RFC 7616 3.4: a REGISTER has no body, so that what protects it is known too.
+#[test]
+fn a_registrar_that_wants_bodies_protected_is_answered_each_time() {
+    let (mut solo, register) = registering();
+    let challenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n\", qop=\"auth-int\"";
+    solo.receive(&response(&register, 401, "r", challenge));
+    let again = solo.sent_one();
+    solo.receive(&response(&again, 200, "r", GRANTED));
+    let refresh = wait(&mut solo, 91 * SECOND).0.remove(0).1;
+    assert!(refresh.header(Name::Authorization).unwrap().contains("qop=auth-int, nc=00000002"));
+    solo.receive(&response(&refresh, 401, "r", &challenge.replace("\"n\"", "\"m\"")));
+    let renewed = solo.sent_one();
+    assert!(renewed.header(Name::Authorization).unwrap().contains("nonce=\"m\""));
+    solo.receive(&response(&renewed, 200, "r", GRANTED));
+    assert!(matches!(notices(&mut solo)[..], [Notice::Registered { .. }]), "it stood all the time");
+}
+
 #[test]
 fn a_wrong_password_waits_longer_and_longer() {
     let (mut solo, mut register) = registering();
