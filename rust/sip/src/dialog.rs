@@ -177,8 +177,9 @@ impl Dialog {
         Self { local_cseq: invite.cseq, ..early }
     }
 
-    /// The same from the INVITE as it was sent, or from the ACK that followed it: that has no Contact, but a sent-by.
-    pub(crate) fn draft_of(invite: &Message, flow: Flow) -> Option<Self> {
+    /// The same from the INVITE as it was sent, or from the ACK that followed it: that has no Contact, but a sent-by,
+    /// and its Request-URI is the target of one fork, so that the INVITE's own has to be given.
+    pub(crate) fn draft_of(invite: &Message, request_uri: Option<&str>, flow: Flow) -> Option<Self> {
         let contact = match invite.contact_uri() {
             Some(uri) => Cow::Borrowed(uri.strip_prefix("sip:").unwrap_or(uri)),
             None => Cow::Owned(invite.top_via().ok()?.sent_by()),
@@ -189,7 +190,7 @@ impl Dialog {
             call_id: invite.call_id(),
             tag: invite.from_tag()?,
             from: invite.header(Name::From)?,
-            request_uri: invite.request_uri()?,
+            request_uri: request_uri.or(invite.request_uri())?,
             cseq: invite.cseq_number(),
         }))
     }

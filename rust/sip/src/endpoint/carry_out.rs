@@ -101,6 +101,9 @@ impl Endpoint {
         let Some(mut leg) = self.legs.remove(key) else { return };
         self.forget_referrals(now, leg.id);
         leg.timers.stop_all(&mut self.io.timers);
+        if let Some(client) = leg.sent() {
+            self.clients.leave_profile(client, leg.profile);
+        }
         for dialog in leg.dialogs {
             let closing = |dialog: &crate::dialog::Dialog| dialog.state == crate::dialog::State::Closing;
             if !self.dialogs.get(dialog).is_some_and(closing) {

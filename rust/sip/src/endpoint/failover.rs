@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use slotmap::{Key, KeyData};
 
 use super::headers::BuilderExt;
-use super::legs::{Invite, Leg};
+use super::legs::Invite;
 use super::session::State;
 use super::uac::MAX_FORKS;
 use super::{Auth, Endpoint, LegKey};
@@ -52,9 +52,11 @@ impl Endpoint {
 
     /// Not a word in time: the next target is tried. Should the old one speak after all, it is sent away.
     pub(super) fn out_of_patience(&mut self, now: Instant, key: LegKey) {
-        let Some(client) = self.legs.get(key).and_then(Leg::sent) else { return };
+        let Some(leg) = self.legs.get(key) else { return };
+        let (Some(client), profile) = (leg.sent(), Arc::clone(&leg.profile)) else { return };
         if self.fail_over(now, key, client, Failure::Silent) {
             self.clients.retire(&mut self.io, client, User::Former(key));
+            self.clients.leave_profile(client, profile);
         }
     }
 
@@ -98,7 +100,7 @@ impl Endpoint {
             return None;
         };
         let sent = Message::parse(bytes.clone(), &self.io.limits).ok()?;
-        let draft = Dialog::draft_of(&sent, target.flow)?;
+        let draft = Dialog::draft_of(&sent, None, target.flow)?;
         let request =
             Request { method: Method::Invite, branch, bytes, flow: target.flow, user: User::Invite(key) };
         let client = self.clients.send(&mut self.io, now, request);
@@ -140,10 +142,8 @@ impl Endpoint {
     }
 
     fn acknowledge_former(&mut self, now: Instant, leg: LegKey, client: ClientKey, response: &Message) {
-        let Some((invite, flow)) = self.clients.sent(&self.io, client) else { return };
-        let Some(dialog) = Dialog::draft_of(&invite, flow).and_then(|draft| draft.met(response)) else {
-            return;
-        };
+        let draft = self.draft(leg, client);
+        let Some(dialog) = draft.and_then(|draft| draft.met(response)) else { return };
         let dialog = self.dialogs.insert(leg, dialog);
         self.send_ack(client, dialog, response.cseq_number(), None);
         self.send_bye(now, dialog, None);

@@ -7,7 +7,7 @@ use super::headers::{ALLOW, BuilderExt, check_value};
 use super::legs::{Invite, Leg, Outgoing, Owed, Stage};
 use super::session::{Input, State};
 use super::{Endpoint, LegKey};
-use crate::dialog::{Dialog, target_of};
+use crate::dialog::target_of;
 use crate::timer::TimerKind;
 use crate::transaction::{ClientKey, ClientSignal, Request, User, follow_up};
 use crate::{Body, Cause, Ended, Error, Event, LegId, Message, Method, Name, Side};
@@ -219,10 +219,7 @@ impl Endpoint {
 
     /// A BYE crossed the 2xx, which is repeated until its ACK all the same (RFC 5407 3.2.3).
     fn acknowledge_belated(&mut self, key: ClientKey, response: &Message) {
-        let Some((invite, flow)) = self.clients.sent(&self.io, key) else { return };
-        let Some(dialog) = Dialog::draft_of(&invite, flow).and_then(|draft| draft.met(response)) else {
-            return;
-        };
+        let Some(dialog) = self.draft_of(key).and_then(|draft| draft.met(response)) else { return };
         let dialog = self.dialogs.insert(LegKey::default(), dialog);
         self.send_ack(key, dialog, response.cseq_number(), None);
         self.dialogs.remove(dialog);

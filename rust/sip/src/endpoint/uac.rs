@@ -244,11 +244,7 @@ impl Endpoint {
                 key
             }
             None => {
-                let mut dialog = self.draft(leg, client)?.met(response)?;
-                if let Some(leg) = self.legs.get(leg) {
-                    dialog.auth = leg.auth.clone();
-                    dialog.keeps_flow = leg.profile.keeps_flow;
-                }
+                let dialog = self.draft(leg, client)?.met(response)?;
                 self.dialogs.insert(leg, dialog)
             }
         };
@@ -264,12 +260,28 @@ impl Endpoint {
     }
 
     /// A dialog without its remote half: kept since the INVITE for the first response, read from the INVITE for forks.
-    fn draft(&mut self, leg: LegKey, client: ClientKey) -> Option<Dialog> {
-        if let Some(draft) = self.legs.get_mut(leg).and_then(|leg| leg.draft.take()) {
-            return Some(*draft);
-        }
+    pub(super) fn draft(&mut self, leg: LegKey, client: ClientKey) -> Option<Dialog> {
+        let Some(leg) = self.legs.get_mut(leg).filter(|leg| leg.sent() == Some(client)) else {
+            return self.draft_of(client);
+        };
+        let (auth, keeps_flow) = (leg.auth.clone(), leg.profile.keeps_flow);
+        let mut dialog = match leg.draft.take() {
+            Some(draft) => *draft,
+            None => self.draft_of(client)?,
+        };
+        (dialog.auth, dialog.keeps_flow) = (auth, keeps_flow);
+        Some(dialog)
+    }
+
+    /// The same of an INVITE whose leg has gone on to another target or is gone, and has left its profile.
+    pub(super) fn draft_of(&self, client: ClientKey) -> Option<Dialog> {
         let (invite, flow) = self.clients.sent(&self.io, client)?;
-        Dialog::draft_of(&invite, flow)
+        let mut dialog = Dialog::draft_of(&invite, self.clients.request_uri(client), flow)?;
+        if let Some(profile) = self.clients.profile(client) {
+            dialog.auth = Auth::of(profile, flow.remote.ip());
+            dialog.keeps_flow = profile.keeps_flow;
+        }
+        Some(dialog)
     }
 
     /// The ACK of a 2xx, along the dialog (13.2.2.4).

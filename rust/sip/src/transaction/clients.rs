@@ -1,5 +1,6 @@
 //! The client transactions: filing, matching of responses (RFC 3261 17.1.3), and the ACKs that belong to an INVITE.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::{Action, Io, Owner, Running, client, client_invite};
 use crate::dialog::DialogKey;
 use crate::endpoint::{LegKey, RegistrationKey};
 use crate::timer::{TimerKind, TimerSet};
-use crate::{Builder, Connection, Flow, LegId, Message, Method, Name, Transmit, Transport};
+use crate::{Builder, Connection, Flow, LegId, Message, Method, Name, Profile, Transmit, Transport};
 
 new_key_type! {
     /// One client transaction.
@@ -88,6 +89,10 @@ struct Client {
     print: Fingerprint,
     /// Empty once nothing can be derived from it any more.
     request: Bytes,
+    /// The Request-URI of an INVITE that was accepted, of which nothing else is left.
+    request_uri: Box<str>,
+    /// How the peer wants to be spoken to, where the leg has gone on from this INVITE or is gone.
+    profile: Option<Arc<Profile>>,
     flow: Flow,
     /// The request for UDP, if it was too large for that.
     datagram: Option<Box<Datagram>>,
@@ -150,6 +155,8 @@ impl Clients {
             machine,
             print,
             request: bytes,
+            request_uri: Box::default(),
+            profile: None,
             flow,
             user,
             timers: TimerSet::default(),
@@ -284,7 +291,8 @@ impl Clients {
     }
 
     /// The request a transaction sent, for what is derived from it (CANCEL, ACK, the dialog), and its flow. Of an
-    /// INVITE that was accepted there is the ACK, which tells as much to the dialogs of further forks.
+    /// INVITE that was accepted there is the ACK, which with the Request-URI tells as much to the dialogs of further
+    /// forks.
     pub(crate) fn sent(&self, io: &Io, key: ClientKey) -> Option<(Message, Flow)> {
         let client = self.all.get(key)?;
         let sent = match client.success_acks.first() {
@@ -292,6 +300,23 @@ impl Clients {
             None => &client.request,
         };
         Some((Message::parse(sent.clone(), &io.limits).ok()?, client.flow))
+    }
+
+    /// The Request-URI of an INVITE that was accepted.
+    pub(crate) fn request_uri(&self, key: ClientKey) -> Option<&str> {
+        self.all.get(key).map(|client| &*client.request_uri).filter(|uri| !uri.is_empty())
+    }
+
+    /// Leaves the profile of its leg to an INVITE that may still be answered.
+    pub(crate) fn leave_profile(&mut self, key: ClientKey, profile: Arc<Profile>) {
+        if let Some(client) = self.all.get_mut(key) {
+            client.profile = Some(profile);
+        }
+    }
+
+    /// The profile that the leg of an INVITE has left to it.
+    pub(crate) fn profile(&self, key: ClientKey) -> Option<&Arc<Profile>> {
+        self.all.get(key)?.profile.as_ref()
     }
 
     /// The final response has been dealt with: a request that cannot be sent again needs no keeping.
@@ -352,7 +377,10 @@ impl Clients {
         if let Some(client) = self.all.get_mut(key) {
             client.success_acks.reserve_exact(1);
             client.success_acks.push((tag.into(), ack));
-            client.request = Bytes::new();
+            if !client.request.is_empty() {
+                client.request_uri = request_uri(&client.request).into();
+                client.request = Bytes::new();
+            }
         }
     }
 
@@ -481,6 +509,12 @@ pub(crate) fn follow_up(invite: &Message, method: Method, to: Option<&str>) -> B
         .safe(Name::To, to.unwrap_or(own(Name::To)))
         .safe(Name::CallId, invite.call_id())
         .cseq(invite.cseq_number(), method)
+}
+
+/// The Request-URI of a request that was written here.
+fn request_uri(request: &[u8]) -> &str {
+    let uri = request.split(|byte| *byte == b' ').nth(1);
+    uri.and_then(|uri| std::str::from_utf8(uri).ok()).unwrap_or_default()
 }
 
 impl Machine {

@@ -293,6 +293,36 @@ fn a_called_leg_answers_its_trunk() {
     assert_eq!(methods(&answered(&mut solo, &again, 200, "")), Vec::<String>::new());
 }
 
+/// 13.2.2.4, 22.3: whoever answers too late is hung up on for good, be the leg there, gone, or on with the next target.
+#[test]
+fn the_bye_to_whoever_answers_too_late_is_signed_too() {
+    for case in ["a fork", "gone", "former"] {
+        let mut solo = Solo::new();
+        let others = vec![Target { flow: solo.flow, contact: "192.0.2.1:5060".into() }];
+        let dial = telephony_sip::Dial { profile: profile(), others, ..dial(solo.flow) };
+        solo.endpoint.dial(solo.now, LegId(1), dial).unwrap();
+        let first = solo.sent_one();
+        if case == "former" {
+            solo.advance(profile().failover.patience);
+        } else {
+            solo.receive(&response(&first, 200, "bob", CONTACT));
+        }
+        if case == "gone" {
+            solo.endpoint.hangup(solo.now, LegId(1), None).unwrap();
+        }
+        solo.sent();
+        solo.receive(&response(&first, 200, "late", CONTACT));
+        let bye = solo.sent().pop().unwrap();
+        let again = answered(&mut solo, &bye, 407, PROXY).pop().expect(case);
+        assert_eq!((again.method(), again.to_tag()), (Some(Method::Bye), Some("late")), "{case}");
+        assert_eq!(checked(&again, Name::ProxyAuthorization).as_deref(), Some("00000001"));
+        assert!(answered(&mut solo, &again, 200, "").is_empty());
+        solo.endpoint.hangup(solo.now, LegId(1), None).unwrap();
+        solo.advance(Duration::from_secs(128));
+        assert_eq!(solo.alive(), NOTHING, "{case}");
+    }
+}
+
 #[test]
 fn without_credentials_a_challenge_is_a_refusal() {
     let mut solo = Solo::new();

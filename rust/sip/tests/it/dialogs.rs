@@ -324,6 +324,25 @@ fn a_fork_that_answers_after_the_call_is_over_is_hung_up() {
     assert_eq!(solo.alive(), NOTHING);
 }
 
+/// The ACK that is left of the INVITE went to the first fork; a 2xx without Contact does not mean that one.
+#[test]
+fn a_late_fork_without_contact_is_found_by_the_request_uri() {
+    let mut solo = Solo::new();
+    let leg = solo.dial(1);
+    let ours = solo.sent_one();
+    solo.receive(&response(&ours, 200, "bob", "Contact: <sip:bob@192.0.2.77:5070>"));
+    assert_eq!(solo.sent_one().request_uri(), Some("sip:bob@192.0.2.77:5070"));
+    for tag in ["late", "later"] {
+        solo.receive(&response(&ours, 200, tag, ""));
+        let sent = solo.sent();
+        assert_eq!(methods(&sent), ["ACK", "BYE"]);
+        assert!(sent.iter().all(|message| message.request_uri() == ours.request_uri()), "{tag}");
+        // The last one finds no leg any more.
+        solo.endpoint.hangup(solo.now, leg, None).unwrap();
+        solo.sent();
+    }
+}
+
 #[test]
 fn forks_without_end_are_bounded() {
     let mut solo = Solo::new();
