@@ -185,11 +185,11 @@ impl Secret {
         }
     }
 
-    /// Whether a challenge for this algorithm can be judged.
-    pub(crate) fn serves(&self, hash: Hash) -> bool {
+    /// The only algorithm whose challenges can be judged; `None` means all can.
+    pub(crate) fn only(&self) -> Option<Hash> {
         match self {
-            Self::Password(_) => true,
-            Self::Ha1(known, _) => *known == hash,
+            Self::Password(_) => None,
+            Self::Ha1(known, _) => Some(*known),
         }
     }
 }

@@ -1,33 +1,31 @@
 //! Who is there? Challenges of ours, and what comes back (RFC 3261 22.1 to 22.4, RFC 7616, RFC 8760).
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Endpoint;
+use super::failures::Failures;
+use super::nobody::Nobody;
 use super::refuse::Refusal;
 use crate::admission::Ground;
 use crate::digest::{Algorithm, Fields, Hash, Nonces, Qop, Secret, Subject, Terms, Verdict, equal, response};
 use crate::transaction::Arrival;
+use crate::transaction::key::Fingerprints;
 use crate::users::{Guard, Users};
 use crate::{Builder, Message, Method, Name, Profile, Uri};
 
-/// Wrong answers of one source within [`FAILURE_WINDOW`] after which it is not asked any more.
-const MAX_FAILURES: u32 = 20;
-const FAILURE_WINDOW: Duration = Duration::from_secs(60);
-/// Sources whose failures are counted.
-const MAX_SOURCES: usize = 4_096;
+/// How far those who were shut out come back apart from each other, in seconds.
+const SPREAD: u32 = 10;
 
 /// What is known of those who must say who they are.
 #[derive(Debug)]
 pub(crate) struct Doorman {
     nonces: Nonces,
     pub(crate) users: Option<Arc<Users>>,
-    /// Wrong answers by source, since when.
-    failures: HashMap<IpAddr, (u32, Instant)>,
-    /// Stands in for users that are not there, so that their absence takes as long to tell as a wrong password.
-    nobody: Secret,
+    failures: Failures,
+    nobody: Nobody,
+    prints: Fingerprints,
 }
 
 /// What a request proves.
@@ -56,10 +54,10 @@ impl Known<'_> {
         }
     }
 
-    fn find(&self, name: &str) -> Option<(&Arc<str>, &Secret)> {
+    fn find(&self, name: &str) -> Option<&Arc<str>> {
         match self {
-            Self::Users(users) => users.accounts.get_key_value(name).map(|(name, user)| (name, &user.secret)),
-            Self::One(guard) => (*guard.username == *name).then_some((&guard.username, &guard.secret)),
+            Self::Users(users) => users.accounts.get_key_value(name).map(|(name, _)| name),
+            Self::One(guard) => Some(&guard.username).filter(|username| ***username == *name),
         }
     }
 }
@@ -75,6 +73,12 @@ struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
+    /// The credentials of a request for a realm.
+    fn of(request: &'a Message, realm: &str) -> Option<Self> {
+        let mut all = request.lines(Name::Authorization).flat_map(Fields::parse);
+        Self::read(&all.find(|fields| fields.is_digest() && fields.value("realm") == Some(realm))?)
+    }
+
     fn read(fields: &Fields<'a>) -> Option<Self> {
         let algorithm = Algorithm::parse(fields.value("algorithm").unwrap_or("MD5"))?;
         let quality = match fields.value("qop") {
@@ -93,67 +97,58 @@ impl<'a> Given<'a> {
 }
 
 impl Doorman {
-    pub(crate) fn new(key: [u8; 32]) -> Self {
-        let nobody = Secret::Password(crate::digest::hex(&key).into());
-        Self { nonces: Nonces::new(key), users: None, failures: HashMap::new(), nobody }
+    pub(crate) fn new(key: [u8; 32], prints: Fingerprints) -> Self {
+        let (nonces, nobody) = (Nonces::new(key), Nobody::new(&key));
+        Self { nonces, users: None, failures: Failures::default(), nobody, prints }
     }
 
-    /// Whether a source has guessed too often.
-    fn is_shut(&self, now: Instant, source: IpAddr) -> bool {
-        let guessed = self.failures.get(&network(source));
-        guessed.is_some_and(|(count, since)| {
-            *count >= MAX_FAILURES && now.saturating_duration_since(*since) < FAILURE_WINDOW
-        })
-    }
-
-    fn note_failure(&mut self, now: Instant, source: IpAddr) {
-        let source = network(source);
-        let recent = |since: &Instant| now.saturating_duration_since(*since) < FAILURE_WINDOW;
-        if self.failures.len() >= MAX_SOURCES && !self.failures.contains_key(&source) {
-            self.failures.retain(|_, (_, since)| recent(since));
-            if self.failures.len() >= MAX_SOURCES {
-                self.failures.clear();
-            }
+    /// The secret that goes with a name: a user's, or one that nobody knows. A trunk has one for all its callers.
+    fn secret<'a>(&'a self, known: &Known<'a>, name: &str) -> &'a Secret {
+        match known {
+            Known::Users(users) => match users.accounts.get(name) {
+                Some(user) => &user.secret,
+                None => self.nobody.secret(self.prints.user(name)),
+            },
+            Known::One(guard) => &guard.secret,
         }
-        let (count, since) = self.failures.entry(source).or_insert((0, now));
-        if !recent(since) {
-            (*count, *since) = (0, now);
-        }
-        *count = count.saturating_add(1);
     }
 
-    fn prove(&mut self, now: Instant, source: IpAddr, request: &Message, known: &Known<'_>) -> Proof {
-        let all = request.lines(Name::Authorization).flat_map(Fields::parse);
-        let mut ours =
-            all.filter(|fields| fields.is_digest() && fields.value("realm") == Some(known.realm()));
-        let Some(fields) = ours.next() else { return Proof::Missing };
-        let Some(given) = Given::read(&fields) else { return Proof::Missing };
+    /// The preferred algorithm first (RFC 8760 2.3): SHA-256, which each phone knows that knows more than MD5, for some
+    /// read no further than the first. One that there is no key for is not offered.
+    fn offered(&self, request: &Message, known: &Known<'_>) -> Vec<Hash> {
+        let name = request.from().ok().and_then(|from| Some(from.uri.user_unescaped()?.into_owned()));
+        let only = self.secret(known, name.as_deref().unwrap_or_default()).only();
+        let all = [Hash::Sha256, Hash::Sha512_256, Hash::Md5];
+        all.into_iter().filter(|hash| only.is_none_or(|only| only == *hash)).collect()
+    }
+
+    fn prove(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        request: &Message,
+        given: &Given<'_>,
+        known: &Known<'_>,
+    ) -> Proof {
         let found = known.find(given.username);
-        let secret = found.map_or(&self.nobody, |(_, secret)| secret);
+        let secret = self.secret(known, given.username);
         let ha1 = secret.ha1(given.algorithm.hash, given.username, known.realm());
         let terms = Terms { algorithm: given.algorithm, nonce: given.nonce, quality: given.quality };
         let subject = Subject { method: request.method_str(), uri: given.uri, body: request.body() };
         let expected = response(ha1.as_deref().unwrap_or_default(), &terms, &subject);
         let right = equal(&expected, &given.response.to_ascii_lowercase())
             && ha1.is_some()
+            && found.is_some()
             && is_about(request, given.uri);
         let count = given.quality.map(|(count, ..)| u32::from_str_radix(count, 16).unwrap_or(0));
         match (found.filter(|_| right), self.nonces.judge(now, source, given.nonce, count, right)) {
             // Whoever never got a nonce of ours may have forged his source: that must shut nobody out. As it is not
             // counted, it is told nothing of the password either: `stale` is for nonces of ours (RFC 7616 3.3).
             (_, Verdict::Foreign) => Proof::Missing,
-            (Some((name, _)), Verdict::Fresh) => Proof::Right(Arc::clone(name)),
+            (Some(name), Verdict::Fresh) => Proof::Right(Arc::clone(name)),
             (Some(_), Verdict::Stale) => Proof::Stale,
             (None, Verdict::Fresh | Verdict::Stale) => Proof::Wrong,
         }
-    }
-}
-
-/// A source as its failures are counted: whoever has one IPv6 address has all of its /64.
-fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -172,6 +167,7 @@ impl Endpoint {
     /// Who may register, and is asked who he is when he calls from no trunk's address. `None` has no phones. Replaces
     /// those before; the bindings of a user who is still there stand, those of the others end.
     pub fn set_users(&mut self, now: Instant, users: Option<Users>) {
+        self.doorman.nobody.blend_in(users.as_ref().unwrap_or(&Users::default()));
         self.doorman.users = users.map(Arc::new);
         self.drop_strangers(now);
     }
@@ -229,23 +225,26 @@ impl Endpoint {
         known: &Known<'_>,
     ) -> Result<Arc<str>, ()> {
         let source = arrival.flow.remote.ip();
-        if self.doorman.is_shut(now, source) {
-            self.refuse(request, arrival, &Refusal::plain(403, "Too many wrong passwords"), profile);
+        let given = Given::of(request, known.realm());
+        let name = given.as_ref().map(|given| self.doorman.prints.user(given.username));
+        if let Some(left) = self.doorman.failures.shut(now, source, name) {
+            self.shut_out(request, arrival, profile, left);
             return Err(());
         }
-        let stale = match self.doorman.prove(now, source, request, known) {
+        let prove = |given| self.doorman.prove(now, source, request, given, known);
+        let stale = match given.as_ref().map_or(Proof::Missing, prove) {
             Proof::Right(user) => return Ok(user),
             Proof::Missing => false,
             Proof::Stale => true,
             Proof::Wrong => {
                 self.io.stats.wrong_credentials += 1;
-                self.doorman.note_failure(now, source);
+                self.doorman.failures.note(now, source, name.unwrap_or_default());
                 self.note(Ground::Credentials, Some(401), request, arrival.flow, profile, "");
                 false
             }
         };
         let nonce = self.doorman.nonces.make(now, source);
-        let hashes = offered(request, known);
+        let hashes = self.doorman.offered(request, known);
         let realm = Arc::clone(known.realm());
         self.io.stats.refused += 1;
         self.respond_stateless(request, arrival, 401, "", |builder| {
@@ -253,15 +252,19 @@ impl Endpoint {
         });
         Err(())
     }
-}
 
-/// The preferred algorithm first (RFC 8760 2.3): SHA-256, which each phone knows that knows more than MD5, for some read
-/// no further than the first. One that the caller's account has no key for is not offered.
-fn offered(request: &Message, known: &Known<'_>) -> Vec<Hash> {
-    let all = [Hash::Sha256, Hash::Sha512_256, Hash::Md5];
-    let name = request.from().ok().and_then(|from| Some(from.uri.user_unescaped()?.into_owned()));
-    let secret = name.and_then(|name| known.find(&name)).map(|(_, secret)| secret);
-    all.into_iter().filter(|hash| secret.is_none_or(|secret| secret.serves(*hash))).collect()
+    /// 503 until the source is listened to again. Not 403, which means never (21.4.4) and is what phones take for that:
+    /// those behind the same NAT would stay away for good.
+    fn shut_out(&mut self, request: &Message, arrival: Arrival, profile: &Profile, left: Duration) {
+        const REASON: &str = "Too many wrong passwords";
+        let least = u32::try_from(left.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let seconds = self.ident.within(&(least..=least.saturating_add(SPREAD))).to_string();
+        self.io.stats.refused += 1;
+        self.note(Ground::Credentials, Some(503), request, arrival.flow, profile, REASON);
+        self.respond_stateless(request, arrival, 503, REASON, |builder| {
+            builder.header(Name::RetryAfter, seconds)
+        });
+    }
 }
 
 fn challenge(builder: Builder, hash: Hash, realm: &str, nonce: &str, stale: bool) -> Builder {

@@ -11,10 +11,12 @@ mod authenticate;
 mod carry_out;
 mod challenged;
 mod failover;
+mod failures;
 mod headers;
 mod in_dialog;
 mod info;
 mod legs;
+mod nobody;
 mod options;
 mod probe;
 mod receive;
@@ -145,7 +147,7 @@ impl Endpoint {
     pub fn new(config: Config, seed: [u8; 32], next_leg: Box<dyn FnMut() -> LegId + Send>) -> Self {
         let mut ident = Ident::new(seed);
         let prints = Fingerprints::new(ident.key());
-        let doorman = Doorman::new(ident.long_key());
+        let doorman = Doorman::new(ident.long_key(), prints.clone());
         Self {
             user_agent: config.user_agent.replace(|letter: char| letter.is_control(), ""),
             max_transactions: config.max_transactions,

@@ -103,6 +103,7 @@ enum Kind {
     Merged,
     Dialog,
     Tag,
+    User,
 }
 
 /// The parts of a fingerprint one after the other; most fit the buffer and are hashed in one go.
@@ -245,6 +246,11 @@ impl Fingerprints {
     /// A dialog: Call-ID, our tag, the peer's tag (12).
     pub(crate) fn dialog(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> Fingerprint {
         self.start(Kind::Dialog).part(call_id).part(local_tag).part(remote_tag).finish()
+    }
+
+    /// The name of a user.
+    pub(crate) fn user(&self, name: &str) -> u64 {
+        self.start(Kind::User).part(name).finish().0
     }
 
     /// A To tag for an answer without state: the same for every retransmission of the request (8.2.7).
