@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.interop import digest
 from tests.interop.gateway import Gateway, gateway
 from tests.interop.peers import free_port, sipp
 from tests.interop.pjsua_peer import Phone, phone
@@ -317,19 +318,30 @@ class Guest:
         self._send(f"ACK {self._uri}", "ACK", "", header(answer, "To"))
         return answer
 
-    def proof(self, challenge: str, *, count: int, password: str = PASSWORD, nonce: str = "") -> str:
-        """SHA-256, `qop=auth`."""
-        nonce = nonce or re.findall(r'nonce="(\w+)"', challenge)[0]
-
-        def digest(*parts: str) -> str:
-            return hashlib.sha256(":".join(parts).encode()).hexdigest()
-
-        ha1, ha2 = digest("pbx", "pbx.example", password), digest("INVITE", self._uri)
-        response = digest(ha1, nonce, f"{count:08x}", "c", "auth", ha2)
-        return (
-            f'Authorization: Digest username="pbx", realm="pbx.example", nonce="{nonce}", uri="{self._uri}", '
-            f'response="{response}", algorithm=SHA-256, qop=auth, nc={count:08x}, cnonce="c"\r\n'
-        )
+    def proof(
+        self,
+        challenge: str,
+        *,
+        count: int,
+        password: str = PASSWORD,
+        nonce: str = "",
+        algorithm: str = "SHA-256",
+    ) -> str:
+        """`qop=auth`."""
+        given = {
+            "username": "pbx",
+            "realm": "pbx.example",
+            "nonce": nonce or re.findall(r'nonce="(\w+)"', challenge)[0],
+            "uri": self._uri,
+            "algorithm": algorithm,
+            "qop": "auth",
+            "nc": f"{count:08x}",
+            "cnonce": "c",
+        }
+        given["response"] = digest.response(given, password, "INVITE")
+        bare = {"algorithm", "qop", "nc"}
+        listed = [f"{name}={value}" if name in bare else f'{name}="{value}"' for name, value in given.items()]
+        return f"Authorization: Digest {', '.join(listed)}\r\n"
 
     def _ask(self, line: str, method: str, extra: str) -> str:
         self._send(line, method, extra, f"<{self._uri}>")
@@ -346,6 +358,17 @@ class Guest:
 
     def close(self) -> None:
         self._socket.close()
+
+
+async def test_each_algorithm_that_is_offered_will_do(exchange: Exchange) -> None:
+    """RFC 8760 2.3."""
+    with contextlib.closing(Guest(exchange, GUARDED)) as guest:
+        challenge = await asyncio.to_thread(guest.invite)
+        offered = re.findall(r"algorithm=([\w-]+)", challenge)
+        assert offered == ["SHA-256", "SHA-512-256", "MD5"]
+        for count, algorithm in enumerate(offered, 1):
+            proof = guest.proof(challenge, count=count, algorithm=algorithm)
+            assert (await asyncio.to_thread(guest.invite, proof)).startswith("SIP/2.0 486"), algorithm
 
 
 async def test_credentials_count_once_and_an_old_nonce_is_stale(exchange: Exchange) -> None:
