@@ -5,21 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::users::Binding;
-use crate::{Flow, Profile};
+use crate::{Profile, Target};
 
 /// What to register, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
     /// Names it; the same name again replaces it.
     pub name: Arc<str>,
-    /// The registrar's addresses, best first.
-    pub targets: Vec<Flow>,
+    /// The registrar's addresses, best first, and our Contact towards each; none where they are not known for now.
+    pub targets: Vec<Target>,
     /// The registrar's URI, without a user.
     pub registrar: String,
     /// Our address of record there, a `sip:` URI.
     pub aor: String,
-    /// `host:port` of Via and Contact.
-    pub contact: String,
     /// The user part of our Contact, which calls to us will carry.
     pub contact_user: String,
     /// Seconds to ask for.
@@ -34,7 +32,8 @@ pub struct Registration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A registration of ours stands, as of now for so long; told again only when it was lost in between.
+    /// A registration of ours stands, as of now for so long; told again when it was lost in between, or when another
+    /// server grants it or for another time.
     Registered {
         /// Whose.
         name: Arc<str>,
@@ -43,7 +42,7 @@ pub enum Notice {
         /// The registrar's address that granted it.
         registrar: SocketAddr,
     },
-    /// It could not be made or kept; it will be tried again.
+    /// It could not be made or kept, or is over before its renewal was answered; it will be tried again.
     RegistrationFailed {
         /// Whose.
         name: Arc<str>,
@@ -51,7 +50,7 @@ pub enum Notice {
         status: Option<u16>,
         /// In its words or ours.
         reason: String,
-        /// When the next try is.
+        /// When the next try is; zero while one is under way.
         retry: Duration,
     },
     /// What a user's phones are now, the preferred ones first; told whenever that changes or is renewed.

@@ -9,7 +9,7 @@ use crate::Flow;
 pub struct Target {
     /// From which of our addresses to which next hop.
     pub flow: Flow,
-    /// `host:port` for Contact and the sent-by of Via on this flow.
+    /// `host:port` and URI parameters for Contact on this flow; its host and port are the sent-by of Via.
     pub contact: String,
 }
 

@@ -6,7 +6,7 @@ use crate::resolve::{Asker, Candidate, Found, Target};
 use crate::trunk::{Registrar, Trunks};
 use std::sync::Arc;
 use std::time::Instant;
-use telephony_sip::{Flow, Notice};
+use telephony_sip::Notice;
 
 /// Addresses of one registrar that are tried.
 const MAX_TARGETS: usize = 8;
@@ -52,16 +52,16 @@ impl SipThread {
         }
     }
 
-    /// A registrar's addresses are known; none is a failure that the endpoint reports and tries again.
+    /// A registrar's addresses are known. None leaves a registration that stands as it is; any other fails by that, which
+    /// the endpoint reports, and tries again.
     pub(super) fn on_registrar(&mut self, now: Instant, name: &Arc<str>, candidates: &[Candidate]) {
         let trunks = Arc::clone(&self.trunks);
         let Some(registrar) = trunks.registrar(name).filter(|_| self.stop_at.is_none()) else { return };
         let path = trunks.path(name);
         let flow = |candidate: &Candidate| self.flow_to(&registrar.uri, path, candidate).ok();
         let flows = candidates.iter().filter_map(flow).take(MAX_TARGETS);
-        let targets: Vec<Flow> = flows.collect();
-        let contact = targets.first().map(|flow| self.contact(*flow, path, false)).unwrap_or_default();
-        self.endpoint.register(now, wanted(registrar, name, targets, contact));
+        let targets = flows.map(|flow| self.target(flow, path, false)).collect();
+        self.endpoint.register(now, wanted(registrar, name, targets));
     }
 
     /// Tells what the endpoint noticed.
@@ -88,15 +88,13 @@ impl SipThread {
 fn wanted(
     registrar: &Registrar,
     name: &Arc<str>,
-    targets: Vec<Flow>,
-    contact: String,
+    targets: Vec<telephony_sip::Target>,
 ) -> telephony_sip::Registration {
     telephony_sip::Registration {
         name: Arc::clone(name),
         targets,
         registrar: registrar.uri.clone(),
         aor: registrar.aor.clone(),
-        contact,
         contact_user: registrar.contact_user.clone(),
         expires: registrar.expires,
         rewrite: registrar.rewrite,

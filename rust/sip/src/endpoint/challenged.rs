@@ -206,7 +206,7 @@ impl Endpoint {
                 }
                 self.with_timers(now, leg, |timers, io| timers.stop(io, TimerKind::ReofferHang));
             }
-            User::Register(registration) => self.registrations.replace(registration, new, number),
+            User::Register(registration) => self.registrations.replace(now, registration, new, number),
             // The dialog waits for the new BYE's end.
             User::Bye(_) => self.clients.retire(&mut self.io, old, User::Cancel),
             User::Probe(probe) => {

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use telephony_sip::digest::{Credentials, Secret};
 use telephony_sip::{
-    Dial, Event, Flow, LegId, Message, Method, Name, Notice, Profile, Registration, Transport,
+    Dial, Event, Flow, LegId, Message, Method, Name, Notice, Profile, Registration, Target, Transmit,
+    Transport,
 };
 
 use crate::wire::{NOTHING, Solo, address, dial, request, response};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn target(flow: Flow) -> Target {
+    Target { flow, contact: format!("{}{}", flow.local, flow.transport.uri_parameter()) }
+}
 
 fn wanted(solo: &Solo) -> Registration {
     let credentials = Credentials {
@@ -23,10 +28,9 @@ fn wanted(solo: &Solo) -> Registration {
         Profile { name: "carrier".into(), credentials: Some(Arc::new(credentials)), ..Profile::default() };
     Registration {
         name: "carrier".into(),
-        targets: vec![solo.flow],
+        targets: vec![target(solo.flow)],
         registrar: "sip:carrier.example".to_owned(),
         aor: "sip:alice@carrier.example".to_owned(),
-        contact: "192.0.2.1:5060".to_owned(),
         contact_user: "trunk-7".to_owned(),
         expires: 600,
         rewrite: false,
@@ -46,25 +50,33 @@ fn notices(solo: &mut Solo) -> Vec<Notice> {
     std::iter::from_fn(|| solo.endpoint.poll_notice()).collect()
 }
 
-/// Moves time on and gives the messages sent with their times, and how many keep-alives there were.
-fn wait(solo: &mut Solo, by: Duration) -> (Vec<(f64, Message)>, usize) {
+/// Moves time on and gives what is sent, each with its time, to whoever answers.
+fn run(solo: &mut Solo, by: Duration, mut answer: impl FnMut(&mut Solo, f64, &Transmit)) {
     let (start, end) = (solo.now, solo.now + by);
-    let (mut sent, mut pings) = (Vec::new(), 0);
-    while let Some(next) = solo.endpoint.poll_timeout().filter(|next| *next <= end) {
+    loop {
+        while let Some(transmit) = solo.endpoint.poll_transmit() {
+            let at = (solo.now - start).as_secs_f64();
+            answer(solo, at, &transmit);
+        }
+        let Some(next) = solo.endpoint.poll_timeout().filter(|next| *next <= end) else { break };
         solo.now = solo.now.max(next);
         solo.endpoint.handle_timeout(solo.now);
-        while let Some(transmit) = solo.endpoint.poll_transmit() {
-            match &transmit.payload[..] {
-                b"\r\n\r\n" => pings += 1,
-                _ => {
-                    let message =
-                        Message::parse(transmit.payload, &telephony_sip::Limits::default()).unwrap();
-                    sent.push(((solo.now - start).as_secs_f64(), message));
-                }
-            }
-        }
     }
     solo.now = end;
+}
+
+fn parsed(transmit: &Transmit) -> Option<Message> {
+    let is_ping = &transmit.payload[..] == b"\r\n\r\n";
+    (!is_ping).then(|| Message::parse(transmit.payload.clone(), &telephony_sip::Limits::default()).unwrap())
+}
+
+/// Moves time on and gives the messages sent with their times, and how many keep-alives there were.
+fn wait(solo: &mut Solo, by: Duration) -> (Vec<(f64, Message)>, usize) {
+    let (mut sent, mut pings) = (Vec::new(), 0);
+    run(solo, by, |_, at, transmit| match parsed(transmit) {
+        Some(message) => sent.push((at, message)),
+        None => pings += 1,
+    });
     (sent, pings)
 }
 
@@ -174,7 +186,7 @@ fn too_brief_is_lengthened_once() {
 fn another_server_is_tried_before_waiting() {
     let mut solo = Solo::new();
     let second = Flow::udp(solo.flow.local, address("192.0.2.10:5060"));
-    let targets = vec![solo.flow, second];
+    let targets = vec![target(solo.flow), target(second)];
     let wanted = Registration { targets, ..wanted(&solo) };
     solo.endpoint.register(solo.now, wanted.clone());
     let first = solo.endpoint.poll_transmit().unwrap();
@@ -190,7 +202,7 @@ fn another_server_is_tried_before_waiting() {
     };
     assert_eq!(retry, 100 * SECOND);
     // The owner has looked the name up again: only the addresses are new, the wait stays.
-    solo.endpoint.register(solo.now, Registration { targets: vec![second], ..wanted });
+    solo.endpoint.register(solo.now, Registration { targets: vec![target(second)], ..wanted });
     assert!(solo.endpoint.poll_transmit().is_none());
     let (sent, _) = wait(&mut solo, 100 * SECOND);
     assert_eq!(sent[0].1.call_id(), register.call_id());
@@ -232,7 +244,7 @@ fn the_contact_is_the_one_that_the_registrar_sees() {
 fn a_lost_stream_is_registered_over_again() {
     let mut solo = Solo::new();
     let flow = Flow { transport: Transport::Tcp, ..solo.flow };
-    let wanted = Registration { targets: vec![flow], ..wanted(&solo) };
+    let wanted = Registration { targets: vec![target(flow)], ..wanted(&solo) };
     solo.endpoint.register(solo.now, wanted);
     let register = solo.sent_one();
     assert_eq!(
@@ -240,9 +252,170 @@ fn a_lost_stream_is_registered_over_again() {
         Some("<sip:trunk-7@192.0.2.1:5060;transport=tcp>;expires=600")
     );
     solo.receive(&response(&register, 200, "r", "Expires: 600"));
+    wait(&mut solo, 121 * SECOND);
     solo.endpoint.handle_transport_error(solo.now, flow);
     let (sent, _) = wait(&mut solo, Duration::ZERO);
     assert_eq!(sent.len(), 1);
+}
+
+/// RFC 5626 4.5: a registrar that takes every flow away at once is not asked without end.
+#[test]
+fn a_stream_that_is_lost_each_time_is_made_anew_later_and_later() {
+    let mut solo = Solo::new();
+    let flow = Flow { transport: Transport::Tcp, ..solo.flow };
+    let other = Flow { remote: address("192.0.2.10:5060"), ..flow };
+    let wanted = Registration { targets: vec![target(flow)], ..wanted(&solo) };
+    solo.endpoint.register(solo.now, wanted);
+    let mut times = Vec::new();
+    run(&mut solo, 3600 * SECOND, |solo, at, transmit| {
+        if let Some(register) = parsed(transmit) {
+            times.push(at);
+            solo.receive(&response(&register, 200, "r", "Expires: 3600"));
+            solo.endpoint.handle_transport_error(solo.now, other);
+            solo.endpoint.handle_transport_error(solo.now, flow);
+        }
+    });
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!((30.0..=60.0).contains(&pauses[0]) && (60.0..=120.0).contains(&pauses[1]), "{pauses:?}");
+    assert!((5..=8).contains(&pauses.len()), "{pauses:?}");
+    assert_eq!(notices(&mut solo).len(), 1, "the binding stands all the time");
+}
+
+#[test]
+fn a_registrar_that_sees_us_elsewhere_each_time_is_not_followed_at_once() {
+    let mut solo = Solo::new();
+    let wanted = Registration { rewrite: true, ..wanted(&solo) };
+    solo.endpoint.register(solo.now, wanted);
+    let mut times = Vec::new();
+    run(&mut solo, 600 * SECOND, |solo, at, transmit| {
+        if let Some(register) = parsed(transmit) {
+            times.push(at);
+            let seen = format!(";rport={};received=203.0.113.9", 1024 + times.len());
+            solo.receive(&response(&register, 200, "r", "Expires: 600").replace(";rport", &seen));
+        }
+    });
+    assert_eq!(times[..2], [0.0, 0.0], "the first time it may be a NAT");
+    assert!(times[2] >= 30.0 && times.len() < 12, "{times:?}");
+}
+
+/// RFC 3261 19.1.1, 10.2.4: Contact says once by which transport it is reached, and is known again.
+#[test]
+fn what_was_granted_stands_at_our_own_contact() {
+    let ours = "sip:trunk-7@192.0.2.1:5070;transport=tcp";
+    let other = "<sip:other@192.0.2.7>;expires=7";
+    let nat = "<sip:trunk-7@198.51.100.1:4711;transport=TCP>;expires=200";
+    for (contacts, granted) in [
+        (format!("{other}, <{ours}>;expires=100"), 100),
+        (format!("{nat}, <{ours}>;expires=100"), 100),
+        (format!("<sip:%74runk-7@192.0.2.1:5070;transport=TCP;x=y>;expires=100, {nat}"), 100),
+        (format!("{other}, {nat}"), 200),
+        (format!("{nat}, {nat}"), 1000),
+        (other.to_owned(), 1000),
+    ] {
+        let mut solo = Solo::new();
+        solo.flow = Flow { transport: Transport::Tcp, local: address("192.0.2.1:5070"), ..solo.flow };
+        let wanted = wanted(&solo);
+        solo.endpoint.register(solo.now, wanted);
+        let register = solo.sent_one();
+        assert_eq!(register.header(Name::Contact), Some(&*format!("<{ours}>;expires=600")));
+        assert!(register.header(Name::Via).unwrap().starts_with("SIP/2.0/TCP 192.0.2.1:5070;rport"));
+        solo.receive(&response(&register, 200, "r", &format!("Contact: {contacts}\nExpires: 1000")));
+        let Notice::Registered { expires, .. } = notices(&mut solo).remove(0) else { panic!() };
+        assert_eq!(expires, granted * SECOND, "{contacts}");
+    }
+}
+
+/// Two servers of a registrar, and a registration that stands at the first of them.
+fn between_two() -> (Solo, Registration, [Flow; 2]) {
+    let mut solo = Solo::new();
+    let flows = [solo.flow, Flow::udp(solo.flow.local, address("192.0.2.10:5060"))];
+    let wanted = Registration { targets: flows.map(target).to_vec(), ..wanted(&solo) };
+    solo.endpoint.register(solo.now, wanted.clone());
+    let register = solo.sent_one();
+    solo.receive(&response(&register, 200, "r", "Expires: 100"));
+    notices(&mut solo);
+    (solo, wanted, flows)
+}
+
+#[test]
+fn names_that_lead_nowhere_for_now_leave_a_registration_alone() {
+    let (mut solo, wanted, [first, _]) = between_two();
+    let nowhere = Registration { targets: Vec::new(), ..wanted.clone() };
+    solo.endpoint.register(solo.now, nowhere.clone());
+    assert!(solo.endpoint.poll_transmit().is_none());
+    // Even if it is to be another one: the registrar is where it was.
+    solo.endpoint.register(solo.now, Registration { expires: 900, ..nowhere });
+    let longer = solo.endpoint.poll_transmit().unwrap();
+    assert_eq!((longer.flow, parsed(&longer).unwrap().expires()), (first, Some(900)));
+    assert!(notices(&mut solo).is_empty());
+}
+
+#[test]
+fn a_list_drawn_anew_leaves_the_binding_where_it_is() {
+    let (mut solo, wanted, [first, second]) = between_two();
+    solo.endpoint
+        .register(solo.now, Registration { targets: vec![target(second), target(first)], ..wanted.clone() });
+    let mut flows = Vec::new();
+    run(&mut solo, 91 * SECOND, |_, _, transmit| flows.push(transmit.flow));
+    assert!(flows.len() > 3 && flows.iter().all(|flow| *flow == first), "keep-alives and the refresh");
+    // A server that is one no more is left with the next refresh.
+    let (mut solo, ..) = between_two();
+    solo.endpoint.register(solo.now, Registration { targets: vec![target(second)], ..wanted.clone() });
+    assert!(solo.endpoint.poll_transmit().is_none());
+    let mut last = None;
+    run(&mut solo, 91 * SECOND, |_, _, transmit| last = Some(transmit.clone()));
+    assert_eq!(last.map(|transmit| transmit.flow), Some(second));
+    // A Contact that is ours no more is taken back.
+    let (mut solo, ..) = between_two();
+    let moved = Target { flow: first, contact: "203.0.113.1:5060".to_owned() };
+    solo.endpoint.register(solo.now, Registration { targets: vec![moved], ..wanted });
+    let expires: Vec<_> = solo.sent().iter().map(Message::expires).collect();
+    assert_eq!(expires, [Some(0), Some(600)]);
+}
+
+/// RFC 3263 4.3: the next server is asked before what the silent one granted is over.
+#[test]
+fn a_silent_registrar_is_left_before_its_grant_is_over() {
+    let (mut solo, _, [first, second]) = between_two();
+    let (mut asked, mut tries) = (Vec::new(), 0);
+    run(&mut solo, 100 * SECOND, |solo, at, transmit| {
+        let Some(register) = parsed(transmit) else { return };
+        match transmit.flow == first {
+            true => tries += 1,
+            false if register.header(Name::Authorization).is_some() => {
+                asked.push(at);
+                solo.receive(&response(&register, 200, "r", "Expires: 200"));
+            }
+            false => {
+                let challenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n\"";
+                solo.receive(&response(&register, 401, "r", challenge));
+            }
+        }
+    });
+    assert!(tries > 1 && asked.len() == 1 && (89.0..=94.0).contains(&asked[0]), "{asked:?}");
+    let Notice::Registered { expires, registrar, .. } = notices(&mut solo).remove(0) else { panic!() };
+    assert_eq!((expires, registrar), (200 * SECOND, second.remote), "what was told before holds no more");
+    let mut flows = Vec::new();
+    run(&mut solo, 60 * SECOND, |_, _, transmit| flows.push(transmit.flow));
+    assert_eq!(flows, [second, second], "where the binding is now");
+}
+
+#[test]
+fn a_grant_that_is_over_is_told_while_the_last_server_is_silent() {
+    let (mut solo, register) = registering();
+    solo.receive(&response(&register, 200, "r", "Expires: 60"));
+    notices(&mut solo);
+    wait(&mut solo, 59 * SECOND);
+    assert!(notices(&mut solo).is_empty());
+    wait(&mut solo, SECOND);
+    let told = notices(&mut solo);
+    let [Notice::RegistrationFailed { status: None, retry: Duration::ZERO, .. }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    wait(&mut solo, 32 * SECOND);
+    assert!(
+        matches!(notices(&mut solo)[..], [Notice::RegistrationFailed { status: None, retry, .. }] if retry > SECOND)
+    );
 }
 
 #[test]
