@@ -212,6 +212,9 @@ impl Endpoint {
             bound.iter().try_for_each(|one| check_order(request, one))?;
             return Ok(Some(Vec::new()));
         }
+        if wants_outbound(request) && lacks_outbound(request) {
+            return Err(Refusal::plain(439, "First Hop Lacks Outbound Support"));
+        }
         for value in wanted {
             let (expires, mut new) = self.contact(now, request, arrival, value)?;
             let known = bound.iter().position(|one| one.is_same(&new));
@@ -260,11 +263,12 @@ impl Endpoint {
             return Err(Refusal::with(423, Name::MinExpires, MIN_EXPIRES.to_string()));
         }
         let expires = asked.min(MAX_EXPIRES);
+        let instance = instance(&contact).filter(|_| !lacks_outbound(request));
         self.registrar.tokens += 1;
         let bound = Bound {
             token: self.registrar.tokens,
             uri: without_headers(contact.uri.as_str()).into(),
-            instance: instance(&contact),
+            instance,
             q: contact.params.value("q").and_then(thousandths).unwrap_or(1000),
             until: now + Duration::from_secs(expires.into()),
             call_id: request.call_id().into(),
@@ -286,7 +290,7 @@ impl Endpoint {
         user: &Arc<str>,
     ) {
         let bound = self.registrar.bound.get(user).cloned().unwrap_or_default();
-        let outbound = bound.iter().any(|one| one.instance.is_some());
+        let outbound = wants_outbound(request) && !lacks_outbound(request);
         let service = self.registrar.service_route(arrival.flow);
         let tag = self.prints.tag(request);
         self.reply(now, server, 200, |builder| {
@@ -294,7 +298,7 @@ impl Endpoint {
             let builder = builder.copy(Name::Path, request).header(Name::ServiceRoute, service);
             let builder = builder.header(Name::Supported, "path, outbound");
             match outbound {
-                // RFC 5626 6: the phone knows then that its flow is kept.
+                // RFC 5626 6: this phone knows then that its flow is kept.
                 true => builder.header(Name::Require, "outbound").header_named("Flow-Timer", FLOW_TIMER),
                 false => builder,
             }
@@ -348,6 +352,18 @@ fn check_order(request: &Message, bound: &Bound) -> Result<(), Refusal> {
         true => Err(Refusal::plain(500, "CSeq out of order")),
         false => Ok(()),
     }
+}
+
+/// RFC 5626 6: whether the phone asks for its flow to be kept, and says which one it is.
+fn wants_outbound(register: &Message) -> bool {
+    register.supported().any(|tag| tag.eq_ignore_ascii_case("outbound"))
+        && register.contacts().any(|contact| instance(&contact).is_some())
+}
+
+/// RFC 5626 6: whether a proxy in between keeps no flows, since it put no `ob` into Path: then `reg-id` tells nothing.
+fn lacks_outbound(register: &Message) -> bool {
+    let keeps = |value: &str| NameAddr::parse(value).is_ok_and(|path| path.uri.params().has("ob"));
+    register.has_more_vias() && !register.values(Name::Path).any(keeps)
 }
 
 fn instance(contact: &NameAddr<'_>) -> Option<(Box<str>, u32)> {

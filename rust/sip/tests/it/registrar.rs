@@ -328,6 +328,51 @@ fn a_phone_that_starts_anew_replaces_its_flow_and_a_lost_stream_ends_it() {
     assert_eq!(bindings(&mut solo), Some(Vec::new()));
 }
 
+/// RFC 5626 6: the answer is about the flow of this REGISTER, not about those of others.
+#[test]
+fn outbound_is_granted_to_the_phone_that_asked_for_it() {
+    let phone = |number: u32| format!("Contact: <sip:alice@10.0.0.{number}>");
+    let instance = |number: u32| format!("{};+sip.instance=\"<urn:uuid:{number}>\";reg-id=1", phone(number));
+    let mut solo = solo();
+    let asked = format!("{}\nSupported: path, outbound", instance(5));
+    for (call, extra, granted) in [
+        ("one", &*asked, true),
+        ("two", &phone(6), false),
+        ("three", "Supported: outbound", false),
+        ("four", &instance(5), false),
+    ] {
+        let answer = register(&mut solo, "alice", call, 1, extra);
+        assert_eq!(status(&answer), 200, "{extra}");
+        let told = [answer.has(Name::Require), answer.header_named("Flow-Timer").is_some()];
+        assert_eq!(told, [granted; 2], "{extra}");
+        assert!(!granted || answer.header(Name::Contact).unwrap().contains("reg-id=1"));
+    }
+}
+
+/// RFC 5626 6: a proxy that keeps no flow would send calls to the wrong one.
+#[test]
+fn outbound_needs_a_first_hop_that_keeps_flows() {
+    let contact = "Contact: <sip:alice@10.0.0.5>;+sip.instance=\"<urn:uuid:1>\";reg-id=1";
+    for (extra, wanted, granted) in [
+        ("Supported: outbound", 439, false),
+        ("Supported: outbound\nPath: <sip:edge.example;lr>", 439, false),
+        ("Supported: outbound\nPath: <sip:core.example;lr>, <sip:edge.example;lr;ob>", 200, true),
+        ("Supported: path", 200, false),
+    ] {
+        let mut solo = solo();
+        let extra = format!("{contact}\n{extra}");
+        let by_proxy =
+            |text: String| text.replace("Via: ", "Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKproxy, ");
+        let challenge = exchange(&mut solo, &by_proxy(request("REGISTER", "alice", "one", 1, &extra)));
+        let proof = credentials(&challenge, "REGISTER", "alice", "wonderland", "SHA-256");
+        let proven = by_proxy(request("REGISTER", "alice", "one", 2, &format!("{proof}\n{extra}")));
+        let answer = exchange(&mut solo, &proven.replace("z9hG4bKproxy", "z9hG4bKproven"));
+        assert_eq!((status(&answer), answer.has(Name::Require)), (wanted, granted), "{extra}");
+        let known = answer.header(Name::Contact).is_some_and(|contact| contact.contains("reg-id"));
+        assert_eq!(known, granted, "{extra}");
+    }
+}
+
 #[test]
 fn phones_behind_our_nat_are_told_its_outside() {
     let mut solo = with(Config { public_host: Some("gw.example.com".into()), ..Config::default() });
