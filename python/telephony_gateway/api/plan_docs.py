@@ -109,7 +109,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "ha1_env": "The environment variable that holds its HA1 (RFC 7616, 3.4.2) instead; "
         "with an MD5 one MD5 alone is asked for, for phones that give up at a challenge for SHA-256.",
         "display": "The name shown for it.",
-        "max_contacts": "Phones that may be registered for it at a time.",
+        "max_contacts": "Phones that may be registered at a time; one that starts anew takes its old place.",
     },
     "Refusal": {
         "at": "When.",

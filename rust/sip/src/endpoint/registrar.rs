@@ -230,8 +230,10 @@ impl Endpoint {
                 bound.push(new);
             }
         }
-        if bound.len() > account.max_contacts {
-            return Err(Refusal::plain(403, "Too many contacts"));
+        while bound.len() > account.max_contacts {
+            let stale = stale(request, arrival, &bound);
+            let stale = stale.ok_or_else(|| Refusal::plain(403, "Too many contacts"))?;
+            bound.remove(stale);
         }
         bound.sort_by_key(|one| std::cmp::Reverse(one.q));
         Ok(Some(bound))
@@ -336,6 +338,24 @@ fn written(builder: Builder, bound: &Bound, now: Instant) -> Builder {
         value.push_str(&format!(";+sip.instance=\"{instance}\";reg-id={number}"));
     }
     builder.header(Name::Contact, value)
+}
+
+/// What a phone without an instance left behind when it began anew on another port: of the bindings from the same
+/// machine with the same user and the same User-Agent the one that was renewed longest ago.
+fn stale(request: &Message, arrival: Arrival, bound: &[Bound]) -> Option<usize> {
+    let new = |one: &Bound| *one.call_id == *request.call_id() && one.cseq == request.cseq_number();
+    let user = |one: &Bound| Some(Uri::parse(&one.uri).ok()?.user_unescaped()?.into_owned());
+    let same = |one: &Bound, other: &Bound| {
+        let plain = one.instance.is_none() && other.instance.is_none() && !one.user_agent.is_empty();
+        plain && one.user_agent == other.user_agent && user(one) == user(other)
+    };
+    let source = arrival.flow.remote.ip();
+    let left = |one: &Bound| {
+        let here = one.flow.remote.ip() == source && !new(one);
+        here && bound.iter().any(|other| new(other) && same(one, other))
+    };
+    let all = bound.iter().enumerate().filter(|(_, one)| left(one));
+    all.min_by_key(|(_, one)| one.until).map(|(at, _)| at)
 }
 
 /// 10.3 step 6: all at once, and nothing else.

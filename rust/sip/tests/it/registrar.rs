@@ -374,6 +374,36 @@ fn outbound_needs_a_first_hop_that_keeps_flows() {
 }
 
 #[test]
+fn a_phone_that_starts_anew_on_other_ports_does_not_shut_itself_out() {
+    let mut solo = solo();
+    let phone = |port: u32, name: &str| format!("Contact: <sip:alice@10.0.0.5:{port}>\nUser-Agent: {name}");
+    let ports = |solo: &mut Solo| {
+        let mut all = uris(bindings(solo));
+        all.sort();
+        all
+    };
+    for port in 1001..1003 {
+        register(&mut solo, "alice", &format!("call{port}"), 1, &phone(port, "Phone 1.0"));
+        solo.now += SECOND;
+    }
+    // Renewed, so that it is the other that was left behind.
+    register(&mut solo, "alice", "call1001", 3, &phone(1001, "Phone 1.0"));
+    bindings(&mut solo);
+    assert_eq!(status(&register(&mut solo, "alice", "other", 1, &phone(1003, "Other"))), 403);
+    solo.flow.remote = address("192.0.2.77:5060");
+    assert_eq!(status(&register(&mut solo, "alice", "far", 1, &phone(1003, "Phone 1.0"))), 403);
+    // Its port does not matter.
+    solo.flow.remote = address("192.0.2.9:6060");
+    let user = phone(1003, "Phone 1.0").replace("alice@", "door@");
+    assert_eq!(status(&register(&mut solo, "alice", "user", 1, &user)), 403);
+    let both = "Contact: <sip:alice@10.0.0.5:1003>, <sip:alice@10.0.0.5:1004>, <sip:alice@10.0.0.5:1005>\n\
+                User-Agent: Phone 1.0";
+    assert_eq!(status(&register(&mut solo, "alice", "both", 1, both)), 403, "more than there may be at once");
+    assert_eq!(status(&register(&mut solo, "alice", "new", 1, &phone(1003, "Phone 1.0"))), 200);
+    assert_eq!(ports(&mut solo), ["sip:alice@10.0.0.5:1001", "sip:alice@10.0.0.5:1003"]);
+}
+
+#[test]
 fn phones_behind_our_nat_are_told_its_outside() {
     let mut solo = with(Config { public_host: Some("gw.example.com".into()), ..Config::default() });
     let answer = register(&mut solo, "alice", "one", 1, PHONE);
