@@ -24,6 +24,7 @@ pub mod parse;
 pub mod profile;
 pub mod registration;
 pub mod stats;
+mod stun;
 pub mod target;
 pub mod timer;
 mod transaction;

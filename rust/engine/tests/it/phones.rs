@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use telephony_engine::{Command, Event, Kind};
 use telephony_sip::digest::{Algorithm, Fields, Hash, Qop, Secret, Subject, Terms, response};
 
@@ -104,6 +104,22 @@ fn a_sips_uri_is_not_called_by_an_open_flow() {
     let token = bound(&mut gateway)[0];
     assert!(!is_reachable_as(&mut gateway, "sips:alice@example.com", token));
     assert!(is_reachable(&mut gateway, token));
+}
+
+/// RFC 5626 4.4.2: on the port of SIP itself.
+#[test]
+fn stun_is_answered_beside_sip() {
+    let _alone = alone();
+    let gateway = Node::start(&config());
+    let phone = UdpSocket::bind("127.0.0.1:0").unwrap();
+    phone.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl";
+    phone.send_to(request, gateway.engine.sip_address()).unwrap();
+    let mut answer = [0; 64];
+    let length = phone.recv(&mut answer).unwrap();
+    assert_eq!((length, &answer[..2], &answer[4..20]), (32, &[1, 1][..], &request[4..]));
+    let port = phone.local_addr().unwrap().port() ^ 0x2112;
+    assert_eq!((&answer[26..28], &answer[28..32]), (&port.to_be_bytes()[..], b"\x5e\x12\xa4\x43".as_slice()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::refuse::Refusal;
 use super::session::Input;
 use crate::admission::{Ground, Stranger};
 use crate::framer::FrameError;
+use crate::stun;
 use crate::transaction::{ClientKey, ClientOutcome, ClientSignal, ServerKey, ServerSignal, User};
 use crate::{Cause, Ended, Failure, Flow, Message, Method, ParseError, Profile, Side, Transport};
 
@@ -19,8 +20,7 @@ impl Endpoint {
         // Beside line ends, STUN keeps flows alive (RFC 5626 3.5.2): its first two bits are zero, which no message's are.
         let stun = datagram.first().is_some_and(|first| *first < 4) && flow.transport == Transport::Udp;
         if stun || datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-            self.io.stats.dropped.keep_alive += 1;
-            return;
+            return self.kept_alive(&datagram, flow, profile);
         }
         // By reference: a message is large to move.
         match &Message::parse(datagram, &self.io.limits) {
@@ -32,6 +32,17 @@ impl Endpoint {
                 }
             }
             Err(error) => self.unreadable(error, flow, profile),
+        }
+    }
+
+    /// RFC 5626 4.4.2: a phone takes its flow for dead if its STUN is not answered. Strangers hear nothing, who might ask
+    /// in the name of others.
+    #[cold]
+    fn kept_alive(&mut self, datagram: &[u8], flow: Flow, profile: &Profile) {
+        let known = !self.is_deaf_to(profile) || self.registrar.is_source(flow.remote);
+        match stun::answer(datagram, flow.remote).filter(|_| known) {
+            Some(answer) => self.io.send_stun(flow, answer),
+            None => self.io.stats.dropped.keep_alive += 1,
         }
     }
 

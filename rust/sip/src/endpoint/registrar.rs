@@ -1,6 +1,8 @@
 //! The registrar of our own phones (RFC 3261 10.3; RFC 3327, RFC 3608, RFC 5626).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +61,8 @@ impl Bound {
 #[derive(Debug, Default)]
 pub(crate) struct Registrar {
     bound: HashMap<Arc<str>, Vec<Bound>>,
+    /// Where they came from, and how many from each place.
+    sources: HashMap<SocketAddr, usize>,
     tokens: u64,
     next: Option<Instant>,
     /// What phones are told instead of the address they reached.
@@ -81,6 +85,30 @@ impl Registrar {
             None => host_port(flow.local),
         };
         format!("<sip:{there}{};lr>", flow.transport.uri_parameter())
+    }
+
+    /// Whether a phone is registered from there.
+    pub(crate) fn is_source(&self, remote: SocketAddr) -> bool {
+        self.sources.contains_key(&remote)
+    }
+
+    /// What a user's bindings are from now on.
+    fn put(&mut self, user: &Arc<str>, bound: Vec<Bound>) {
+        for one in &bound {
+            *self.sources.entry(one.flow.remote).or_default() += 1;
+        }
+        let former = match bound.is_empty() {
+            true => self.bound.remove(user),
+            false => self.bound.insert(Arc::clone(user), bound),
+        };
+        for one in former.into_iter().flatten() {
+            if let Entry::Occupied(mut count) = self.sources.entry(one.flow.remote) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
     }
 
     fn plan(&mut self) {
@@ -119,7 +147,7 @@ impl Endpoint {
         let known = |user: &Arc<str>| users.as_ref().is_some_and(|users| users.accounts.contains_key(user));
         let gone: Vec<_> = self.registrar.bound.keys().filter(|user| !known(user)).cloned().collect();
         for user in gone {
-            self.registrar.bound.remove(&user);
+            self.registrar.put(&user, Vec::new());
             self.tell_bindings(now, &user);
         }
         self.registrar.plan();
@@ -136,9 +164,9 @@ impl Endpoint {
         let hit = |(user, all): (&Arc<str>, &Vec<Bound>)| all.iter().any(&gone).then(|| Arc::clone(user));
         let users: Vec<_> = self.registrar.bound.iter().filter_map(hit).collect();
         for user in users {
-            if let Some(all) = self.registrar.bound.get_mut(&user) {
-                all.retain(|bound| !gone(bound));
-            }
+            let mut left = self.registrar.bound.get(&user).cloned().unwrap_or_default();
+            left.retain(|bound| !gone(bound));
+            self.registrar.put(&user, left);
             self.tell_bindings(now, &user);
         }
         self.registrar.plan();
@@ -185,7 +213,7 @@ impl Endpoint {
         let account = users.accounts.get(user).filter(|_| of.as_deref() == Some(&**user));
         let account = account.ok_or_else(|| Refusal::plain(403, "To is somebody else"))?;
         if let Some(bound) = self.rebound(now, request, arrival, user, account)? {
-            self.registrar.bound.insert(Arc::clone(user), bound);
+            self.registrar.put(user, bound);
             self.registrar.plan();
             self.tell_bindings(now, user);
         }
@@ -310,9 +338,6 @@ impl Endpoint {
     fn tell_bindings(&mut self, now: Instant, user: &Arc<str>) {
         let bound = self.registrar.bound.get(user).map(Vec::as_slice).unwrap_or_default();
         let bindings = bound.iter().map(|one| one.told(now)).collect();
-        if bound.is_empty() {
-            self.registrar.bound.remove(user);
-        }
         self.notices.push_back(Notice::Bindings { user: Arc::clone(user), bindings });
     }
 }

@@ -99,6 +99,11 @@ impl Io {
         self.transmits.push_back(Transmit { flow, payload: Bytes::from_static(b"\r\n\r\n") });
     }
 
+    /// The answer to a peer's keep-alive, which is no message either.
+    pub(crate) fn send_stun(&mut self, flow: Flow, answer: Vec<u8>) {
+        self.transmits.push_back(Transmit { flow, payload: answer.into() });
+    }
+
     /// A response without a transaction (8.2.7): the peer's retransmission asks for it again.
     pub(crate) fn send_stateless(&mut self, flow: Flow, payload: Bytes) {
         self.send(flow, payload);

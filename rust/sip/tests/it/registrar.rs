@@ -403,6 +403,31 @@ fn a_phone_that_starts_anew_on_other_ports_does_not_shut_itself_out() {
     assert_eq!(ports(&mut solo), ["sip:alice@10.0.0.5:1001", "sip:alice@10.0.0.5:1003"]);
 }
 
+/// RFC 5626 4.4.2, 8: else the phone takes its flow for dead.
+#[test]
+fn stun_of_phones_is_answered_and_that_of_strangers_is_not() {
+    let mut solo = solo();
+    let admission = Admission { stranger: Stranger::Drop, ..Admission::default() };
+    solo.profile = Arc::new(Profile { admission, ..Profile::default() });
+    let ping = |solo: &mut Solo| {
+        let stun = bytes::Bytes::from_static(b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl");
+        solo.endpoint.handle_message(solo.now, stun, solo.flow, &solo.profile);
+        solo.endpoint.poll_transmit().is_some()
+    };
+    assert!(!ping(&mut solo));
+    for (user, cseq) in [("alice", 1), ("bob", 1), ("alice", 11)] {
+        register(&mut solo, user, user, cseq, &PHONE.replace("alice", user));
+        assert!(ping(&mut solo));
+    }
+    solo.flow.remote = address("192.0.2.9:5061");
+    assert!(!ping(&mut solo), "from another port");
+    solo.flow.remote = address("192.0.2.9:5060");
+    register(&mut solo, "bob", "bob", 11, "Contact: *\nExpires: 0");
+    assert!(ping(&mut solo), "alice is still there");
+    solo.advance(3601 * SECOND);
+    assert!(!ping(&mut solo));
+}
+
 #[test]
 fn phones_behind_our_nat_are_told_its_outside() {
     let mut solo = with(Config { public_host: Some("gw.example.com".into()), ..Config::default() });

@@ -158,10 +158,18 @@ fn a_peer_without_tcp_gets_it_by_udp_after_all() {
 fn stun_and_line_ends_keep_udp_alive() {
     let mut solo = Solo::new();
     let stun = bytes::Bytes::from_static(b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl");
-    solo.endpoint.handle_message(solo.now, stun, solo.flow, &solo.profile);
+    solo.endpoint.handle_message(solo.now, stun.clone(), solo.flow, &solo.profile);
+    let answer = solo.endpoint.poll_transmit().unwrap();
+    assert_eq!(answer.flow, solo.flow);
+    // 5060 and 192.0.2.9 under the cookie.
+    let mapped =
+        b"\x01\x01\x00\x0c\x21\x12\xa4\x42abcdefghijkl\x00\x20\x00\x08\x00\x01\x32\xd6\xe1\x12\xa6\x4b";
+    assert_eq!(&answer.payload[..], mapped);
     solo.receive("\r\n\r\n");
+    solo.endpoint.handle_message(solo.now, stun.slice(..12), solo.flow, &solo.profile);
     let dropped = solo.endpoint.stats().dropped;
     assert_eq!((dropped.keep_alive, dropped.malformed), (2, 0));
+    assert!(solo.endpoint.poll_transmit().is_none());
 }
 
 /// RFC 3261 18.3, 21.5.7: what cannot be cut out of a stream is answered before that is closed.
