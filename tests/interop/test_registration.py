@@ -1,14 +1,18 @@
 """Registrations both ways: the gateway at a carrier's registrar, and phones at the gateway."""
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.interop.gateway import Gateway, eventually, gateway
+from tests.interop.certificates import Authority
+from tests.interop.dns import Zone, name_server
+from tests.interop.gateway import Gateway, eventually, free_tcp_port, gateway
 from tests.interop.peers import sipp
 from tests.interop.pjsua_peer import phone
+from tests.interop.registrar import Registrar, registrar
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -69,6 +73,76 @@ async def test_a_trunk_registers_is_refreshed_and_leaves(tmp_path: Path) -> None
             assert await registered()
         await registrar.finished()
         assert "wonderland" not in (tmp_path / "gateway.log").read_text()
+
+
+# Our Contact is one of several; then the only one of our user, as a NAT has it; then all is well.
+GRANTS = (
+    "Contact: <sip:other@192.0.2.7>;expires=600, <{own}>;expires=2\nExpires: 600",
+    "Contact: <sip:gw-7@192.0.2.8:4711>;expires=2\nExpires: 600",
+    "Contact: <{own}>;expires=600",
+)
+
+
+async def test_a_trunk_registers_over_streams_and_stays_while_its_name_is_away(tmp_path: Path) -> None:
+    """RFC 3261 19.1.1, 10.2.4: `transport` once, and the refresh comes by what our Contact was granted."""
+    authority = Authority(tmp_path / "ca")
+    certified = authority.sign("127.0.0.1", file="registrar")
+    zone = Zone("registrar.test 1 A 127.0.0.1")
+    async with registrar(*GRANTS) as tcp, registrar(*GRANTS, certified=certified) as tls:
+        text = f"""
+        [[trunks]]
+        name = "tcp"
+        uri = "sip:registrar.test:{tcp.port};transport=tcp"
+        register = true
+        contact_user = "gw-7"
+
+        [[trunks]]
+        name = "tls"
+        uri = "sip:127.0.0.1:{tls.port};transport=tls"
+        tls = {{ ca_file = "{authority.file}" }}
+        register = true
+        contact_user = "gw-7"
+        """
+        own = authority.sign("127.0.0.1", file="gateway")
+        settings = {
+            "GATEWAY_CONFIG": plan(tmp_path, text),
+            "SIP_TLS_PORT": str(free_tcp_port()),
+            "SIP_TLS_CERTIFICATE": str(own.certificate),
+            "SIP_TLS_KEY": str(own.key),
+        }
+        with name_server(zone):
+            async with gateway(tmp_path, **settings, DNS_SERVERS=zone.server) as running:
+
+                async def refreshed() -> bool:
+                    return len(tcp.asked) == len(tls.asked) == len(GRANTS)
+
+                await eventually(refreshed, "both refreshes")
+                await stay_without_their_name(running, zone, tcp)
+                assert len(tls.asked) == len(GRANTS)
+    for peer, port in ((tcp, running.sip_port), (tls, settings["SIP_TLS_PORT"])):
+        name = "tcp" if peer is tcp else "tls"
+        contact = f"<sip:gw-7@127.0.0.1:{port};transport={name}>;expires="
+        *made, left = peer.asked
+        assert all(one.header("Contact").startswith(contact) for one in made), made[0].text
+        pauses = [after.at - before.at for before, after in itertools.pairwise(made)]
+        assert all(1.5 < pause < 2 for pause in pauses), pauses
+        assert (len(made), left.header("Expires")) == (len(GRANTS), "0")
+
+
+async def stay_without_their_name(running: Gateway, zone: Zone, registrar: Registrar) -> None:
+    """Another trunk is made while the registrar's name leads nowhere: the registrations stay as they are."""
+    zone.lines = []
+    before = zone.asked["registrar.test", "A"]
+    await running.post("/api/v1/trunks", {"name": "other", "uri": "sip:127.0.0.1:9"}, status=201)
+
+    async def asked() -> bool:
+        return zone.asked["registrar.test", "A"] > before
+
+    await eventually(asked, "lookup of the registrar")
+    await asyncio.sleep(0.2)
+    items = (await running.get("/api/v1/registrations"))["items"]
+    assert [item["state"] for item in items] == ["registered", "registered"], items
+    assert len(registrar.asked) == len(GRANTS)
 
 
 @pytest.mark.parametrize("transport", ["udp"])
