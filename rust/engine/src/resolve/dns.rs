@@ -3,7 +3,7 @@
 use super::DEADLINE;
 use super::Families;
 use super::answer::Answer;
-use super::lookup::{Fault, Lookup, Names, Naptr, Records, Srv};
+use super::lookup::{FAULT_TTL, Fault, Lookup, Names, Naptr, Records, Srv};
 use super::target::{Question, SPOKEN};
 use crate::EngineError;
 use crate::message::ToSip;
@@ -128,10 +128,16 @@ impl Dns {
         }
     }
 
-    async fn of_family(&self, spoken: bool, name: &str, kind: RecordType) -> Result<Records<RData>, Fault> {
+    /// The addresses of one family; `None` if our sockets do not speak it.
+    async fn of_family(
+        &self,
+        spoken: bool,
+        name: &str,
+        kind: RecordType,
+    ) -> Option<Result<Records<RData>, Fault>> {
         match spoken {
-            true => self.records(name, kind).await,
-            false => Ok(Records { records: Vec::new(), ttl: Duration::MAX }),
+            true => Some(self.records(name, kind).await),
+            false => None,
         }
     }
 }
@@ -207,13 +213,7 @@ impl Names for Dns {
         let v4 = self.of_family(self.families.v4, name, RecordType::A);
         let v6 = self.of_family(self.families.v6, name, RecordType::AAAA);
         let (v4, v6) = both(v4, v6).await;
-        let ttl = [&v4, &v6].into_iter().flatten().map(|found| found.ttl).min().unwrap_or_default();
-        let (v4, v6) = match (v4, v6) {
-            (Err(fault), Err(_)) => return Err(fault),
-            (v4, v6) => (v4.map(|found| found.records), v6.map(|found| found.records)),
-        };
-        let all = v4.unwrap_or_default().into_iter().chain(v6.unwrap_or_default());
-        Ok(Records { records: all.filter_map(|data| data.ip_addr()).collect(), ttl })
+        of_families([v4, v6])
     }
 
     fn own(&self, name: &str) -> Vec<IpAddr> {
@@ -227,6 +227,24 @@ impl Names for Dns {
 
 async fn both<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Output) {
     tokio::join!(first, second)
+}
+
+/// The addresses of the families that we speak. Where one of them could not be asked for, nothing is a fault and no
+/// answer (RFC 2308 7), and the rest is not believed for long.
+fn of_families(families: [Option<Result<Records<RData>, Fault>>; 2]) -> Result<Records<IpAddr>, Fault> {
+    let (mut all, mut fault) = (Records { records: Vec::new(), ttl: Duration::MAX }, None);
+    for family in families.into_iter().flatten() {
+        let ttl = family.as_ref().map_or(FAULT_TTL, |found| found.ttl);
+        all.ttl = all.ttl.min(ttl);
+        match family {
+            Ok(found) => all.records.extend(found.records.iter().filter_map(RData::ip_addr)),
+            Err(error) => fault = fault.or(Some(error)),
+        }
+    }
+    match fault {
+        Some(fault) if all.records.is_empty() => Err(fault),
+        _ => Ok(all),
+    }
 }
 
 /// A name without its last dot.
@@ -244,5 +262,26 @@ mod tests {
         let wanted = ["192.0.2.1:53", "192.0.2.2:5300", "[2001:db8::1]:54", "[2001:db8::2]:53"];
         assert_eq!(servers, wanted.map(|text| text.parse().unwrap()));
         assert_eq!(parse_servers("dns.example.com").unwrap_err().setting, Some("DNS_SERVERS"));
+    }
+
+    #[test]
+    fn a_family_that_failed_is_a_fault_or_makes_the_other_short_lived() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let found = |ip: &str| {
+            let ip: IpAddr = ip.parse().unwrap();
+            Some(Ok(Records { records: vec![ip.into()], ttl: MINUTE }))
+        };
+        let none = || Some(Ok(Records { records: Vec::new(), ttl: MINUTE }));
+        let failed = || Some(Err("timeout".to_owned()));
+        let all = |families| of_families(families).map(|all| (all.records.len(), all.ttl));
+        // The second family is not spoken.
+        assert_eq!(all([found("192.0.2.1"), None]), Ok((1, MINUTE)));
+        assert_eq!(all([none(), None]), Ok((0, MINUTE)));
+        assert_eq!(all([failed(), None]), Err("timeout".to_owned()));
+        // Both are.
+        assert_eq!(all([found("192.0.2.1"), found("2001:db8::1")]), Ok((2, MINUTE)));
+        assert_eq!(all([none(), none()]), Ok((0, MINUTE)));
+        assert_eq!(all([failed(), found("2001:db8::1")]), Ok((1, FAULT_TTL)));
+        assert_eq!(all([none(), failed()]), Err("timeout".to_owned()));
     }
 }

@@ -12,7 +12,7 @@ const MAX_SERVICES: usize = 4;
 const MAX_SERVERS: usize = 16;
 const MAX_ADDRESSES: usize = 8;
 /// How long a fault of the name server counts as "no such record" where another way is left.
-const FAULT_TTL: Duration = Duration::from_secs(5);
+pub(super) const FAULT_TTL: Duration = Duration::from_secs(5);
 
 /// What the DNS gave for one query; no records is an answer too.
 #[derive(Debug, Clone, PartialEq, Eq)]
