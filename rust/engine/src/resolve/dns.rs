@@ -159,7 +159,8 @@ fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
         _ => (given(servers), ResolverOpts::default()),
     };
     options.timeout = QUERY_TIMEOUT;
-    options.attempts = ATTEMPTS;
+    // The library counts what comes after the first.
+    options.attempts = ATTEMPTS - 1;
     // The SIP thread remembers whole answers; the hosts file is read for each question.
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;

@@ -2,8 +2,11 @@
 
 use super::answer::{Answer, Server, Service};
 use super::target::{Question, default_port};
-use std::future::Future;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::task::Poll;
 use std::time::Duration;
 use telephony_sip::Transport;
 
@@ -59,45 +62,66 @@ pub(crate) struct Lookup<'a, N> {
     names: &'a N,
     question: &'a Question,
     spoken: &'a [Transport],
-    ttl: Duration,
+    ttl: Cell<Duration>,
+    /// What hides servers that there may be.
+    fault: Cell<Option<Fault>>,
 }
 
 impl<'a, N: Names> Lookup<'a, N> {
     pub(crate) fn new(names: &'a N, question: &'a Question, spoken: &'a [Transport]) -> Self {
-        Self { names, question, spoken, ttl: Duration::MAX }
+        Self { names, question, spoken, ttl: Cell::new(Duration::MAX), fault: Cell::default() }
     }
 
-    /// The servers of the name; none if it leads nowhere.
-    pub(crate) async fn run(mut self) -> Result<Answer, Fault> {
-        let services = self.services().await?;
-        Ok(Answer { services, ttl: self.ttl })
+    /// The servers of the name; none if it leads nowhere. A fault is one only where nothing was found.
+    pub(crate) async fn run(self) -> Result<Answer, Fault> {
+        let services = self.services().await;
+        match self.fault.take() {
+            Some(fault) if services.is_empty() => Err(fault),
+            _ => Ok(Answer { services, ttl: self.ttl.get() }),
+        }
     }
 
-    async fn services(&mut self) -> Result<Vec<Service>, Fault> {
+    async fn services(&self) -> Vec<Service> {
         let own = self.names.own(&self.question.host);
         if !own.is_empty() {
-            self.ttl = Duration::from_secs(60);
+            self.believe(Duration::from_secs(60));
             let transport = self.plain();
             let port = self.question.port.unwrap_or(default_port(transport));
             let server = Server { priority: 0, weight: 0, port, addresses: own };
-            return Ok(vec![Service { transport, servers: vec![server] }]);
+            return vec![Service { transport, servers: vec![server] }];
         }
         if let Some(port) = self.question.port {
             return self.by_address(self.plain(), port).await;
         }
         let found = match self.question.transport {
-            Some(transport) => {
-                let name = self.srv_name(transport);
-                self.by_srv(vec![(transport, name)]).await?
-            }
-            None => self.by_naptr().await?,
+            Some(transport) => self.by_srv(vec![(transport, self.srv_name(transport))]).await,
+            None => self.by_naptr().await,
         };
-        if !found.is_empty() {
-            return Ok(found);
+        if let Some(found) = found {
+            return found;
         }
         // 4.2: no SRV record, so the name is the server's own.
         let transport = self.plain();
         self.by_address(transport, default_port(transport)).await
+    }
+
+    fn believe(&self, ttl: Duration) {
+        self.ttl.set(self.ttl.get().min(ttl));
+    }
+
+    /// The records, or `None` for a fault, which is remembered.
+    fn noted<T>(&self, result: Result<Records<T>, Fault>) -> Option<Vec<T>> {
+        match result {
+            Ok(found) => {
+                self.believe(found.ttl);
+                Some(found.records)
+            }
+            Err(fault) => {
+                self.believe(FAULT_TTL);
+                self.fault.set(Some(fault));
+                None
+            }
+        }
     }
 
     /// The transport where nothing says more (4.1).
@@ -115,11 +139,11 @@ impl<'a, N: Names> Lookup<'a, N> {
         format!("{prefix}{}", self.question.host)
     }
 
-    async fn by_naptr(&mut self) -> Result<Vec<Service>, Fault> {
+    async fn by_naptr(&self) -> Option<Vec<Service>> {
         // Many a small name server answers SERVFAIL to what it does not know; SRV tells what there is.
         let unknown = |_| Records { records: Vec::new(), ttl: FAULT_TTL };
         let found = self.names.naptr(&self.question.host).await.unwrap_or_else(unknown);
-        self.ttl = self.ttl.min(found.ttl);
+        self.believe(found.ttl);
         let mut usable: Vec<(u16, u16, Transport, String)> =
             found.records.into_iter().filter_map(|record| self.usable(record)).collect();
         usable.sort_by_key(|(order, preference, ..)| (*order, *preference));
@@ -146,57 +170,81 @@ impl<'a, N: Names> Lookup<'a, N> {
         usable.then_some((record.order, record.preference, transport, record.replacement))
     }
 
-    async fn by_srv(&mut self, names: Vec<(Transport, String)>) -> Result<Vec<Service>, Fault> {
-        let mut services = Vec::new();
-        for (transport, name) in names {
-            let found = self.names.srv(&name).await?;
-            self.ttl = self.ttl.min(found.ttl);
-            let servers = self.servers(found.records).await?;
-            if !servers.is_empty() {
-                services.push(Service { transport, servers });
-            }
+    /// The services of these names; `None` where there is no SRV record at all. Records that lead nowhere are records:
+    /// by the target "." a domain says that it decidedly has no such service (RFC 2782).
+    async fn by_srv(&self, names: Vec<(Transport, String)>) -> Option<Vec<Service>> {
+        let found = all(names.iter().map(|(_, name)| self.names.srv(name))).await;
+        let found: Vec<_> = found.into_iter().map(|result| self.noted(result)).collect();
+        if found.iter().all(|records| records.as_ref().is_some_and(Vec::is_empty)) {
+            return None;
         }
-        Ok(services)
+        let found: Vec<_> =
+            found.into_iter().map(|records| with_target(records.unwrap_or_default())).collect();
+        let addresses = self.addresses_of(found.iter().flatten()).await;
+        let server = |Srv { priority, weight, port, target }: Srv| {
+            let addresses = addresses.get(&target).filter(|addresses| !addresses.is_empty())?.clone();
+            Some(Server { priority, weight, port, addresses })
+        };
+        let service = |((transport, _), records): ((Transport, String), Vec<Srv>)| Service {
+            transport,
+            servers: records.into_iter().filter_map(server).collect(),
+        };
+        let services = names.into_iter().zip(found).map(service);
+        Some(services.filter(|service| !service.servers.is_empty()).collect())
     }
 
-    async fn servers(&mut self, mut records: Vec<Srv>) -> Result<Vec<Server>, Fault> {
-        records.retain(|record| !record.target.is_empty() && record.port != 0);
-        records.sort_by_key(|record| record.priority);
-        records.truncate(MAX_SERVERS);
-        let (mut servers, mut fault) = (Vec::new(), None);
-        for Srv { priority, weight, port, target } in records {
-            match self.addresses(&target).await {
-                Ok(addresses) if addresses.is_empty() => {}
-                Ok(addresses) => servers.push(Server { priority, weight, port, addresses }),
-                Err(error) => fault = Some(error),
+    /// The addresses of the targets, which are asked for together: nobody waits for the slowest name but itself.
+    async fn addresses_of(&self, records: impl Iterator<Item = &Srv>) -> HashMap<String, Vec<IpAddr>> {
+        let mut targets: Vec<&str> = Vec::new();
+        for Srv { target, .. } in records {
+            if targets.len() < MAX_SERVERS && !targets.contains(&&**target) {
+                targets.push(target);
             }
         }
-        match fault {
-            Some(fault) if servers.is_empty() => Err(fault),
-            Some(_) => {
-                self.ttl = self.ttl.min(FAULT_TTL);
-                Ok(servers)
-            }
-            None => Ok(servers),
-        }
+        let found = all(targets.iter().map(|target| self.addresses(target))).await;
+        targets.into_iter().map(str::to_owned).zip(found).collect()
     }
 
-    async fn by_address(&mut self, transport: Transport, port: u16) -> Result<Vec<Service>, Fault> {
-        let host = self.question.host.to_string();
-        let addresses = self.addresses(&host).await?;
+    async fn by_address(&self, transport: Transport, port: u16) -> Vec<Service> {
+        let addresses = self.addresses(&self.question.host).await;
         if addresses.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let server = Server { priority: 0, weight: 0, port, addresses };
-        Ok(vec![Service { transport, servers: vec![server] }])
+        vec![Service { transport, servers: vec![server] }]
     }
 
-    async fn addresses(&mut self, name: &str) -> Result<Vec<IpAddr>, Fault> {
-        let mut found = self.names.addresses(name).await?;
-        self.ttl = self.ttl.min(found.ttl);
-        found.records.truncate(MAX_ADDRESSES);
-        Ok(found.records)
+    async fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let mut found = self.noted(self.names.addresses(name).await).unwrap_or_default();
+        found.truncate(MAX_ADDRESSES);
+        found
     }
+}
+
+/// The records that name a server, the best first.
+fn with_target(mut records: Vec<Srv>) -> Vec<Srv> {
+    records.retain(|record| !record.target.is_empty() && record.port != 0);
+    records.sort_by_key(|record| record.priority);
+    records.truncate(MAX_SERVERS);
+    records
+}
+
+/// What all of them give, in their order; they wait side by side.
+async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let Poll::Ready(given) = future.as_mut().poll(context) {
+                *output = Some(given);
+            }
+        }
+        match waiting.iter().all(|(_, output)| output.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 #[cfg(test)]
@@ -204,7 +252,7 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     const ALL: &[Transport] = &[Transport::Udp, Transport::Tcp, Transport::Tls];
 
@@ -255,6 +303,10 @@ mod tests {
 
         async fn addresses(&self, name: &str) -> Result<Records<IpAddr>, Fault> {
             let found = self.find(name, "A")?;
+            if name.starts_with("slow") {
+                let others = || self.asked.borrow().iter().any(|asked| asked.starts_with("A quick"));
+                poll_fn(|_| if others() { Poll::Ready(()) } else { Poll::Pending }).await;
+            }
             let records = found.records.into_iter().map(|data| data[0].parse().unwrap()).collect();
             Ok(Records { records, ttl: found.ttl })
         }
@@ -286,7 +338,8 @@ mod tests {
         };
         let zone = Zone { lines, asked: RefCell::default() };
         let mut run = pin!(Lookup::new(&zone, &question, spoken).run());
-        let Poll::Ready(found) = run.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!() };
+        let mut poll = || run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let Some(Poll::Ready(found)) = (0..2).map(|_| poll()).find(Poll::is_ready) else { panic!() };
         let words = |answer: Answer| {
             let of = |service: Service| {
                 let transport = format!("{:?}", service.transport).to_lowercase();
@@ -366,5 +419,54 @@ mod tests {
     fn a_name_server_that_fails_for_srv_is_a_fault_and_not_an_answer() {
         let (found, _) = look_up("sip:example.net udp", ALL, &["_sip._udp.example.net SRV SERVFAIL"]);
         assert_eq!(found, Err("server failure".to_owned()));
+    }
+
+    #[test]
+    fn records_that_lead_nowhere_leave_no_way_to_the_name_itself() {
+        const CLOSED: &[&str] = &[
+            "_sip._udp.a.example SRV 0 0 0 .",
+            "a.example A 192.0.2.1",
+            "_sip._udp.b.example SRV 0 0 5060 gone.b.example",
+            "b.example A 192.0.2.2",
+        ];
+        for uri in ["sip:a.example", "sip:a.example udp", "sip:b.example"] {
+            let (found, asked) = look_up(uri, ALL, CLOSED);
+            assert_eq!(found, Ok(Vec::new()), "{uri}");
+            assert!(!asked.contains(&format!("A {}", &uri[4..13])), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_fault_hides_does_not_hide_the_rest_but_shortens_its_time() {
+        const HALF: &[&str] = &[
+            "a.example NAPTR 1 1 s SIP+D2U _sip._udp.a.example",
+            "a.example NAPTR 2 1 s SIPS+D2T _sips._tcp.a.example",
+            "_sip._udp.a.example SRV 1 0 5060 dead.a.example",
+            "_sip._udp.a.example SRV 2 0 5060 one.a.example",
+            "_sips._tcp.a.example SRV SERVFAIL",
+            "dead.a.example A SERVFAIL",
+            "one.a.example A 192.0.2.1",
+        ];
+        let (found, _) = look_up("sip:a.example", ALL, HALF);
+        assert_eq!(found.unwrap(), ["udp 192.0.2.1:5060"]);
+        let question = Question { host: "a.example".into(), port: None, transport: None, secure: false };
+        let zone = Zone { lines: HALF, asked: RefCell::default() };
+        let run = pin!(Lookup::new(&zone, &question, ALL).run());
+        let Poll::Ready(Ok(answer)) = run.poll(&mut Context::from_waker(Waker::noop())) else { panic!() };
+        assert_eq!(answer.ttl, FAULT_TTL);
+    }
+
+    #[test]
+    fn targets_are_asked_for_together_and_each_once() {
+        const TWO: &[&str] = &[
+            "_sip._udp.a.example SRV 1 0 5060 slow.a.example",
+            "_sip._udp.a.example SRV 2 0 5060 quick.a.example",
+            "_sip._tcp.a.example SRV 1 0 5060 slow.a.example",
+            "slow.a.example A 192.0.2.1",
+            "quick.a.example A 192.0.2.2",
+        ];
+        let (found, asked) = look_up("sip:a.example", ALL, TWO);
+        assert_eq!(found.unwrap(), ["udp 192.0.2.1:5060", "udp 192.0.2.2:5060", "tcp 192.0.2.1:5060"]);
+        assert_eq!(asked[4..], ["A slow.a.example", "A quick.a.example"]);
     }
 }
