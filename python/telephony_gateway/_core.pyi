@@ -180,6 +180,12 @@ class Bindings:
     bindings: list[Binding]
 
 @final
+class TrunksDown:
+    """The trunks of which no target is well now, all of them; told anew when there are others."""
+
+    trunks: dict[str, float]  # seconds until the first target is tried in its turn
+
+@final
 class Done:
     """The answer to one command."""
 
@@ -203,6 +209,7 @@ Event = (
     | Ended
     | Registration
     | Bindings
+    | TrunksDown
     | Done
 )
 
@@ -330,6 +337,7 @@ class Engine:
         codecs: list[str],
         headers: list[tuple[str, str]] = [],
         timeout: float = 60.0,
+        elsewhere: bool = False,  # other places wait: a silent last target gets its trunk's patience only
         replaces: LegId | None = None,  # at whose peer to take its place (RFC 3891), whatever `uri` says
         caller: LegId | None = None,  # the leg it is dialled for, if what happens is to be passed on
         caller_codecs: list[str] = [],  # towards that one

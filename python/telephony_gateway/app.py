@@ -36,6 +36,7 @@ from telephony_gateway.calls.ports import Cache, Store
 from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.registrations import Registrations
 from telephony_gateway.calls.routing import Routing
+from telephony_gateway.calls.standing import Standing
 from telephony_gateway.config import Settings, environment, load_settings, load_tables
 from telephony_gateway.engine import EngineClient
 from telephony_gateway.errors import ConfigError
@@ -155,6 +156,9 @@ async def _start(stack: AsyncExitStack, settings: Settings, routing: Routing) ->
     registrations = Registrations(SystemClock())
     engine.on_registration = registrations.told
     routing.contacts = registrations.bindings
+    standing = Standing()
+    engine.on_trunks_down = standing.told
+    routing.is_down = standing.is_down
     await engine.start(manager.handle)
     stack.push_async_callback(engine.stop, ENGINE_STOP_TIMEOUT)
     stack.push_async_callback(manager.close)

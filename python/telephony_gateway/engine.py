@@ -82,6 +82,7 @@ class EngineClient:
         self._engine: _core.Engine | None = None
         self._on_event: Callable[[events.Event], None] = _ignore
         self.on_registration: Callable[[events.Registration | events.Bindings], None] = _ignore
+        self.on_trunks_down: Callable[[events.TrunksDown], None] = _ignore
         # In the order of their deadlines, since all wait equally long: one timer does for all of them.
         self._waiting: dict[int, Waiting] = {}
         self._overdue: asyncio.TimerHandle | None = None
@@ -150,12 +151,14 @@ class EngineClient:
         codecs: Sequence[str],
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
+        elsewhere: bool = False,
         replaces: int | None = None,
         caller: int | None = None,
         caller_codecs: Sequence[str] = (),
     ) -> None:
-        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. `replaces` sends it to that leg's peer, to
-        take the leg's place there (RFC 3891). What the callee does is done to the `caller` at once, as long
+        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. Where other places wait
+        `elsewhere`, a silent trunk gets its patience only. `replaces` sends it to that leg's peer, to take
+        the leg's place there (RFC 3891). What the callee does is done to the `caller` at once, as long
         as that is plain; the events say what was.
         """
         self._call(
@@ -169,6 +172,7 @@ class EngineClient:
                 codecs=list(codecs),
                 headers=list(headers),
                 timeout=timeout,
+                elsewhere=elsewhere,
                 replaces=replaces,
                 caller=caller,
                 caller_codecs=list(caller_codecs),
@@ -386,6 +390,8 @@ class EngineClient:
             self._answered(event)
         elif isinstance(event, _core.Registration | _core.Bindings):
             self.on_registration(_registration(event))
+        elif isinstance(event, _core.TrunksDown):
+            self.on_trunks_down(events.TrunksDown(trunks=event.trunks))
 
     def _answered(self, event: _core.Done) -> None:
         entry = self._waiting.get(event.correlation)

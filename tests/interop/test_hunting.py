@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.interop.gateway import Gateway, gateway
+from tests.interop.dns import silent_port
+from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import Sipp, free_port, sipp
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -36,6 +38,11 @@ uri = "sip:127.0.0.1:{b}"
 [[trunks]]
 name = "dead"
 uri = "sip:127.0.0.1:{dead}"
+
+[[trunks]]
+name = "silent"
+uri = "sip:127.0.0.1:{silent}"
+patience = 0.5
 
 [[trunks]]
 name = "friend"
@@ -67,6 +74,11 @@ target = {{ trunk = "a" }}
 name = "dead"
 match = {{ to = "^4" }}
 target = {{ trunks = [{{ trunk = "dead" }}, {{ trunk = "b", priority = 2 }}] }}
+
+[[routes]]
+name = "silent"
+match = {{ to = "^7" }}
+target = {{ trunks = [{{ trunk = "silent" }}, {{ trunk = "b", priority = 2 }}] }}
 
 [[routes]]
 name = "friend"
@@ -104,11 +116,12 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Offi
     folder = tmp_path_factory.mktemp("office")
     ports = {name: free_port() for name in ("a", "b", "dead")}
     config = folder / "gateway.toml"
-    config.write_text(CONFIG.format(**ports))
-    async with gateway(folder, GATEWAY_CONFIG=str(config)) as running:
-        before = await running.use()
-        yield Office(running, ports["a"], ports["b"])
-        await running.settled(before)
+    with silent_port() as silent:
+        config.write_text(CONFIG.format(**ports, silent=silent.getsockname()[1]))
+        async with gateway(folder, GATEWAY_CONFIG=str(config)) as running:
+            before = await running.use()
+            yield Office(running, ports["a"], ports["b"])
+            await running.settled(before)
 
 
 def received(peer: Sipp, start: str) -> str:
@@ -150,6 +163,34 @@ async def test_the_next_trunk_after_an_unreachable_one(office: Office, tmp_path:
         await caller.finished()
         await second.finished()
     assert await office.attempts() == [("dead", "failed", None), ("b", "answered", None)]
+
+
+async def test_a_silent_trunk_is_soon_left_and_comes_last_once_it_is_down(
+    office: Office, tmp_path: Path
+) -> None:
+    async def call(service: str) -> tuple[list[tuple[str, str, int | None]], float]:
+        async with (
+            sipp("uas_gateway_ends", tmp_path, port=office.b) as second,
+            sipp("uac_caller_ends", tmp_path, remote=office.gateway.sip, service=service, hold=50) as caller,
+        ):
+            await caller.finished()
+            await second.finished()
+        tried, call = await office.attempts(), (await office.gateway.calls())[0]
+        times = [datetime.fromisoformat(call[key]) for key in ("created_at", "answered_at")]
+        return tried, (times[1] - times[0]).total_seconds()
+
+    for service in ("7001", "7002"):
+        tried, took = await call(service)
+        assert tried == [("silent", "failed", None), ("b", "answered", None)]
+        assert 0.5 < took < 3, "its patience, and not Timer B"
+
+    async def is_down() -> bool:
+        targets = (await office.gateway.get("/api/v1/trunks/silent"))["targets"]
+        return [target["state"] for target in targets] == ["down"]
+
+    await eventually(is_down, "two failures")
+    tried, _ = await call("7003")
+    assert tried == [("b", "answered", None)]
 
 
 async def test_the_first_to_answer_wins_and_the_other_is_told(office: Office, tmp_path: Path) -> None:

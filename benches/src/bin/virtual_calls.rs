@@ -77,6 +77,7 @@ impl Wire {
             flow: self.out,
             contact: "192.0.2.1:5060".to_owned(),
             others: Vec::new(),
+            elsewhere: false,
             request_uri: "sip:+74951234567@192.0.2.2:5060".to_owned(),
             from: "\"Alice\" <sip:+74957654321@example.com>".to_owned(),
             to: "<sip:+74951234567@example.com>".to_owned(),

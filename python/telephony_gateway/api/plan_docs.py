@@ -34,7 +34,7 @@ TRUNK = {
     "prepend": "What is put there instead.",
     "incoming": "The same for the numbers that it dials.",
     "ring_timeout": "Seconds that a call through it may ring; null: as the call says.",
-    "patience": "Seconds that one of its targets may be silent before the next is tried; null: 4 (RFC 3263).",
+    "patience": "Seconds that one of its targets may be silent before the next place is tried; null: 4.",
     "max_cps": "New calls a second: so many are taken from it, and so many dialled by it (429 beyond).",
     "max_calls": "Calls at a time, in and out (503 beyond).",
     "probe": "Seconds between OPTIONS that ask whether it is there; null: none.",

@@ -56,12 +56,14 @@ class Dialler:
         destination: Destination,
         timeout: float,
         *,
+        elsewhere: bool = False,
         order: Order | None = None,
         extra: Headers | None = None,
         passes_on: bool = False,
     ) -> None:
-        """Send the INVITE; events of the leg follow. `order` stands in for what the call itself asks for.
-        With `passes_on` the engine does to the caller what the callee does.
+        """Send the INVITE; events of the leg follow. Where `elsewhere` other places wait, a trunk that says
+        nothing is soon left (RFC 3263 4.3); a phone may have to wake up first. `order` stands in for what
+        the call itself asks for. With `passes_on` the engine does to the caller what the callee does.
         """
         target = self._routing.trunks.get(destination.trunk) if destination.trunk else None
         host = self._policy.from_host or destination.host
@@ -91,6 +93,7 @@ class Dialler:
             codecs=ordered,
             headers=headers,
             timeout=timeout,
+            elsewhere=elsewhere and target is not None,
             caller=live.anchor if passes_on else None,
             caller_codecs=live.codecs if passes_on else (),
         )

@@ -3,7 +3,7 @@
 `engine.py` translates. All durations are seconds, all addresses `(host, port)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -211,6 +211,13 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
 
     user: str
     bindings: Sequence[Binding]
+
+
+class TrunksDown(msgspec.Struct, frozen=True, kw_only=True):
+    """The trunks of which no target is well now, all of them; belongs to no leg."""
+
+    trunks: Mapping[str, float]
+    """Seconds until the first target is tried in its turn."""
 
 
 Event = (

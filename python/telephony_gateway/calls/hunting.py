@@ -198,7 +198,7 @@ class Hunting:
                 self._dialler.check_onward(destination)
             else:
                 self._dialler.check(destination)
-            self._dialler.dial(live, leg, destination, timeout)
+            self._dialler.dial(live, leg, destination, timeout, elsewhere=bool(hunt.waiting))
         except GatewayError as error:
             self._legs.drop(live, leg)
             ending = not_dialled(error)

@@ -120,12 +120,14 @@ class Engine(Protocol):
         codecs: Sequence[str],
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 60.0,
+        elsewhere: bool = False,
         replaces: LegId | None = None,
         caller: LegId | None = None,
         caller_codecs: Sequence[str] = (),
     ) -> None:
-        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. `replaces` sends it to that leg's peer, to
-        take the leg's place there (RFC 3891). What the callee does is done to the `caller` at once, as long
+        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. Where other places wait
+        `elsewhere`, a silent trunk gets its patience only. `replaces` sends it to that leg's peer, to take
+        the leg's place there (RFC 3891). What the callee does is done to the `caller` at once, as long
         as that is plain: it rings without sound, it answers, one of the two hangs up. The events tell.
         """
         ...

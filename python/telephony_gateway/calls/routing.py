@@ -64,6 +64,8 @@ class Routing:
         self.environ: Mapping[str, str] = environ or {}
         """Where secrets are."""
         self.contacts: Callable[[str], Sequence[Binding]] = lambda _user: ()
+        self.is_down: Callable[[str], bool] = lambda _trunk: False
+        """Whether no target of a trunk is well."""
         self._routes: list[_Compiled] = []
         self.adopt(plan)
 

@@ -243,7 +243,10 @@ class Seeking:
         transfer.tried.add(destination.uri)
         try:
             self._dialler.check_onward(destination)
-            self._dialler.dial(live, leg, destination, timeout, order=transfer.order, extra=transfer.headers)
+            self._dialler.dial(
+                live, leg, destination, timeout,
+                elsewhere=bool(transfer.waiting), order=transfer.order, extra=transfer.headers,
+            )  # fmt: skip
         except GatewayError as error:
             self._legs.drop(live, leg)
             ending = not_dialled(error)

@@ -73,7 +73,9 @@ def in_order(choices: Sequence[Choice], chance: Draw = draw) -> Iterator[Choice]
 def _trunks(
     routing: Routing, choices: Sequence[Choice], user: str, chance: Draw, refused: list[GatewayError]
 ) -> Iterator[Stage]:
-    for choice in in_order(choices, chance):
+    # As the engine does with a trunk's targets: those that are down come last, and are not left out.
+    ordered = sorted(in_order(choices, chance), key=lambda choice: routing.is_down(choice.trunk))
+    for choice in ordered:
         for group in _places(routing, Goal(trunk=choice.trunk), user, refused):
             yield Stage(destinations=group, same_callee=True)
 

@@ -182,6 +182,8 @@ pub struct Dial {
     pub headers: Vec<(String, String)>,
     /// Until a final response; then CANCEL.
     pub timeout: Duration,
+    /// Whether other places wait for the call should this one be silent: then it gets its trunk's patience only.
+    pub elsewhere: bool,
     /// The leg whose place the new one is to take at that leg's own peer (RFC 3891), which is called whatever `uri`
     /// and `next_hop` say.
     pub replaces: Option<LegId>,

@@ -155,6 +155,7 @@ impl DialPlan {
             codecs: in_order(&incoming.codecs, &way.codecs),
             headers,
             timeout: way.timeout,
+            elsewhere: false,
             replaces: None,
             caller: Some(Caller { leg: incoming.leg, codecs: source.codecs.clone() }),
         };

@@ -94,6 +94,9 @@ pub enum Event {
     Registration(Box<Registration>),
     /// What a user's phones are now.
     Bindings(Box<Bindings>),
+    /// The trunks of which no target is well now, all of them, each with the time until the first is tried again in its
+    /// turn. Told anew when there are others.
+    TrunksDown(Vec<(Arc<str>, Duration)>),
     /// The answer to one command.
     Done(Box<Done>),
 }

@@ -121,6 +121,10 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     entries: HashMap<Place, Entry>,
+    /// Where trunks lead that calls can do without, or that are probed.
+    places: HashMap<Arc<str>, Vec<Place>>,
+    /// The trunks that were down when it was last told, and until when.
+    told: Vec<(Arc<str>, Instant)>,
 }
 
 impl Health {
@@ -133,11 +137,42 @@ impl Health {
         if self.entries.is_empty() || candidates.len() < 2 {
             return;
         }
-        candidates.sort_by_key(|candidate| {
-            let down =
-                self.entries.get(&(candidate.transport, candidate.address)).and_then(|entry| entry.down);
-            down.filter(|down| now < down.until).map(|down| down.until)
-        });
+        candidates.sort_by_key(|candidate| self.down_until(now, &(candidate.transport, candidate.address)));
+    }
+
+    /// Where a trunk leads now.
+    pub(crate) fn note(&mut self, trunk: &str, candidates: &[Candidate]) {
+        let places = || candidates.iter().map(|candidate| (candidate.transport, candidate.address));
+        match self.places.get_mut(trunk) {
+            Some(known) if known.iter().copied().eq(places()) => {}
+            Some(known) => *known = places().collect(),
+            None => _ = self.places.insert(trunk.into(), places().collect()),
+        }
+    }
+
+    /// Trunks may lead elsewhere from now on.
+    pub(crate) fn forget_places(&mut self) {
+        self.places.clear();
+    }
+
+    /// The trunks all of whose targets are down, each with the time until the first is tried in its turn; `None` if
+    /// that was told before.
+    pub(crate) fn news(&mut self, now: Instant) -> Option<Vec<(Arc<str>, Duration)>> {
+        let until = |(trunk, places): (&Arc<str>, &Vec<Place>)| {
+            let times = places.iter().map(|place| self.down_until(now, place));
+            Some((Arc::clone(trunk), times.min().flatten()?))
+        };
+        let mut down: Vec<(Arc<str>, Instant)> = self.places.iter().filter_map(until).collect();
+        down.sort();
+        if down == self.told {
+            return None;
+        }
+        self.told = down;
+        Some(self.told.iter().map(|(trunk, until)| (Arc::clone(trunk), *until - now)).collect())
+    }
+
+    fn down_until(&self, now: Instant, place: &Place) -> Option<Instant> {
+        self.entries.get(place)?.down.map(|down| down.until).filter(|until| now < *until)
     }
 
     /// A request found the target no use.
@@ -188,6 +223,7 @@ impl Health {
             let recent = now.saturating_duration_since(entry.touched) < FORGOTTEN;
             recent && (entry.trunk.is_empty() || is_trunk(&entry.trunk))
         });
+        self.places.retain(|trunk, _| is_trunk(trunk));
     }
 
     /// Whether a target of this trunk is behind the others now.
@@ -299,6 +335,39 @@ mod tests {
         assert_eq!(state(&health, now + SECOND * 19), TargetState::Down);
         health.probed(now + SECOND * 20, place(2), &"t".into(), SECOND);
         assert_eq!(state(&health, now + SECOND * 20), TargetState::Up);
+    }
+
+    #[test]
+    fn a_trunk_is_down_while_all_its_targets_are_and_that_is_told_once() {
+        let (mut health, mut now) = (Health::default(), Instant::now());
+        let candidate = |number| Candidate { transport: Transport::Udp, address: place(number).1 };
+        let down = |health: &mut Health, now| {
+            let named = |(trunk, wait): &(Arc<str>, Duration)| (trunk.to_string(), wait.as_secs());
+            health.news(now).map(|down| down.iter().map(named).collect::<Vec<_>>())
+        };
+        health.note("one", &[candidate(1)]);
+        health.note("two", &[candidate(1), candidate(2)]);
+        fail(&mut health, now, 1, 1);
+        assert_eq!(down(&mut health, now), None);
+        fail(&mut health, now, 1, 1);
+        assert_eq!(down(&mut health, now), Some(vec![("one".to_owned(), 30)]));
+        assert_eq!(down(&mut health, now + SECOND), None);
+        now += SECOND * 10;
+        fail(&mut health, now, 2, 2);
+        assert_eq!(down(&mut health, now), Some(vec![("one".to_owned(), 20), ("two".to_owned(), 20)]));
+        // The time of the first is over; of the trunk with another name for a target nothing is known.
+        health.note("one", &[candidate(3)]);
+        assert_eq!(down(&mut health, now), Some(vec![("two".to_owned(), 20)]));
+        now += SECOND * 20;
+        assert_eq!(down(&mut health, now), Some(Vec::new()));
+        fail(&mut health, now, 1, 1);
+        assert_eq!(down(&mut health, now), Some(vec![("two".to_owned(), 10)]));
+        health.forget(now, |trunk| trunk != "two");
+        assert_eq!(down(&mut health, now), Some(Vec::new()));
+        health.note("one", &[candidate(1)]);
+        assert_eq!(down(&mut health, now), Some(vec![("one".to_owned(), 60)]));
+        health.forget_places();
+        assert_eq!(down(&mut health, now), Some(Vec::new()));
     }
 
     #[test]

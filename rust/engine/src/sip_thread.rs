@@ -366,6 +366,7 @@ impl SipThread {
             ToSip::Key(leg, key) => _ = self.endpoint.press(now, leg.sip(), key),
             ToSip::Resolved { question, result } => self.on_resolved(now, &question, result),
             ToSip::Trunks(trunks) => {
+                self.health.forget_places();
                 self.prober.set(now, trunks.probes());
                 self.set_trunks(now, trunks);
                 self.shield.forget();
@@ -463,6 +464,9 @@ impl SipThread {
         if !self.health.is_empty() {
             self.health.forget(now, |trunk| self.trunks.has(trunk));
             self.stats.targets.set(self.health.report(now));
+            if let Some(down) = self.health.news(now) {
+                self.events.send(Event::TrunksDown(down));
+            }
         }
     }
 

@@ -256,6 +256,12 @@ struct Dialled {
     bare: Arc<Profile>,
 }
 
+impl Dialled {
+    fn is_at(&self, next_hop: Option<&str>) -> bool {
+        next_hop.is_some() && next_hop == self.uri.as_deref()
+    }
+}
+
 /// All trunks, ready to be asked.
 #[derive(Debug, Default)]
 pub(crate) struct Trunks {
@@ -316,8 +322,12 @@ impl Trunks {
     /// credentials are for the trunk's own address only.
     pub(crate) fn profile(&self, name: &str, next_hop: Option<&str>) -> Arc<Profile> {
         let Some(trunk) = self.by_name.get(name) else { return Arc::clone(&self.nobody) };
-        let own = next_hop.is_some() && next_hop == trunk.uri.as_deref();
-        Arc::clone(if own { &trunk.profile } else { &trunk.bare })
+        Arc::clone(if trunk.is_at(next_hop) { &trunk.profile } else { &trunk.bare })
+    }
+
+    /// Whether what is sent to `next_hop` goes to the trunk's own address.
+    pub(crate) fn is_at(&self, name: &str, next_hop: Option<&str>) -> bool {
+        self.by_name.get(name).is_some_and(|trunk| trunk.is_at(next_hop))
     }
 
     /// How phones are spoken to.

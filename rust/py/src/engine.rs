@@ -123,9 +123,9 @@ impl Engine {
 
     #[pyo3(
         signature = (leg, *, uri, from_uri, from_display=String::new(), next_hop=None, trunk=String::new(), codecs,
-            headers=Headers::new(), timeout=60.0, replaces=None, caller=None, caller_codecs=Vec::new()),
+            headers=Headers::new(), timeout=60.0, elsewhere=false, replaces=None, caller=None, caller_codecs=Vec::new()),
         text_signature = "($self, leg, *, uri, from_uri, from_display='', next_hop=None, trunk='', codecs, \
-            headers=[], timeout=60.0, replaces=None, caller=None, caller_codecs=[])"
+            headers=[], timeout=60.0, elsewhere=False, replaces=None, caller=None, caller_codecs=[])"
     )]
     #[allow(clippy::too_many_arguments)]
     fn dial(
@@ -139,6 +139,7 @@ impl Engine {
         codecs: Vec<String>,
         headers: Headers,
         timeout: f64,
+        elsewhere: bool,
         replaces: Option<u64>,
         caller: Option<u64>,
         caller_codecs: Vec<String>,
@@ -160,6 +161,7 @@ impl Engine {
             codecs,
             headers,
             timeout,
+            elsewhere,
             replaces,
             caller,
         };

@@ -3,7 +3,9 @@
 use crate::error;
 use crate::stats::LegStats;
 use pyo3::prelude::*;
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use telephony_engine::{Event, PassedOn, RegistrationState};
 
 /// A new INVITE; 100 Trying has left already.
@@ -251,6 +253,19 @@ pub(crate) struct Registration {
     retry: Option<f64>,
 }
 
+/// The trunks of which no target is well now, each with the seconds until the first is tried in its turn.
+#[pyclass(frozen, get_all, module = "telephony_gateway._core")]
+pub(crate) struct TrunksDown {
+    trunks: HashMap<String, f64>,
+}
+
+#[pymethods]
+impl TrunksDown {
+    fn __repr__(&self) -> String {
+        format!("TrunksDown(trunks={:?})", self.trunks)
+    }
+}
+
 /// The answer to one command.
 #[pyclass(frozen, get_all, module = "telephony_gateway._core")]
 pub(crate) struct Done {
@@ -370,6 +385,10 @@ pub(crate) fn wrap(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         Event::Ended(ended) => Py::new(py, Ended::new(py, *ended)?)?.into_any(),
         Event::Registration(told) => Py::new(py, Registration::new(*told))?.into_any(),
         Event::Bindings(told) => Py::new(py, Bindings::new(py, *told)?)?.into_any(),
+        Event::TrunksDown(down) => {
+            let seconds = |(trunk, wait): (Arc<str>, Duration)| (trunk.to_string(), wait.as_secs_f64());
+            Py::new(py, TrunksDown { trunks: down.into_iter().map(seconds).collect() })?.into_any()
+        }
         Event::Done(done) => Py::new(py, Done::new(py, *done))?.into_any(),
     })
 }
@@ -476,6 +495,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py.get_type::<Ended>(),
         py.get_type::<Registration>(),
         py.get_type::<Bindings>(),
+        py.get_type::<TrunksDown>(),
         py.get_type::<Done>(),
     ];
     module.add_class::<Binding>()?;

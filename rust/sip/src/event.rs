@@ -262,6 +262,8 @@ pub struct Dial {
     pub contact: String,
     /// Where to go when that fails, best first; each is tried once (RFC 3263 4.3).
     pub others: Vec<Target>,
+    /// Whether the owner knows yet other places: then the last of these, too, gets its patience only.
+    pub elsewhere: bool,
     /// Whom to call.
     pub request_uri: String,
     /// From, a name-addr without tag.

@@ -16,7 +16,8 @@ pub struct Target {
 /// When the next target is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failover {
-    /// How long a target may say nothing at all while others are left; shorter than Timer B, or Timer B decides.
+    /// How long a target may say nothing at all while others are left, of these or of the owner's; shorter than Timer B,
+    /// or Timer B decides.
     pub patience: Duration,
 }
 

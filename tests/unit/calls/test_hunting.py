@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from telephony_gateway.calls.events import TrunksDown
 from telephony_gateway.calls.hunting import ELSEWHERE
 from telephony_gateway.calls.manager import NewCall
 from telephony_gateway.calls.plan import Choice
 from telephony_gateway.calls.stages import in_order
+from telephony_gateway.calls.standing import Standing
 from telephony_gateway.errors import EngineFailure, GatewayError, Invalid
 from tests.unit.calls.world import CARRIER, FakeBrowser, World, settle
 
@@ -69,6 +71,49 @@ async def test_the_next_trunk_is_tried_when_one_fails(how: tuple[Any, int | None
     world.end(second, "bye")
     await settle()
     assert world.only().status == "completed"
+    await world.check_end()
+
+
+async def test_a_silent_trunk_is_soon_left_while_other_places_wait() -> None:
+    world, _, (first,) = await hunted(SERIAL)
+    world.end(first, "unreachable")
+    await settle()
+    assert [how["elsewhere"] for _, how in world.engine.of("dial")] == [True, False]
+    world.end(dialled(world)[-1], "unreachable")
+    await settle()
+    await world.check_end()
+
+
+async def test_a_phone_that_may_sleep_is_not() -> None:
+    world, _, (first,) = await hunted({"ring": {"targets": PHONES}})
+    assert world.engine.of("dial")[0][1]["elsewhere"] is False
+    world.end(first, "rejected", status=603)
+    await settle()
+    await world.check_end()
+
+
+async def test_a_trunk_that_is_down_is_tried_after_the_others_until_its_time_is_over() -> None:
+    world, standing = World(tables(SERIAL)), Standing()
+    world.routing.is_down = standing.is_down
+
+    async def tried() -> list[str]:
+        before = len(dialled(world))
+        world.invite("200")
+        await settle()
+        for _ in range(2):
+            world.end(dialled(world)[-1], "rejected", status=503)
+            await settle()
+        return [how["trunk"] for _, how in world.engine.of("dial")[before:]]
+
+    assert await tried() == ["a", "b"]
+    standing.told(TrunksDown(trunks={"a": 30.0, "other": 1.0}))
+    assert await tried() == ["b", "a"]
+    await asyncio.sleep(30)
+    assert await tried() == ["a", "b"]
+    standing.told(TrunksDown(trunks={"a": 30.0, "b": 60.0}))
+    assert await tried() == ["a", "b"], "where all are down their order is as ever"
+    standing.told(TrunksDown(trunks={}))
+    assert not standing.is_down("b")
     await world.check_end()
 
 

@@ -126,6 +126,11 @@ impl SipThread {
     /// Where the next hop is is known, or why it is nowhere.
     pub(super) fn on_located(&mut self, now: Instant, leg: LegId, result: Located) {
         let Some(State::Resolving(dial)) = self.legs.get(&leg).map(|entry| &entry.state) else { return };
+        if let (true, Ok(candidates)) = (dial.elsewhere, &result)
+            && self.trunks.is_at(&dial.trunk, dial.next_hop.as_deref())
+        {
+            self.health.note(&dial.trunk, candidates);
+        }
         match result.and_then(|candidates| self.flows(now, dial, candidates)) {
             Ok((flows, address)) => self.offer_by(now, leg, flows, address),
             Err(reason) => self.end(Ended::new(leg, Side::System, Cause::Unreachable, reason)),
@@ -207,6 +212,7 @@ impl SipThread {
             flow: *first,
             contact: self.contact(*first, path, secure),
             others: others.iter().map(|flow| self.target(*flow, path, secure)).collect(),
+            elsewhere: dial.elsewhere,
             to: format!("<{}>", dial.uri),
             from: name_addr(&dial.from_display, &dial.from_uri),
             request_uri: dial.uri,

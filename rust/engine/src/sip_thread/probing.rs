@@ -109,6 +109,7 @@ impl SipThread {
         found: Result<Vec<Candidate>, String>,
     ) {
         let (Ok(candidates), Some(trunk)) = (found, self.prober.trunk(name).cloned()) else { return };
+        self.health.note(name, &candidates);
         for candidate in candidates.into_iter().take(MAX_TARGETS) {
             self.probe_target(now, &trunk, &candidate);
         }

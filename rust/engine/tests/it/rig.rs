@@ -135,6 +135,7 @@ pub(crate) fn call(leg: LegId, uri: &str, codecs: &[Codec]) -> Dial {
         codecs: codecs.to_vec(),
         headers: vec![("X-Test".into(), "yes".into())],
         timeout: PATIENCE,
+        elsewhere: false,
         replaces: None,
         caller: None,
     }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use slotmap::{Key, KeyData};
 
+use super::carry_out::Turn;
 use super::headers::BuilderExt;
 use super::legs::Invite;
-use super::session::State;
+use super::receive::unreachable;
+use super::session::{Input, State};
 use super::uac::MAX_FORKS;
 use super::{Auth, Endpoint, LegKey};
 use crate::dialog::{Dialog, DialogKey};
@@ -50,14 +52,16 @@ impl Endpoint {
         }
     }
 
-    /// Not a word in time: the next target is tried. Should the old one speak after all, it is sent away.
+    /// Not a word in time: the next target is tried, here or by the owner. Should the old one speak after all, it is
+    /// sent away.
     pub(super) fn out_of_patience(&mut self, now: Instant, key: LegKey) {
-        let Some(leg) = self.legs.get(key) else { return };
+        let Some(leg) = self.legs.get(key).filter(|leg| leg.state == State::Calling) else { return };
         let (Some(client), profile) = (leg.sent(), Arc::clone(&leg.profile)) else { return };
-        if self.fail_over(now, key, client, Failure::Silent) {
-            self.clients.retire(&mut self.io, client, User::Former(key));
-            self.clients.leave_profile(client, profile);
+        if !self.fail_over(now, key, client, Failure::Silent) {
+            self.drive(now, key, Input::Unreachable, Turn::ended(unreachable()));
         }
+        self.clients.retire(&mut self.io, client, User::Former(key));
+        self.clients.leave_profile(client, profile);
     }
 
     /// Tells of a failed target and sends the INVITE to the next. False if there is none, or if it is too late.

@@ -111,15 +111,19 @@ pub(crate) struct Tries {
     /// The INVITE as the first target got it.
     pub(crate) invite: Bytes,
     pub(crate) others: std::vec::IntoIter<Target>,
+    /// The owner has more of them.
+    elsewhere: bool,
 }
 
 impl Tries {
-    pub(crate) fn new(invite: &Bytes, others: Vec<Target>) -> Box<Self> {
-        Box::new(Self { invite: invite.clone(), others: others.into_iter() })
+    /// `None` if one target is all there is.
+    pub(crate) fn new(invite: &Bytes, others: Vec<Target>, elsewhere: bool) -> Option<Box<Self>> {
+        let any = elsewhere || !others.is_empty();
+        any.then(|| Box::new(Self { invite: invite.clone(), others: others.into_iter(), elsewhere }))
     }
 
     pub(crate) fn are_left(&self) -> bool {
-        !self.others.as_slice().is_empty()
+        self.elsewhere || !self.others.as_slice().is_empty()
     }
 }
 

@@ -429,6 +429,7 @@ mod tests {
                 flow: self.2,
                 contact: "192.0.2.1:5060".to_owned(),
                 others: Vec::new(),
+                elsewhere: false,
                 request_uri: "sip:bob@192.0.2.2".to_owned(),
                 from: "<sip:alice@example.com>".to_owned(),
                 to: "<sip:bob@example.com>".to_owned(),

@@ -218,6 +218,7 @@ fn is_challenge(response: &&Message) -> bool {
     response.status().is_some_and(|status| matches!(status.0, 401 | 407))
 }
 
-fn unreachable() -> Ended {
+/// How a leg ends that nobody said a word to.
+pub(super) fn unreachable() -> Ended {
     Ended { by: Side::System, cause: Cause::Unreachable, status: None, reason: "No response".to_owned() }
 }

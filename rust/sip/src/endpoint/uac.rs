@@ -53,7 +53,7 @@ impl Endpoint {
             Invite::Sent(ClientKey::default()),
             &dial.profile,
         ));
-        let tries = (!dial.others.is_empty()).then(|| Tries::new(&bytes, dial.others));
+        let tries = Tries::new(&bytes, dial.others, dial.elsewhere);
         let request =
             Request { method: Method::Invite, branch, bytes, flow: dial.flow, user: User::Invite(key) };
         let client = self.clients.send(&mut self.io, now, request);

@@ -128,6 +128,37 @@ fn only_the_last_target_gets_the_whole_of_timer_b() {
 }
 
 #[test]
+fn not_even_the_last_one_where_the_owner_has_other_places() {
+    let mut solo = Solo::new();
+    let dial = telephony_sip::Dial { others: vec![target(8)], elsewhere: true, ..dial(flow(9)) };
+    solo.endpoint.dial(solo.now, LEG, dial).unwrap();
+    sent(&mut solo);
+    let second = wait(&mut solo, PATIENCE).pop().unwrap().1;
+    wait(&mut solo, PATIENCE);
+    assert_eq!(solo.ended().cause, Cause::Unreachable);
+    assert!(wait(&mut solo, Duration::from_secs(4)).is_empty(), "nothing is sent there any more");
+    // It may have heard the INVITE all the same.
+    solo.receive(&response(&second, 180, "x", CONTACT));
+    assert_eq!(names(&sent(&mut solo)), [(8, "CANCEL".to_owned())]);
+    solo.receive(&response(&second, 200, "x", CONTACT));
+    // Both go to its Contact.
+    assert_eq!(names(&sent(&mut solo)), [(9, "ACK".to_owned()), (9, "BYE".to_owned())]);
+    wait(&mut solo, Duration::from_secs(128));
+    assert_eq!(solo.alive(), NOTHING);
+}
+
+#[test]
+fn who_hangs_up_on_a_silent_target_still_waits_for_its_word() {
+    let mut solo = Solo::new();
+    solo.endpoint.dial(solo.now, LEG, telephony_sip::Dial { elsewhere: true, ..dial(flow(9)) }).unwrap();
+    let invite = sent(&mut solo).remove(0).1;
+    solo.endpoint.hangup(solo.now, LEG, None).unwrap();
+    wait(&mut solo, PATIENCE);
+    solo.receive(&response(&invite, 180, "x", CONTACT));
+    assert_eq!(names(&sent(&mut solo)), [(9, "CANCEL".to_owned())]);
+}
+
+#[test]
 fn a_target_that_said_anything_is_waited_for() {
     let mut solo = calling(&[8]);
     let invite = sent(&mut solo).remove(0).1;

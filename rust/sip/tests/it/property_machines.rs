@@ -102,7 +102,8 @@ impl Script {
             contact: "x".into(),
         };
         let others = (0..one % 3).map(|number| other(6000 + number)).collect();
-        let dial = Dial { others, profile: Arc::clone(&self.solo.profile), ..dial(flow) };
+        let (elsewhere, profile) = (one.is_multiple_of(4), Arc::clone(&self.solo.profile));
+        let dial = Dial { others, elsewhere, profile, ..dial(flow) };
         self.solo.endpoint.dial(self.solo.now, LegId(self.dialled), dial).unwrap();
     }
 

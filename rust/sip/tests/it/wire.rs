@@ -44,6 +44,7 @@ pub(crate) fn dial(flow: Flow) -> Dial {
         flow,
         contact: flow.local.to_string(),
         others: Vec::new(),
+        elsewhere: false,
         request_uri: format!("sip:bob@{}", flow.remote),
         from: "\"Alice\" <sip:alice@example.com>".to_owned(),
         to: "<sip:bob@example.com>".to_owned(),
