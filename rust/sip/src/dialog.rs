@@ -28,15 +28,15 @@ pub(crate) enum State {
     Closing,
 }
 
-/// What is known of the next hop's address.
+/// What is known of the next hop's place.
 #[derive(Debug)]
 enum Hop {
     /// Nobody has looked yet.
     Unseen,
-    /// It is no name, or its name is being asked for, or leads nowhere: the dialog's flow decides.
+    /// It needs no asking, or is being asked for, or leads nowhere: the dialog's flow decides.
     Plain,
-    /// A name, and where it leads.
-    Found(Box<Flow>),
+    /// Where it leads, best first.
+    Found(Box<[Flow]>),
 }
 
 /// One dialog.
@@ -223,22 +223,33 @@ impl Dialog {
         }
     }
 
-    /// The URI of the next hop if it is a name that nobody has been asked about.
+    /// An accepted target refresh request of the peer came this way: what follows goes back by it, whatever became of
+    /// the former (12.2.2, RFC 5626 5.3). TLS is not given up (26.2.1), nor whom its peer has to prove to be.
+    pub(crate) fn refresh_flow(&mut self, flow: Flow) {
+        if self.flow.transport == Transport::Tls && flow.transport != Transport::Tls {
+            return;
+        }
+        if self.flow.transport != flow.transport {
+            self.hop = Hop::Unseen;
+        }
+        self.flow = Flow { identity: flow.identity.or(self.flow.identity), ..flow };
+    }
+
+    /// The URI of the next hop if somebody has to be asked where it is and nobody has been.
     pub(crate) fn unasked(&mut self) -> Option<String> {
         if !matches!(self.hop, Hop::Unseen) {
             return None;
         }
         self.hop = Hop::Plain;
-        self.next_hop(|uri| {
-            uri.host().is_some_and(|host| host.ip().is_none()).then(|| uri.as_str().to_owned())
-        })
+        let flow = self.flow;
+        self.next_hop(|uri| flow.asks(uri).then(|| uri.as_str().to_owned()))
     }
 
     /// The next hop `uri` leads to these places; another may have taken its place meanwhile.
     pub(crate) fn found(&mut self, uri: &str, places: &[Flow]) {
         let same = self.next_hop(|hop| (hop.as_str() == uri).then_some(())).is_some();
-        if let Some(flow) = self.flow.among(places).filter(|flow| same && *flow != self.flow) {
-            self.hop = Hop::Found(Box::new(flow));
+        if same && !places.is_empty() {
+            self.hop = Hop::Found(places.into());
         }
     }
 
@@ -311,10 +322,11 @@ impl Dialog {
 
     fn numbered(&self, method: Method, number: u32, branch: &str) -> (Builder, Flow) {
         let road = self.road();
-        let flow = match &self.hop {
-            _ if self.keeps_flow => self.flow,
-            Hop::Found(flow) => **flow,
-            _ => road.next_hop.map_or(self.flow, |hop| self.flow.towards(&hop)),
+        let flow = match (&road.next_hop, &self.hop) {
+            (Some(hop), _) if self.keeps_flow => self.flow.kept(hop),
+            (Some(hop), Hop::Found(places)) => self.flow.among(hop, places),
+            (Some(hop), _) => self.flow.towards(hop),
+            (None, _) => self.flow,
         };
         let mut builder = Builder::request(method, road.request_uri)
             .via(flow.transport, &self.contact, branch)

@@ -115,7 +115,8 @@ pub enum Event {
         /// Nothing more follows.
         last: bool,
     },
-    /// The next hop of a leg's dialog is a name; say where it leads by `next_hop_found`, or let the dialog's flow do.
+    /// The next hop of a leg's dialog is a name, or TLS is wanted on the way there and was not spoken so far; say where
+    /// it leads by `next_hop_found`, or let the dialog's flow do.
     NextHop {
         /// The leg.
         leg: LegId,

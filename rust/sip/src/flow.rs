@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use crate::Uri;
+use crate::{Scheme, Uri};
 
 /// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,13 +101,14 @@ impl Flow {
     /// `self` (RFC 3261 12.2.1.1, 8.1.2). An IP address is followed; a name is not resolved here and stays on the
     /// flow that carried the dialog so far. So does a private address announced from a public one: it lies behind
     /// a NAT, and only the flow's own binding leads there. A stream to the same machine is kept while it lives,
-    /// whatever port its far end has; the address told is for when it is gone.
+    /// whatever port its far end has; the address told is for when it is gone. A hop that [has to be found](Self::asks)
+    /// is nowhere yet: its port is for another transport.
     pub(crate) fn towards(self, next_hop: &Uri<'_>) -> Self {
         let Some(ip) = next_hop.host().and_then(|host| host.ip()) else { return self };
-        if !self.follows(ip) {
+        if !self.follows(ip) || self.asks(next_hop) {
             return self;
         }
-        let transport = self.transport_towards(next_hop, ip);
+        let transport = self.transport_towards(named(next_hop), ip);
         let remote = SocketAddr::new(ip, next_hop.port().unwrap_or(transport.default_port()));
         if (remote, transport) == (self.remote, self.transport) {
             return self;
@@ -116,16 +117,28 @@ impl Flow {
         Self { transport, remote, connection: self.connection.filter(|_| same), ..self }
     }
 
+    /// The same in a dialog that keeps its flow (RFC 5626 5.3): should its stream be gone, nobody listens at the far port
+    /// it had, but perhaps at the one that the same machine told.
+    pub(crate) fn kept(self, next_hop: &Uri<'_>) -> Self {
+        let towards = self.towards(next_hop);
+        if self.connection.is_some() && towards.connection == self.connection { towards } else { self }
+    }
+
+    /// Whether the way to `next_hop` cannot be told here: it is a name (RFC 3263 4), or TLS is wanted where something
+    /// else was spoken so far, which leaves from another port of ours and to whom a certificate names.
+    pub(crate) fn asks(self, next_hop: &Uri<'_>) -> bool {
+        let is_name = next_hop.host().is_some_and(|host| host.ip().is_none());
+        is_name || (named(next_hop) == Some(Transport::Tls) && self.transport != Transport::Tls)
+    }
+
     /// As the URI says; else as the dialog came, from the same machine or under TLS, which is not given up in
-    /// silence; else UDP (RFC 3263 4.1). UDP and TCP share our port, TLS has its own: no way leads from one to the
-    /// other without another local address.
-    fn transport_towards(self, next_hop: &Uri<'_>, ip: IpAddr) -> Transport {
-        let named = next_hop.params().value("transport").and_then(Transport::parse);
+    /// silence; else UDP (RFC 3263 4.1). UDP and TCP share our port.
+    fn transport_towards(self, named: Option<Transport>, ip: IpAddr) -> Transport {
         match (self.transport, named) {
             (Transport::Tls, _) => Transport::Tls,
-            (_, Some(named)) if named != Transport::Tls => named,
-            (own, _) if ip == self.remote.ip() => own,
-            _ => Transport::Udp,
+            (_, Some(named)) => named,
+            (own, None) if ip == self.remote.ip() => own,
+            (_, None) => Transport::Udp,
         }
     }
 
@@ -147,23 +160,36 @@ impl Flow {
             && (is_global(ip) || !is_global(self.remote.ip()))
     }
 
-    /// The flow for requests to a name that leads to these places, best first: the peer itself if it is among them
-    /// (over the stream there is, whatever port its far end has), or else the first that an address written in its
-    /// place would be followed to. TLS is not given up.
-    pub(crate) fn among(self, places: &[Self]) -> Option<Self> {
-        let is_peer = |place: &Self| match self.connection {
-            Some(_) => place.remote.ip() == self.remote.ip() && place.transport == self.transport,
+    /// The flow for requests to a hop that leads to these places, best first: the peer itself if it is among them, or
+    /// else the first that an address written in its place would be followed to. As there, a stream to the same machine
+    /// is kept while it lives, and the place is for when it is gone. TLS is not given up, and taken where it is wanted.
+    pub(crate) fn among(self, next_hop: &Uri<'_>, places: &[Self]) -> Self {
+        let (named, is_tls) = (named(next_hop), |flow: Self| flow.transport == Transport::Tls);
+        let is_peer = |place: &&Self| match self.connection {
+            Some(_) => {
+                let ip = place.remote.ip();
+                let same = ip == self.remote.ip() && is_tls(**place) == is_tls(self);
+                same && self.transport_towards(named, ip) == self.transport
+            }
             None => place.remote == self.remote && place.transport == self.transport,
         };
-        if places.iter().any(is_peer) {
-            return Some(self);
+        let peers = places.iter().filter(is_peer);
+        if let Some(peer) = peers.min_by_key(|place| place.transport != self.transport) {
+            return Self { remote: peer.remote, identity: peer.identity.or(self.identity), ..self };
         }
-        let fits = |place: &&Self| {
-            let is_tls = |flow: Self| flow.transport == Transport::Tls;
-            self.follows(place.remote.ip()) && is_tls(**place) == is_tls(self)
-        };
-        let followed = places.iter().find(fits)?;
-        Some(Self { local: self.local, ..*followed })
+        let wanted = is_tls(self) || named == Some(Transport::Tls);
+        let fits = |place: &&Self| self.follows(place.remote.ip()) && is_tls(**place) == wanted;
+        let Some(place) = places.iter().find(fits) else { return self };
+        let local = if is_tls(self) == wanted { self.local } else { place.local };
+        Self { local, ..*place }
+    }
+}
+
+/// The transport that a URI names (RFC 3261 19.1.1); `sips:` is for TLS whatever it names (26.2.2).
+fn named(uri: &Uri<'_>) -> Option<Transport> {
+    match uri.scheme() {
+        Scheme::Sips => Some(Transport::Tls),
+        _ => uri.params().value("transport").and_then(Transport::parse),
     }
 }
 

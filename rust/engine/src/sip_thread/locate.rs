@@ -5,7 +5,7 @@ use crate::LegId;
 use crate::resolve::{Answer, Asker, Candidate, DEADLINE, Found, Question, Target};
 use smallvec::SmallVec;
 use std::time::Instant;
-use telephony_sip::Flow;
+use telephony_sip::{Flow, Transport};
 
 /// Where a next hop is, or why nowhere.
 pub(super) type Located = Result<SmallVec<[Candidate; 1]>, String>;
@@ -37,9 +37,16 @@ impl SipThread {
         }
     }
 
-    /// A dialog names its next hop: its address is asked for ahead of the request that needs it.
-    pub(super) fn locate_next_hop(&mut self, now: Instant, dialog: u64, uri: &str) {
-        let Ok(Target::Name(question)) = Target::parse(uri) else { return };
+    /// A dialog of a leg names its next hop: its address is asked for ahead of the request that needs it. What is
+    /// spoken under TLS stays so, whatever the DNS would have (RFC 3261 26.2.1).
+    pub(super) fn locate_next_hop(&mut self, now: Instant, leg: LegId, dialog: u64, uri: &str) {
+        let flow = self.endpoint.flow(leg.sip());
+        let wish = flow.map(|flow| flow.transport).filter(|transport| *transport == Transport::Tls);
+        let question = match Target::parse_for(uri, wish) {
+            Ok(Target::Name(question)) => question,
+            Ok(Target::Address(place)) => return self.on_next_hop(now, dialog, uri, Ok(vec![place])),
+            Err(_) => return,
+        };
         match self.resolver.ask(now, &question, Asker::Dialog(dialog, uri.into())) {
             Found::Now(candidates) => self.on_next_hop(now, dialog, uri, Ok(candidates)),
             Found::Later | Found::Nowhere(_) => {}

@@ -12,7 +12,7 @@ use super::{Endpoint, LegKey};
 use crate::dialog::{self, DialogKey, target_of};
 use crate::timer::TimerKind;
 use crate::transaction::{Arrival, ServerKey};
-use crate::{Body, Builder, Cause, Error, Event, LegId, Message, Method, Name, Profile};
+use crate::{Body, Builder, Cause, Error, Event, Flow, LegId, Message, Method, Name, Profile};
 
 /// What becomes of an offer that arrives now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +45,17 @@ impl Endpoint {
         if self.servers.len() >= self.max_transactions.saturating_mul(2) {
             return self.overloaded(request, arrival, profile);
         }
-        self.known_dialog(now, key, request, arrival);
+        self.known_dialog(now, key, request, arrival, profile);
     }
 
-    fn known_dialog(&mut self, now: Instant, key: DialogKey, request: &Message, arrival: Arrival) {
+    fn known_dialog(
+        &mut self,
+        now: Instant,
+        key: DialogKey,
+        request: &Message,
+        arrival: Arrival,
+        profile: &Profile,
+    ) {
         let number = request.cseq_number();
         let Some(dialog) = self.dialogs.get_mut(key) else { return };
         let (leg, closing) = (dialog.leg, dialog.state == dialog::State::Closing);
@@ -65,8 +72,13 @@ impl Endpoint {
                 let min = self.legs.get(leg).map_or(90, |leg| leg.profile.session.min).to_string();
                 self.reply(now, server, 422, |builder| builder.safe(Name::MinSe, &min));
             }
-            Some(Method::Invite) => self.reinvite(now, key, leg, server, request),
-            Some(Method::Update) => self.update(now, key, leg, server, request),
+            Some(Method::Invite | Method::Update) => {
+                let flow = self.is_peers(key, arrival.flow, profile).then_some(arrival.flow);
+                match request.method() {
+                    Some(Method::Update) => self.update(now, key, leg, server, request, flow),
+                    _ => self.reinvite(now, key, leg, server, request, flow),
+                }
+            }
             Some(Method::Prack) => self.prack(now, key, leg, server, request),
             Some(Method::Refer) => self.referred(now, key, leg, server, request),
             Some(Method::Notify) => self.notified(now, key, leg, server, request),
@@ -77,6 +89,16 @@ impl Endpoint {
             }
             _ => self.reply(now, server, 405, |builder| builder.header(Name::Allow, ALLOW)),
         }
+    }
+
+    /// Whether a request in a dialog came from where its peer may be: the machine it was at, another of the same trunk,
+    /// or where a phone has registered since.
+    fn is_peers(&self, key: DialogKey, flow: Flow, profile: &Profile) -> bool {
+        let Some(dialog) = self.dialogs.get(key) else { return false };
+        let trunk = self.legs.get(dialog.leg).map(|leg| &*leg.profile.name).filter(|name| !name.is_empty());
+        flow.remote.ip() == dialog.flow.remote.ip()
+            || trunk == Some(&*profile.name)
+            || (dialog.keeps_flow && self.registrar.is_bound(flow))
     }
 
     /// Answers a request in a dialog; the To tag is the request's own.
@@ -132,6 +154,7 @@ impl Endpoint {
         key: LegKey,
         server: ServerKey,
         request: &Message,
+        flow: Option<Flow>,
     ) {
         if check_body(request).is_err() {
             return self
@@ -143,18 +166,27 @@ impl Endpoint {
             Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
             Some(Verdict::Ask) => {
                 self.send_trying(now, server);
-                self.ask(now, dialog, key, server, request);
+                self.ask(now, dialog, key, server, request, flow);
             }
         }
     }
 
     /// UPDATE with an offer is the application's, without one it only refreshes the target (RFC 3311 5.2).
-    fn update(&mut self, now: Instant, dialog: DialogKey, key: LegKey, server: ServerKey, request: &Message) {
+    fn update(
+        &mut self,
+        now: Instant,
+        dialog: DialogKey,
+        key: LegKey,
+        server: ServerKey,
+        request: &Message,
+        flow: Option<Flow>,
+    ) {
         if check_body(request).is_err() {
             return self
                 .reply(now, server, 415, |builder| builder.header(Name::Accept, super::headers::ACCEPT));
         }
         if request.body().is_empty() {
+            self.refresh_flow(dialog, flow);
             self.refresh_target(dialog, target_of(request));
             return self.accept_update(now, dialog, key, server);
         }
@@ -165,7 +197,7 @@ impl Endpoint {
             Some(Verdict::Glare) => self.reply(now, server, 491, |builder| builder),
             Some(Verdict::Ask) => {
                 self.servers.pending(&mut self.io, now, server);
-                self.ask(now, dialog, key, server, request);
+                self.ask(now, dialog, key, server, request, flow);
             }
         }
     }
@@ -184,6 +216,7 @@ impl Endpoint {
         key: LegKey,
         server: ServerKey,
         request: &Message,
+        flow: Option<Flow>,
     ) {
         let Some(leg) = self.legs.get_mut(key) else { return };
         let method = request.method().unwrap_or(Method::Invite);
@@ -194,6 +227,7 @@ impl Endpoint {
             cseq: request.cseq_number(),
             late_offer: request.body().is_empty(),
             target: target_of(request).filter(|_| method != Method::Prack).map(Into::into),
+            flow,
         }));
         self.start_timer(now, key, TimerKind::Reoffer);
         self.tell(key, Some(request), |leg, request| Event::Reoffer { leg, request });
@@ -211,6 +245,7 @@ impl Endpoint {
         }
         let bytes = builder.maybe_body(body.as_ref()).build()?;
         let Some(reoffer) = self.take_reoffer(now, key) else { return Ok(()) };
+        self.refresh_flow(reoffer.dialog, reoffer.flow);
         self.refresh_target(reoffer.dialog, reoffer.target.as_deref());
         self.servers.respond(&mut self.io, now, server, 200, bytes);
         if method == Method::Invite {
@@ -293,6 +328,12 @@ impl Endpoint {
         let pending = self.legs.get(key).and_then(|leg| leg.reoffer.as_ref());
         if pending.is_some_and(|reoffer| reoffer.server == aim) {
             self.drop_reoffer(now, key);
+        }
+    }
+
+    fn refresh_flow(&mut self, dialog: DialogKey, flow: Option<Flow>) {
+        if let Some((dialog, flow)) = self.dialogs.get_mut(dialog).zip(flow) {
+            dialog.refresh_flow(flow);
         }
     }
 

@@ -16,7 +16,7 @@ use super::session::State;
 use crate::dialog::{Dialog, DialogKey};
 use crate::timer::TimerSet;
 use crate::transaction::{ClientKey, ServerKey};
-use crate::{Body, Error, LegId, Method, Profile, Target};
+use crate::{Body, Error, Flow, LegId, Method, Profile, Target};
 
 new_key_type! {
     /// One leg; stale keys find nothing.
@@ -51,6 +51,8 @@ pub(crate) struct Reoffer {
     pub(crate) late_offer: bool,
     /// The peer's new Contact, which counts once we accept (RFC 6141 4).
     pub(crate) target: Option<Box<str>>,
+    /// The way it came, likewise, if that is the peer's.
+    pub(crate) flow: Option<Flow>,
 }
 
 /// A re-INVITE or UPDATE of ours.

@@ -78,6 +78,11 @@ impl Registrar {
         self.next
     }
 
+    /// Whether a phone has registered this way.
+    pub(super) fn is_bound(&self, flow: Flow) -> bool {
+        self.bound.values().flatten().any(|bound| bound.flow == flow)
+    }
+
     /// RFC 3608 6.3: what the phone sends later shall come here, too, and by the same transport.
     fn service_route(&self, flow: Flow) -> String {
         let there = match self.public.as_deref() {

@@ -208,7 +208,7 @@ impl Endpoint {
             }
             false if open.described || settled => {
                 self.servers.pending(&mut self.io, now, server);
-                return self.ask(now, dialog, key, server, prack);
+                return self.ask(now, dialog, key, server, prack, None);
             }
             // 5: no offer may be made before the last one is answered.
             false => self.reply(now, server, 488, |builder| builder),

@@ -14,6 +14,7 @@ mod corpora;
 mod corpus;
 mod dialogs;
 mod failover;
+mod flows;
 mod info;
 mod parse;
 mod property;
