@@ -46,6 +46,7 @@ impl Endpoint {
             Action::Progress => self.progress(now, key, turn.message),
             Action::Confirm => self.confirm(now, key, turn.message),
             Action::AckAndBye => self.unwanted_success(now, key, turn.message),
+            Action::HoldCancel => self.hold_cancel(key),
             Action::SendCancel => self.send_cancel(now, key),
             Action::SendBye => self.leave(now, key),
             Action::Abandon => self.abandon_invite(key),
@@ -85,6 +86,12 @@ impl Endpoint {
         let server = self.legs.get(key).and_then(super::legs::Leg::received);
         if let (Some(server), Some((status, bytes))) = (server, response) {
             self.servers.respond(&mut self.io, now, server, status, bytes);
+        }
+    }
+
+    fn hold_cancel(&mut self, key: LegKey) {
+        if let Some(client) = self.legs.get(key).and_then(super::legs::Leg::sent) {
+            self.clients.forgo_datagram(client);
         }
     }
 

@@ -52,6 +52,13 @@ impl Endpoint {
         }
     }
 
+    /// A request has left by UDP instead of TCP: its target has the whole time from here.
+    pub(super) fn fell_back(&mut self, now: Instant, user: User) {
+        if let User::Invite(leg) = user {
+            self.be_patient(now, leg);
+        }
+    }
+
     /// Not a word in time: the next target is tried, here or by the owner. Should the old one speak after all, it is
     /// sent away.
     pub(super) fn out_of_patience(&mut self, now: Instant, key: LegKey) {

@@ -225,7 +225,9 @@ impl Endpoint {
     }
 
     fn client_failed(&mut self, now: Instant, key: ClientKey) {
-        if let Some(outcome) = self.clients.transport_error(&mut self.io, now, key) {
+        if let Some(user) = self.clients.fall_back(&mut self.io, now, key) {
+            self.fell_back(now, user);
+        } else if let Some(outcome) = self.clients.transport_error(&mut self.io, now, key) {
             self.client_outcome(now, key, outcome, None);
         }
     }

@@ -66,6 +66,7 @@ impl Endpoint {
             (Stage::Waiting, _) => drop(self.take_outgoing(now, key)),
             (Stage::Sent(client), Method::Invite) => {
                 open.stage = Stage::CancelHeld(client);
+                self.clients.forgo_datagram(client);
                 if self.clients.is_proceeding(client) {
                     self.cancel_outgoing(now, key);
                 }
@@ -352,6 +353,7 @@ impl Endpoint {
     pub(super) fn drop_outgoing(&mut self, now: Instant, key: LegKey) {
         let Some(outgoing) = self.legs.get_mut(key).and_then(|leg| leg.outgoing.take()) else { return };
         if let (Method::Invite, Some(client)) = (outgoing.method, outgoing.client()) {
+            self.clients.forgo_datagram(client);
             self.clients.limit(&mut self.io, now, client);
         }
     }

@@ -60,6 +60,8 @@ pub(crate) enum Action {
     /// Acknowledges a 2xx nobody wants any more and hangs up on it (13.2.2.4).
     AckAndBye,
     Answered,
+    /// Sends the INVITE no other way while its CANCEL has to wait (9.1).
+    HoldCancel,
     SendCancel,
     SendBye,
     /// Stops waiting for the INVITE's final response (9.1).
@@ -81,7 +83,7 @@ pub(crate) fn step(state: State, input: Input) -> (State, &'static [Action]) {
         (Calling | Proceeding, Provisional) => (Proceeding, &[Do::Progress]),
         (Calling | Proceeding, Success) => (State::Confirmed, &[Do::Confirm, Do::Answered]),
         (Calling | Proceeding, Failure | Unreachable | TransportError) => (Over, &[Do::Ended]),
-        (Calling, Hangup | NoAnswer) => (CancelHeld, &[Do::Ended]),
+        (Calling, Hangup | NoAnswer) => (CancelHeld, &[Do::HoldCancel, Do::Ended]),
         (Proceeding, Hangup | NoAnswer | Bye | Lost) => (Cancelling, &[Do::SendCancel, Do::Ended]),
 
         // Giving up (9.1); the 2xx may have crossed the CANCEL.

@@ -206,26 +206,30 @@ impl Clients {
         now: Instant,
         key: ClientKey,
     ) -> Option<ClientOutcome> {
-        if self.fall_back(io, now, key) {
-            return None;
-        }
         self.step(io, now, key, Input::TransportError)
     }
 
-    /// Sends a request over UDP that was too large for it, where the peer did not take TCP (18.1.1).
-    fn fall_back(&mut self, io: &mut Io, now: Instant, key: ClientKey) -> bool {
-        let Some(client) = self.all.get_mut(key).filter(|client| client.machine.is_unheard()) else {
-            return false;
-        };
-        let Some(datagram) = client.datagram.take() else { return false };
-        (client.request, client.flow) = (datagram.bytes, datagram.flow);
-        io.switch.deaf(now, client.flow.remote);
+    /// Sends a request over UDP that was too large for it, where the peer did not take TCP (18.1.1), and tells whose it
+    /// is; nobody's if there is no point.
+    pub(crate) fn fall_back(&mut self, io: &mut Io, now: Instant, key: ClientKey) -> Option<User> {
+        let client = self.all.get_mut(key).filter(|client| client.machine.is_unheard())?;
+        let datagram = client.datagram.take()?;
+        io.switch.deaf(now, datagram.flow.remote);
+        let (bytes, user) = (datagram.bytes?, client.user);
+        (client.request, client.flow) = (bytes, datagram.flow);
         let opening = match client.machine {
             Machine::Invite(_) => client_invite::OPENING,
             Machine::Other(_) => client::OPENING,
         };
         self.carry_out(io, now, key, opening, None);
-        true
+        Some(user)
+    }
+
+    /// Nobody wants the answer any more: what does not get there by TCP does not go by UDP either.
+    pub(crate) fn forgo_datagram(&mut self, key: ClientKey) {
+        if let Some(datagram) = self.all.get_mut(key).and_then(|client| client.datagram.as_mut()) {
+            datagram.bytes = None;
+        }
     }
 
     /// The transactions that a failure on a flow concerns. When only a stream broke, those that were heard of go on:
@@ -332,6 +336,7 @@ impl Clients {
             client.user = user;
             client.timers.stop(&mut io.timers, TimerKind::A);
         }
+        self.forgo_datagram(key);
     }
 
     /// Whether a CANCEL of this branch is under way.

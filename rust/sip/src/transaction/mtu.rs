@@ -16,7 +16,8 @@ const PEERS: usize = 256;
 /// A request as it was before it was switched to TCP.
 #[derive(Debug)]
 pub(crate) struct Datagram {
-    pub(crate) bytes: Bytes,
+    /// `None` once it is not to be sent any more.
+    pub(crate) bytes: Option<Bytes>,
     pub(crate) flow: Flow,
 }
 
@@ -60,7 +61,7 @@ impl Switch {
         let place = memmem::find(bytes, udp)?;
         let mut switched = bytes.to_vec();
         switched.get_mut(place..place.checked_add(tcp.len())?)?.copy_from_slice(tcp);
-        let before = Datagram { bytes: std::mem::replace(bytes, switched.into()), flow: *flow };
+        let before = Datagram { bytes: Some(std::mem::replace(bytes, switched.into())), flow: *flow };
         flow.transport = Transport::Tcp;
         Some(Box::new(before))
     }

@@ -3,8 +3,11 @@
 use crate::wire::*;
 use std::sync::Arc;
 use std::time::Duration;
-use telephony_sip::{Admission, Body, Cause, Connection, Flow, Framer, Limits, Profile, Stranger, Transport};
+use telephony_sip::{
+    Admission, Body, Cause, Connection, Failover, Flow, Framer, Limits, Profile, Stranger, Target, Transport,
+};
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn solo(transport: Transport) -> Solo {
@@ -152,6 +155,55 @@ fn a_peer_without_tcp_gets_it_by_udp_after_all() {
     assert_eq!(solo.endpoint.poll_transmit().unwrap().flow.transport, Transport::Udp);
     solo.endpoint.handle_transport_error(solo.now, second.flow);
     assert_eq!(solo.ended().cause, Cause::TransportError);
+}
+
+/// RFC 3261 18.1.1, 9.1: what nobody waits for any more does not ring a second telephone, or a first one late.
+#[test]
+fn a_call_that_is_over_does_not_go_by_udp_after_all() {
+    let mut solo = Solo::new();
+    let leg = telephony_sip::LegId(1);
+    solo.endpoint.dial(solo.now, leg, large()).unwrap();
+    let first = solo.endpoint.poll_transmit().unwrap();
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    solo.advance(3 * SECOND);
+    solo.endpoint.handle_transport_error(solo.now, first.flow);
+    assert!(solo.sent().is_empty());
+    assert_eq!((solo.events().len(), solo.alive()), (1, NOTHING));
+}
+
+#[test]
+fn a_target_that_others_have_replaced_does_not_ring_by_udp_after_all() {
+    let mut solo = impatient(2 * SECOND);
+    let first = solo.endpoint.poll_transmit().unwrap();
+    assert_eq!(solo.advance(2 * SECOND), [(2.0, "INVITE".to_owned())], "the next target");
+    solo.advance(SECOND);
+    solo.endpoint.handle_transport_error(solo.now, first.flow);
+    assert!(solo.sent().is_empty());
+    solo.endpoint.dial(solo.now, telephony_sip::LegId(2), large()).unwrap();
+    assert_eq!(solo.endpoint.poll_transmit().unwrap().flow.transport, Transport::Udp, "it is remembered");
+}
+
+/// RFC 3263 4.3: the time that TCP took is not the target's.
+#[test]
+fn a_target_has_its_whole_time_from_when_udp_was_tried() {
+    let mut solo = impatient(4 * SECOND);
+    let first = solo.endpoint.poll_transmit().unwrap();
+    solo.advance(3 * SECOND);
+    solo.endpoint.handle_transport_error(solo.now, first.flow);
+    solo.sent_one();
+    let repeated: Vec<_> = solo.advance(4 * SECOND).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(repeated, [3.5, 4.5, 6.5, 7.0], "three repetitions, then the next target");
+}
+
+/// A call that is too large for UDP, to a target with another behind it.
+fn impatient(patience: Duration) -> Solo {
+    let mut solo = Solo::new();
+    let other = Flow { remote: address("192.0.2.8:5060"), ..solo.flow };
+    let profile = Profile { failover: Failover { patience }, ..Profile::default() };
+    let others = vec![Target { flow: other, contact: other.local.to_string() }];
+    let dial = telephony_sip::Dial { others, profile: Arc::new(profile), ..large() };
+    solo.endpoint.dial(solo.now, telephony_sip::LegId(1), dial).unwrap();
+    solo
 }
 
 #[test]
