@@ -26,6 +26,8 @@ pub(crate) struct Reliable {
     next: u32,
     /// The one whose PRACK is awaited; there is never a second (3).
     open: Option<Open>,
+    /// The status of the last one.
+    last: Option<u16>,
     waiting: VecDeque<(u16, Option<Body>)>,
     /// The 2xx that must wait for a PRACK (3), by its body.
     held: Option<Option<Body>>,
@@ -75,6 +77,7 @@ impl Endpoint {
             leg.reliable = Some(Box::new(Reliable {
                 next,
                 open: None,
+                last: None,
                 waiting: VecDeque::new(),
                 held: None,
                 demanded,
@@ -141,6 +144,7 @@ impl Endpoint {
             .maybe_body(body)
             .build()?;
         reliable.open = Some(Open { rseq: reliable.next, status, described: body.is_some() });
+        reliable.last = Some(status);
         reliable.described |= body.is_some();
         reliable.next = reliable.next.wrapping_add(1);
         self.servers.respond(&mut self.io, now, server, status, bytes);
@@ -279,15 +283,11 @@ impl Endpoint {
         leg.reliable.as_ref().is_some_and(|reliable| reliable.held.is_some())
     }
 
-    /// Repeats the last provisional response, for proxies' timer C: a reliable one under a new RSeq.
-    pub(super) fn refresh_reliable(
-        &mut self,
-        now: Instant,
-        key: LegKey,
-        server: ServerKey,
-        status: u16,
-    ) -> bool {
-        matches!(self.provisional_reliably(now, key, server, status, None), Ok(true))
+    /// Repeats the last provisional response, for proxies' timer C: a reliable one under a new RSeq. False if it was
+    /// none.
+    pub(super) fn refresh_reliable(&mut self, now: Instant, key: LegKey, server: ServerKey) -> bool {
+        let last = self.legs.get(key).and_then(|leg| leg.reliable.as_ref()?.last);
+        last.is_some_and(|last| matches!(self.provisional_reliably(now, key, server, last, None), Ok(true)))
     }
 
     fn settle(&mut self, dialog: DialogKey) {
@@ -305,10 +305,8 @@ impl Endpoint {
         dialog: DialogKey,
         response: &Message,
     ) -> bool {
-        let Some(rseq) = response.number(Name::RSeq).filter(|_| response.require().any(|tag| tag == TAG))
-        else {
-            return true;
-        };
+        let is_reliable = response.require().any(|tag| tag.eq_ignore_ascii_case(TAG));
+        let Some(rseq) = response.number(Name::RSeq).filter(|_| is_reliable) else { return true };
         let Some(leg) = self.legs.get(key).filter(|leg| leg.profile.reliable != Support::Off) else {
             return true;
         };

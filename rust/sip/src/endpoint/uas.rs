@@ -317,7 +317,7 @@ impl Endpoint {
     pub(super) fn resend_provisional(&mut self, now: Instant, key: LegKey) {
         let leg = self.legs.get(key).filter(|leg| leg.state == State::Incoming);
         let Some(server) = leg.and_then(Leg::received) else { return };
-        if self.refresh_reliable(now, key, server, 180) {
+        if self.refresh_reliable(now, key, server) {
             return;
         }
         self.servers.repeat(&mut self.io, now, server, 180);

@@ -380,6 +380,29 @@ fn a_minute_of_ringing_is_refreshed_under_a_new_rseq() {
     assert_eq!(methods(&solo.sent()), ["200"]);
 }
 
+/// RFC 3261 13.3.1.1: the last one is repeated; a telephone that hears early media is not told to ring.
+#[test]
+fn a_minute_of_early_media_is_refreshed_as_that() {
+    let mut solo = supporting();
+    let (_, first) = ringing(&mut solo, SUPPORTED, 183, Some("v=0 answer"));
+    solo.receive(&prack(&first, "p", 2, ""));
+    solo.sent();
+    solo.now += seconds(60.1);
+    solo.endpoint.handle_timeout(solo.now);
+    let again = solo.sent_one();
+    assert_eq!((first_line(&again).as_str(), again.body()), ("183", &b""[..]));
+}
+
+#[test]
+fn an_option_tag_has_no_case() {
+    let mut solo = supporting();
+    solo.dial(1);
+    let invite = solo.sent_one();
+    let extra = format!("Require: 100REL\nRSeq: 7\n{CONTACT}");
+    solo.receive(&response(&invite, 180, "bob", &extra));
+    assert_eq!(methods(&solo.sent()), ["PRACK"]);
+}
+
 #[test]
 fn early_media_gets_through_a_lossy_line_in_order() {
     for seed in 0..30 {
