@@ -36,8 +36,12 @@ pub(crate) struct Session {
     known: bool,
     /// The peer takes UPDATE, which needs no description.
     by_update: bool,
+    /// It has refused one all the same.
+    update_refused: bool,
     /// Our last description, which a re-INVITE repeats to the letter (7.4).
     body: Option<Body>,
+    /// How often a 422 to this refresh has been followed.
+    raises: u32,
 }
 
 /// The seconds of Session-Expires and who refreshes: true for `uac` (4).
@@ -90,7 +94,9 @@ fn negotiate(request: &Message, profile: &Profile, ours: bool) -> Option<Session
         ours,
         known,
         by_update: allows_update(request),
+        update_refused: false,
         body: None,
+        raises: 0,
     })
 }
 
@@ -155,6 +161,8 @@ impl Endpoint {
             self.stop_session(now, key);
             return builder;
         };
+        session.update_refused = last.as_ref().is_some_and(|session| session.update_refused);
+        session.by_update &= !session.update_refused;
         session.body = body.cloned().or(last.and_then(|session| session.body));
         let builder = session.answer(builder);
         leg.session = Some(Box::new(session));
@@ -189,16 +197,26 @@ impl Endpoint {
             None => (wish.support == Support::Required).then_some((wish.expires, true, false)),
         };
         let Some((interval, ours, known)) = agreed else { return self.stop_session(now, key) };
+        let update_refused = leg.session.as_ref().is_some_and(|session| session.update_refused);
         let by_update = match &leg.session {
             Some(session) if !response.has(Name::Allow) => session.by_update,
-            _ => allows_update(response),
+            _ => allows_update(response) && !update_refused,
         };
         let last = leg.session.as_ref().and_then(|session| session.body.clone());
         let sent = || client.and_then(|client| self.sent_body(client));
         let body = body.or(last).or_else(sent);
         if let Some(leg) = self.legs.get_mut(key) {
             let min = leg.session.as_ref().map_or(wish.min, |session| session.min);
-            leg.session = Some(Box::new(Session { interval, min, ours, known, by_update, body }));
+            leg.session = Some(Box::new(Session {
+                interval,
+                min,
+                ours,
+                known,
+                by_update,
+                update_refused,
+                body,
+                raises: 0,
+            }));
         }
         self.start_session(now, key);
     }
@@ -268,21 +286,26 @@ impl Endpoint {
         self.with_timers(now, key, |timers, io| timers.start_in(io, TimerKind::SessionRefresh, AGAIN));
     }
 
-    /// A refresh was refused: by re-INVITE where UPDATE is unknown, once more in a while otherwise.
-    pub(super) fn refresh_refused(&mut self, now: Instant, key: LegKey, status: u16) {
+    /// A refresh was refused: once more in a while, and by re-INVITE where the peer does not take UPDATE, whatever it
+    /// says about that. 422 and 491 are about this one request, 401 and 407 about who sends it.
+    pub(super) fn refresh_refused(&mut self, now: Instant, key: LegKey, status: u16, refused: bool) {
         let session = self.legs.get_mut(key).and_then(|leg| leg.session.as_mut());
-        if let (405 | 501, Some(session)) = (status, session) {
-            session.by_update = false;
+        let about_update = refused && !matches!(status, 401 | 407 | 422 | 491);
+        if let Some(session) = session.filter(|session| about_update && session.by_update) {
+            session.update_refused = matches!(status, 405 | 501) || session.body.is_some();
+            session.by_update = !session.update_refused;
         }
         self.refresh_later(now, key);
     }
 
-    /// 7.3: Min-SE of a 422 is the least the next request asks for. False if it asks for no more than it was given.
+    /// 7.3: Min-SE of a 422 is the least the next request asks for. False if it asks for no more than it was given, for
+    /// too much, or again and again.
     pub(super) fn raise_interval(&mut self, key: LegKey, response: Option<&Message>) -> bool {
-        let min = response.and_then(|response| response.number(Name::MinSe));
+        let min = response.and_then(|response| response.number(Name::MinSe)).filter(|min| *min <= LONGEST);
         let session = self.legs.get_mut(key).and_then(|leg| leg.session.as_mut());
         let (Some(min), Some(session)) = (min, session) else { return false };
-        let raised = min > session.interval;
+        let raised = min > session.interval && session.raises < MAX_RAISES;
+        session.raises = session.raises.saturating_add(1);
         session.min = session.min.max(min);
         session.interval = session.interval.max(min);
         raised

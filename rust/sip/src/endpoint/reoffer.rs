@@ -287,7 +287,7 @@ impl Endpoint {
         let Some(outgoing) = self.take_outgoing(now, key) else { return };
         if outgoing.refreshes {
             self.follow_with(now, key, outgoing.next);
-            return self.refresh_refused(now, key, status);
+            return self.refresh_refused(now, key, status, response.is_some());
         }
         if let Some(leg) = self.legs.get(key).filter(|leg| !leg.reported) {
             let response = response.cloned();

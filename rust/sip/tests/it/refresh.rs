@@ -240,6 +240,45 @@ fn a_422_to_our_refresh_raises_the_interval() {
 }
 
 #[test]
+fn a_422_to_our_refresh_that_asks_for_ever_more_is_not_followed_for_ever() {
+    let mut solo = solo();
+    calling(&mut solo, &format!("{UPDATES}\nSession-Expires: 200;refresher=uac"));
+    let mut update = after(&mut solo, 100.1);
+    for min in 0..8 {
+        solo.receive(&response(&update, 422, "", &format!("Min-SE: {}", 600 + min)));
+        update = solo.sent_one();
+    }
+    solo.receive(&response(&update, 422, "", "Min-SE: 700"));
+    assert!(solo.sent().is_empty());
+    let update = after(&mut solo, 10.1);
+    solo.receive(&response(&update, 422, "", "Min-SE: 4000000000"));
+    assert!(solo.sent().is_empty(), "nobody waits for years");
+}
+
+/// RFC 4028 7.4: what the peer says it allows and then refuses is not asked for until the session is over.
+#[test]
+fn an_update_that_is_refused_whatever_for_becomes_a_reinvite_once_and_for_all() {
+    for status in [400, 488, 500, 603] {
+        let mut solo = solo();
+        let (_, invite) = calling(&mut solo, &format!("{UPDATES}\nSession-Expires: 200;refresher=uac"));
+        let update = after(&mut solo, 100.1);
+        solo.receive(&response(&update, status, "", ""));
+        let reinvite = after(&mut solo, 10.1);
+        assert!(is(&reinvite, Method::Invite), "after {status}");
+        assert_eq!(reinvite.body(), invite.body());
+        let accepted = format!("{UPDATES}\nSession-Expires: 200;refresher=uac");
+        solo.receive(&described(&reinvite, 200, "", &accepted, "v=0 answer"));
+        assert!(is(&solo.sent_one(), Method::Ack));
+        assert!(is(&after(&mut solo, 100.1), Method::Invite), "and after {status} again");
+    }
+    let mut solo = solo();
+    calling(&mut solo, &format!("{UPDATES}\nSession-Expires: 200;refresher=uac"));
+    let update = after(&mut solo, 100.1);
+    solo.receive(&response(&update, 491, "", ""));
+    assert!(is(&after(&mut solo, 4.1), Method::Update), "a collision says nothing of UPDATE");
+}
+
+#[test]
 fn a_session_nobody_refreshes_ends_a_little_before_its_time() {
     for (interval, end) in [("90", 60.0), ("600", 568.0)] {
         let mut solo = solo();
