@@ -203,7 +203,7 @@ impl Endpoint {
     }
 
     /// 500 with a random Retry-After of up to ten seconds (14.2).
-    fn retry_later(&mut self, now: Instant, server: ServerKey) {
+    pub(super) fn retry_later(&mut self, now: Instant, server: ServerKey) {
         let seconds = self.ident.within(&(0..=10)).to_string();
         self.reply(now, server, 500, |builder| builder.header(Name::RetryAfter, seconds));
     }

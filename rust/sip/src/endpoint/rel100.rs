@@ -210,6 +210,13 @@ impl Endpoint {
                 self.reply(now, server, 200, |builder| builder);
                 self.tell(key, Some(prack), |leg, prack| Event::Acknowledged { leg, prack });
             }
+            // 5 and RFC 3311 5.2: another offer is not answered yet.
+            false if self.legs.get(key).is_some_and(|leg| leg.reoffer.is_some()) => {
+                self.retry_later(now, server);
+            }
+            false if self.legs.get(key).is_some_and(Leg::offers) => {
+                self.reply(now, server, 491, |builder| builder);
+            }
             false if open.described || settled => {
                 self.servers.pending(&mut self.io, now, server);
                 return self.ask(now, dialog, key, server, prack, None);

@@ -164,6 +164,28 @@ fn an_offer_in_a_prack_is_the_applications_to_answer() {
     assert_eq!(sent[0].body(), b"v=0 second answer", "RFC 3262 5");
 }
 
+/// RFC 3311 5.2: one offer at a time, and each request has its answer.
+#[test]
+fn an_offer_in_a_prack_while_an_update_is_open_comes_too_early() {
+    let mut solo = supporting();
+    let (leg, early) = ringing(&mut solo, SUPPORTED, 183, Some("v=0 answer"));
+    solo.receive(&prack(&early, "p", 2, ""));
+    solo.sent();
+    solo.endpoint.provisional(solo.now, leg, 180, None).unwrap();
+    let second = solo.sent_one();
+    solo.receive(&request("UPDATE", "u", 3, &tag_of(&early), OFFER));
+    solo.receive(&prack(&second, "q", 4, OFFER));
+    let busy = solo.sent_one();
+    assert_eq!(first_line(&busy), "500");
+    assert!(busy.has(Name::RetryAfter));
+    solo.endpoint.answer_reoffer(solo.now, leg, sdp("v=0 second answer")).unwrap();
+    assert_eq!(solo.sent_one().header(Name::Cseq), Some("3 UPDATE"));
+    assert_eq!(solo.events().len(), 1);
+    solo.endpoint.hangup(solo.now, leg, None).unwrap();
+    solo.advance(LONG);
+    assert_eq!(solo.alive(), NOTHING);
+}
+
 #[test]
 fn without_an_offer_the_first_reliable_response_makes_one_and_the_prack_answers() {
     let mut solo = supporting();
