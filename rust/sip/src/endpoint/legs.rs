@@ -194,9 +194,12 @@ impl Leg {
         self.dialogs.first().copied()
     }
 
-    /// Whether a re-INVITE or UPDATE of ours is under way, its ACK included.
+    /// Whether an offer of ours, or one that a re-INVITE of ours asks for, is under way, its ACK included. An UPDATE
+    /// without a description is in nobody's way (RFC 3311 5.2).
     pub(crate) fn offers(&self) -> bool {
-        let under_way = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.stage != Stage::Waiting);
+        let offers = |open: &Outgoing| open.method == Method::Invite || open.body.is_some();
+        let under_way =
+            self.outgoing.as_ref().is_some_and(|open| open.stage != Stage::Waiting && offers(open));
         under_way || !self.owed.is_empty()
     }
 

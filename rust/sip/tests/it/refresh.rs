@@ -343,6 +343,20 @@ fn a_refresh_that_fails_for_good_ends_the_call() {
     );
 }
 
+/// RFC 3261 14.2, RFC 3311 5.2: a refresh without a description is no offer that the peer's would meet.
+#[test]
+fn the_peers_offer_is_taken_while_our_refresh_is_under_way() {
+    for method in ["INVITE", "UPDATE"] {
+        let mut solo = solo();
+        let (leg, _) = calling(&mut solo, &format!("{UPDATES}\nSession-Expires: 200;refresher=uac"));
+        let update = after(&mut solo, 100.1);
+        solo.receive(&theirs(method, "o", 1, &update, OFFER));
+        assert!(matches!(solo.events()[..], [Event::Reoffer { .. }]), "{method}");
+        solo.endpoint.answer_reoffer(solo.now, leg, sdp("v=0 answer")).unwrap();
+        assert_eq!(methods(&solo.sent()).last().map(String::as_str), Some("200"));
+    }
+}
+
 #[test]
 fn the_owners_offer_waits_for_a_refresh_and_refreshes_too() {
     let mut solo = solo();
