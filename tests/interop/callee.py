@@ -26,11 +26,13 @@ class Answered:
 
 @dataclass
 class Callee(asyncio.DatagramProtocol):
-    """Rings, answers after `ring` seconds, is hung up on."""
+    """Rings, answers after `ring` seconds, is hung up on. The first `deaf` ACKs get the answer once more."""
 
     contact: str
     sdp: str
     ring: float = 0.1
+    deaf: int = 0
+    acks: list[bytes] = field(default_factory=list)
     calls: dict[str, Answered] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
     transport: asyncio.DatagramTransport = field(init=False)
@@ -49,12 +51,19 @@ class Callee(asyncio.DatagramProtocol):
                 call.repeating = asyncio.ensure_future(self._answer(call, text, address))
             case "ACK" | "BYE" if call.repeating is not None:
                 call.repeating.cancel()
+                if method == "ACK":
+                    self._acknowledged(call, data, address)
                 call.acknowledged = call.acknowledged or method == "ACK"
                 if method == "BYE":
                     call.left += 1
                     self.transport.sendto(self._response(text, "200 OK"), address)
             case _:
                 self.strange.append(text)
+
+    def _acknowledged(self, call: Answered, ack: bytes, address: Address) -> None:
+        self.acks.append(ack)
+        if len(self.acks) <= self.deaf:
+            self.transport.sendto(call.responses[-1], address)
 
     async def _answer(self, call: Answered, invite: str, address: Address) -> None:
         await asyncio.sleep(self.ring)
@@ -84,10 +93,10 @@ def _field(text: str, name: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def callee(port: int, contact: str, sdp: str) -> AsyncIterator[Callee]:
+async def callee(port: int, contact: str, sdp: str, *, deaf: int = 0) -> AsyncIterator[Callee]:
     """Answers at this port of loopback; `contact` is where later requests shall go."""
     _, peer = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Callee(contact, sdp), local_addr=("127.0.0.1", port)
+        lambda: Callee(contact, sdp, deaf=deaf), local_addr=("127.0.0.1", port)
     )
     try:
         yield peer

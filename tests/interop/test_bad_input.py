@@ -133,6 +133,15 @@ async def test_in_dialog_requests_without_a_dialog_get_481(running: Gateway) -> 
         assert (await peer.final()).startswith("SIP/2.0 481")
 
 
+async def test_a_call_without_hops_left_is_483(running: Gateway) -> None:
+    """RFC 3261 16.3: a gateway calls on, so it ends here; OPTIONS is for the gateway itself (11)."""
+    with RawSip(running) as peer:
+        for method, status in (("INVITE", "483"), ("OPTIONS", "200")):
+            sound = request(method, running, peer.port, branch=f"hops{method}")
+            peer.send(sound.replace(b"Max-Forwards: 70", b"Max-Forwards: 0"))
+            assert (await peer.final()).startswith(f"SIP/2.0 {status}")
+
+
 async def test_an_unusable_browser_offer_leaves_the_call_ringing(running: Gateway, tmp_path: Path) -> None:
     async with webrtc_peer(running) as browser:
         async with sipp("uac_gateway_ends", tmp_path, remote=running.sip, audio_port=free_port()) as caller:

@@ -39,6 +39,16 @@ async def test_of_many_forks_the_first_to_answer_wins(carriers: Carriers, tmp_pa
     assert (await history(carriers.gateway))[-1]["type"] == "call.completed"
 
 
+async def test_one_fork_of_several_may_leave(carriers: Carriers, tmp_path: Path) -> None:
+    """RFC 3261 12.3, 15.1.2: BYE ends one early dialog; the other fork rings on and answers."""
+    callee = Script("callee").invited().answer("180 Ringing").answer("180 Ringing", tag=";tag=two")
+    callee.ask("BYE").told(200).pause(100).answer("200 OK", sdp(RTP), to="call", tag=";tag=two")
+    callee.asked("ACK", has=["To: [^\n]*;tag=two"])
+    callee.asked("BYE", has=["To: [^\n]*;tag=two"]).answer("200 OK")
+    await play(carriers, tmp_path, Script("caller").calls(sdp(RTP)).pause(200).leaves(), callee)
+    assert (await history(carriers.gateway))[-1]["type"] == "call.completed"
+
+
 async def test_a_cancel_waits_for_the_first_provisional_response(carriers: Carriers, tmp_path: Path) -> None:
     """RFC 3261 9.1. SIPp would fail at a CANCEL that comes while it pauses."""
     caller = Script("caller").ask("INVITE", sdp(RTP)).told(100).pause(100).ask("CANCEL").told(200).told(487)

@@ -1,10 +1,12 @@
 """Hunting on the wire: several trunks and phones, redirects, causes, identity, headers; SIPp on all sides."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -55,6 +57,15 @@ uri = "sip:127.0.0.1:{a}"
 privacy = "id"
 caller_id = {{ policy = "replace", number = "100" }}
 
+[[trunks]]
+name = "round"
+uri = "sip:127.0.0.1:{mirror}"
+
+[[routes]]
+name = "round"
+match = {{ to = "^9" }}
+target = {{ trunk = "round" }}
+
 [[routes]]
 name = "serial"
 match = {{ to = "^1" }}
@@ -94,11 +105,12 @@ target = {{ trunk = "shy" }}
 
 @dataclass
 class Office:
-    """A gateway, and the ports of the two trunks that SIPp plays."""
+    """A gateway, and the ports of the two trunks that SIPp plays, and of the one that sends calls back."""
 
     gateway: Gateway
     a: int
     b: int
+    mirror: int
 
     async def attempts(self) -> list[tuple[str, str, int | None]]:
         """What the latest call tried."""
@@ -114,13 +126,13 @@ class Office:
 async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
     """One gateway for all of it."""
     folder = tmp_path_factory.mktemp("office")
-    ports = {name: free_port() for name in ("a", "b", "dead")}
+    ports = {name: free_port() for name in ("a", "b", "dead", "mirror")}
     config = folder / "gateway.toml"
     with silent_port() as silent:
         config.write_text(CONFIG.format(**ports, silent=silent.getsockname()[1]))
         async with gateway(folder, GATEWAY_CONFIG=str(config)) as running:
             before = await running.use()
-            yield Office(running, ports["a"], ports["b"])
+            yield Office(running, ports["a"], ports["b"], ports["mirror"])
             await running.settled(before)
 
 
@@ -141,6 +153,51 @@ def header(message: str, name: str) -> str | None:
     """A header's value."""
     lines = (line.partition(":") for line in message.splitlines())
     return next((value.strip() for found, _, value in lines if found.lower() == name.lower()), None)
+
+
+class Mirror(asyncio.DatagramProtocol):
+    """A proxy that sends everything back to where it came from."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.invites = 0
+        self.transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        text = data.decode()
+        self.invites += text.startswith("INVITE ")
+        if text.startswith("SIP/2.0 "):
+            back = re.sub(r"^Via: .*\r\n", "", text, count=1, flags=re.MULTILINE)
+        else:
+            via = f"Via: SIP/2.0/UDP 127.0.0.1:{self.port};branch=z9hG4bKmirror"
+            back = re.sub(
+                r"^Via: [^\r]*branch=z9hG4bK([^;\r]+)",
+                rf"{via}\1\r\n\g<0>",
+                text,
+                count=1,
+                flags=re.MULTILINE,
+            )
+        self.transport.sendto(back.encode(), address)
+
+
+async def test_a_call_that_comes_back_ends_with_482(office: Office, tmp_path: Path) -> None:
+    """RFC 5393: a loop that no address gives away is found on its second round."""
+    before = len(await office.gateway.calls())
+    loop = asyncio.get_running_loop()
+    at = ("127.0.0.1", office.mirror)
+    transport, mirror = await loop.create_datagram_endpoint(lambda: Mirror(office.mirror), local_addr=at)
+    try:
+        back = sipp("uac_refused", tmp_path, remote=office.gateway.sip, service="900", status=482)
+        async with back as caller:
+            await caller.finished()
+    finally:
+        transport.close()
+    assert mirror.invites == 1
+    calls = (await office.gateway.calls())[: -before or None]
+    assert [call["sip_response_code"] for call in calls] == [482, 482]
 
 
 async def test_the_next_trunk_after_503(office: Office, tmp_path: Path) -> None:
