@@ -117,10 +117,16 @@ class Attended:
         return True
 
     async def _pick_up(self, live: LiveCall, event: Incoming, trunk: Trunk) -> None:
-        """Somebody answers what rings elsewhere (RFC 3891 1)."""
-        codec = await self._engine.ring(event.leg, codecs=trunk.codecs)
-        await self._engine.answer(event.leg)
-        if live.call.answered or live.answering:
+        """Somebody answers what rings elsewhere (RFC 3891 1). If he cannot, it rings on (3)."""
+        try:
+            codec = await self._engine.ring(event.leg, codecs=trunk.codecs)
+            if not _is_answered(live):
+                await self._engine.answer(event.leg)
+        except GatewayError:
+            # 488 has left, or he has gone: his leg is all that ends.
+            self._legs.hangup(event.leg)
+            return
+        if _is_answered(live):
             self._legs.hangup(event.leg, ELSEWHERE)
             return
         rang = live.far
@@ -258,7 +264,12 @@ def _rings(live: LiveCall, leg: LegId) -> bool:
     """Whether the leg is one that rings for a caller."""
     hunted = live.hunt is not None and leg in live.hunt.ringing
     is_callee = hunted or (leg == live.far and live.hunt is None)
-    return is_callee and live.call.direction == "inbound" and not live.call.answered and not live.answering
+    return is_callee and live.call.direction == "inbound" and not _is_answered(live)
+
+
+def _is_answered(live: LiveCall) -> bool:
+    """Whether somebody has the call already, or nobody can have it any more."""
+    return live.call.over or live.call.answered or live.answering
 
 
 def transferred(source: HangupSource) -> Ending:

@@ -8,7 +8,7 @@ import pytest
 
 from telephony_gateway.calls.events import Incoming, Refer, ReferAnswered, Referral
 from telephony_gateway.calls.transfer import NewTransfer
-from telephony_gateway.errors import Conflict, EngineFailure, GatewayError, WrongState
+from telephony_gateway.errors import Conflict, EngineFailure, GatewayError, NotAcceptable, WrongState
 from tests.unit.calls.world import TABLES, Headers, World, settle
 
 PBX = "198.51.100.1"
@@ -448,6 +448,61 @@ async def test_what_rings_elsewhere_is_picked_up(world: World) -> None:
     world.end(carol, "bye")
     await settle()
     assert (world.only().status, world.only().hangup_source) == ("completed", "callee")
+
+
+async def rings_at_bob(world: World) -> tuple[int, int]:
+    anna = world.invite("200")
+    await settle()
+    bob: int = world.engine.of("dial")[-1][0]
+    world.ring(bob)
+    await settle()
+    return anna, bob
+
+
+@pytest.mark.parametrize("fails", ["ring", "answer"])
+async def test_a_pick_up_that_fails_lets_the_call_ring_on(world: World, fails: str) -> None:
+    """RFC 3891 3: the dialog that is named goes on as it was."""
+    anna, bob = await rings_at_bob(world)
+    world.engine.faults[fails] = NotAcceptable("no codec in common")
+    carol = replacing(world, bob)
+    await settle()
+    world.engine.faults.clear()
+    assert world.engine.of("hangup") == [(carol,)]
+    assert world.only().status == "ringing"
+    world.pick_up(bob)
+    await settle()
+    assert world.engine.of("bridge")[-1] == (anna, bob)
+    world.end(anna, "bye")
+    await settle()
+
+
+async def test_who_picks_up_may_think_better_of_it(world: World) -> None:
+    anna, bob = await rings_at_bob(world)
+    gate = world.engine.hold("ring")
+    carol = replacing(world, bob)
+    await settle()
+    world.end(carol, "cancel")
+    gate.set()
+    await settle()
+    assert (bob,) not in world.engine.of("hangup")
+    assert world.only().status == "ringing"
+    world.end(anna, "cancel")
+    await settle()
+    assert world.only().status == "canceled"
+
+
+async def test_who_picks_up_too_late_is_not_answered(world: World) -> None:
+    anna, bob = await rings_at_bob(world)
+    gate = world.engine.hold("ring")
+    carol = replacing(world, bob)
+    await settle()
+    world.pick_up(bob)
+    gate.set()
+    await settle()
+    assert world.engine.of("answer") == [(anna,)]
+    assert (carol,) in world.engine.of("hangup")
+    world.end(anna, "bye")
+    await settle()
 
 
 async def test_legs_that_change_their_call_keep_their_place_on_the_trunk() -> None:
