@@ -15,11 +15,12 @@ from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall, LiveCalls
 from telephony_gateway.calls.model import Ending, HangupSource
 from telephony_gateway.calls.ports import Engine
-from telephony_gateway.calls.routing import Destination
+from telephony_gateway.calls.routing import Destination, Party
 from telephony_gateway.calls.seeking import REPLACING, Seeking
 from telephony_gateway.calls.tasks import Tasks
-from telephony_gateway.calls.transfer import TALKING, Transfer, describe, rings_for, staying_with, trunk_of
+from telephony_gateway.calls.transfer import TALKING, Transfer, describe, party_of, rings_for, staying_with
 from telephony_gateway.calls.trunks import Trunk
+from telephony_gateway.calls.uris import user_of
 from telephony_gateway.errors import GatewayError, WrongState
 
 NO_STATE: Final = "the call to be taken over is in no state for that"
@@ -154,12 +155,12 @@ class Attended:
         self, live: LiveCall, transfer: Transfer, other: LiveCall, named: LegId, newcomer: LegId
     ) -> None:
         """The newcomer's leg moves from its call to this one, and its call is over."""
-        trunk = trunk_of(other, newcomer)
+        party = party_of(other, newcomer)
         try:
             await self._engine.bridge(transfer.staying, newcomer)
         except WrongState:
             if live.transfer is transfer:
-                self._call_anew(live, transfer, newcomer, trunk)
+                self._call_anew(live, transfer, newcomer, party)
             return
         except GatewayError as error:
             if live.transfer is transfer:
@@ -172,7 +173,7 @@ class Attended:
         side = leaving.side if leaving is not None else known.side
         source = other.legs[named].side if named in other.legs else "unknown"
         self._legs.move(other, live, newcomer, side)
-        place = _place_of(transfer, trunk, live)
+        place = _place_of(transfer, party, live)
         self._closing.finish(other, transferred(source))
         await self._seeking.settle(live, transfer, newcomer, place)
 
@@ -210,7 +211,7 @@ class Attended:
         self, live: LiveCall, transfer: Transfer, other: LiveCall, named: LegId, browser: LegId
     ) -> None:
         """A browser's page knows its own call: that one goes on, and the one who stays comes to it."""
-        place = _place_of(transfer, trunk_of(live, transfer.staying), live)
+        place = _place_of(transfer, party_of(live, transfer.staying), live)
         back = Transfer(leaving=named, staying=browser, to=transfer.to, kind="attended", answering=True)
         back.outcome = lambda status, reason: self.outcome(live, transfer, status, reason)
         describe(other, back)
@@ -250,10 +251,10 @@ class Attended:
         leaving = live.legs.get(transfer.leaving)
         self._closing.finish(live, transferred(leaving.side if leaving is not None else "unknown"))
 
-    def _call_anew(self, live: LiveCall, transfer: Transfer, newcomer: LegId, trunk: str | None) -> None:
+    def _call_anew(self, live: LiveCall, transfer: Transfer, newcomer: LegId, party: Party) -> None:
         """Different media workers carry the two: the newcomer's telephone is asked to replace its call."""
         transfer.answering = False
-        place = _place_of(transfer, trunk, live)
+        place = _place_of(transfer, party, live)
         self._seeking.replace(live, transfer, newcomer, place)
 
     def _fail(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
@@ -282,11 +283,27 @@ def _is_telephone(live: LiveCall, leg: LegId) -> bool:
     return known is not None and known.kind == "sip"
 
 
-def _place_of(transfer: Transfer, trunk: str | None, live: LiveCall) -> Destination:
+def _place_of(transfer: Transfer, party: Party, live: LiveCall) -> Destination:
     """Where a leg of another call sits."""
-    return Destination(uri=transfer.to, host="", trunk=trunk, next_hop=None, codecs=live.codecs)
+    return Destination(
+        uri=transfer.to,
+        host="",
+        trunk=party.trunk,
+        next_hop=None,
+        codecs=live.codecs,
+        user=party.user,
+        number=party.number,
+    )
 
 
 def _place(event: Incoming, trunk: Trunk) -> Destination:
     """Where a leg that came in by an INVITE sits."""
-    return Destination(uri=event.from_uri, host="", trunk=trunk.name, next_hop=None, codecs=trunk.codecs)
+    return Destination(
+        uri=event.from_uri,
+        host="",
+        trunk=trunk.name,
+        next_hop=None,
+        codecs=trunk.codecs,
+        user=event.user,
+        number=user_of(event.from_uri),
+    )

@@ -18,7 +18,7 @@ from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine
 from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.tasks import Tasks
-from telephony_gateway.calls.transfer import Transfer, trunk_of
+from telephony_gateway.calls.transfer import Transfer, party_of
 from telephony_gateway.errors import GatewayError, StoreUnavailable, WrongState
 
 NOBODY = Ending(
@@ -73,6 +73,7 @@ class Handing:
             codecs=live.codecs,
             codec=known.codec,
             target=Target(browser=names),
+            party=party_of(live, transfer.staying),
         )
         self._calls.add(other)
         try:
@@ -106,7 +107,7 @@ class Handing:
             from_=transfer.order.from_ or "anonymous",
             from_name=live.call.from_name if is_caller else None,
             to=number,
-            trunk=trunk_of(live, transfer.staying),
+            trunk=party_of(live, transfer.staying).trunk,
             route=route.name,
             timeout=route.ring_timeout or self._policy.ring_timeout,
             created_at=self._journal.clock.now(),

@@ -98,6 +98,7 @@ class Hunting:
             # A browser was about to answer: the first answer wins.
             self._closing.part(live, participant)
         if live.call.direction == "outbound":
+            live.party = destination.party
             self._journal.amend(live, trunk=destination.trunk)
         return True
 

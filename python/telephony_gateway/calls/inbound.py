@@ -25,7 +25,7 @@ from telephony_gateway.calls.plan import PHONES
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine
 from telephony_gateway.calls.refusals import Refusals
-from telephony_gateway.calls.routing import Route, Routing, Trunk
+from telephony_gateway.calls.routing import Party, Route, Routing, Trunk
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.uris import user_of
 from telephony_gateway.calls.vouching import Vouching
@@ -126,7 +126,8 @@ class Inbound:
         call = self._call(event, trunk, route, told.to, told.from_, told.age)
         call = msgspec.structs.replace(call, route=told.route)
         target = route.target if route else None
-        live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target)
+        party = Party(trunk=trunk.name)
+        live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target, party=party)
         self._calls.admit(live)
         self._legs.adopt(live, event.leg, "sip", "caller")
         self._limits.came(trunk, event.leg)
@@ -191,7 +192,7 @@ class Inbound:
     def _begin(self, event: Incoming, call: Call, trunk: Trunk, route: Route | None) -> LiveCall | None:
         target = route.target if route else None
         live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target, ringback=trunk.tone)
-        live.user = event.user
+        live.party = Party(trunk=trunk.name, user=event.user)
         self._calls.add(live)
         self._legs.adopt(live, event.leg, "sip", "caller")
         self._limits.came(trunk, event.leg)

@@ -14,7 +14,7 @@ from telephony_gateway.calls.ladder import PastLegs
 from telephony_gateway.calls.limits import Limits
 from telephony_gateway.calls.model import Call, CallEvent, Ending, Leg, Session
 from telephony_gateway.calls.ports import Browser
-from telephony_gateway.calls.routing import Destination, Target
+from telephony_gateway.calls.routing import NOBODY, Destination, Party, Target
 from telephony_gateway.errors import Overloaded, WrongState
 
 if TYPE_CHECKING:
@@ -57,10 +57,8 @@ class LiveCall:
     destination: Destination | None = None
     """The one place of a call that is not hunted."""
     hunt: Hunt | None = None
-    anchor_trunk: str | None = None
-    """The trunk of the first leg, where another has taken the place of the leg that the call began with."""
-    user: str | None = None
-    """Of ours, whose phone the call began with."""
+    party: Party = NOBODY
+    """Who is at the other end of `anchor`."""
     transfer: "Transfer | None" = None
     requests: "dict[str, NewTransfer]" = field(default_factory=dict)
     """Transfers that the API asked for, by their idempotency keys."""

@@ -230,7 +230,7 @@ class Outbound:
         return live.call
 
     def _dial_plain(self, live: LiveCall, destination: Destination) -> None:
-        live.destination = destination
+        live.destination, live.party = destination, destination.party
         try:
             self._dialler.dial(live, live.anchor, destination, live.call.timeout)
         except GatewayError:

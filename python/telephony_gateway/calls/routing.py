@@ -17,6 +17,7 @@ from telephony_gateway.calls.plan import (
     DEVELOPMENT_ROUTE,
     DEVELOPMENT_TRUNK,
     EVERY_BROWSER,
+    PHONES,
     Goal,
     Plan,
     Route,
@@ -35,6 +36,7 @@ __all__ = [
     "DEVELOPMENT_TRUNK",
     "EVERY_BROWSER",
     "Destination",
+    "Party",
     "Plan",
     "Route",
     "Routing",
@@ -46,6 +48,18 @@ REMEMBERED: Final = 1024
 """Source addresses whose trunk is remembered."""
 
 
+class Party(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Who is at the other end of a leg, as routes and trunks' rules see callers."""
+
+    trunk: str | None = None
+    user: str | None = None
+    number: str | None = None
+    """None: the call says it."""
+
+
+NOBODY: Final = Party()
+
+
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """Where to send an INVITE and what to offer there."""
 
@@ -54,6 +68,17 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     trunk: str | None
     next_hop: str | None
     codecs: tuple[str, ...]
+    at_trunk: str | None = None
+    """The trunk that is there, where the call does not go by its way."""
+    user: str | None = None
+    """Of ours, whose phone is there."""
+    number: str | None = None
+
+    @property
+    def party(self) -> Party:
+        """Who answers there."""
+        trunk = PHONES.name if self.user is not None else self.trunk or self.at_trunk
+        return Party(trunk=trunk, user=self.user, number=self.number)
 
 
 class Routing:
@@ -176,13 +201,13 @@ class Routing:
         if goal.trunk is not None:
             return [(_by_trunk(user, self.trunk(goal.trunk)),)]
         if goal.uri is not None:
-            return [(self._towards(goal.uri, _parsed(goal.uri), None),)]
+            return [(self._as_it_says(goal.uri),)]
         return self._phones(goal.user) if goal.user is not None else []
 
     def _phones(self, user: str) -> list[tuple[Destination, ...]]:
         """A user's phones, the preferred ones first; equally preferred ones ring at once (RFC 3261 16.6)."""
         groups = itertools.groupby(self.contacts(user), key=lambda binding: binding.q)
-        return [tuple(_by_flow(binding) for binding in group) for _, group in groups]
+        return [tuple(_by_flow(binding, user) for binding in group) for _, group in groups]
 
     def route_named(self, name: str) -> Route | None:
         """A route by its name."""
@@ -192,7 +217,14 @@ class Routing:
         """Where a route's `trunk` or `uri` target sends a call for this user part."""
         if target.trunk is not None:
             return _by_trunk(user, self.trunk(target.trunk))
-        return self._towards(target.uri or "", _parsed(target.uri or ""), None)
+        return self._as_it_says(target.uri or "")
+
+    def _as_it_says(self, to: str) -> Destination:
+        """A `uri` of a route is called as it stands; a trunk that is there keeps its say in transfers."""
+        uri = _parsed(to)
+        trunk = self._trunk_at(uri)
+        found = self._towards(to, uri, None)
+        return found if trunk is None else msgspec.structs.replace(found, at_trunk=trunk.name)
 
     def _direct(self, to: str, trunk: Trunk | None) -> Destination:
         uri = _parsed(to)
@@ -250,7 +282,7 @@ def user_row(user: User, environ: Mapping[str, str]) -> dict[str, Any]:
     return {"name": user.name, kind: environ.get(variable or "", ""), "max_contacts": user.max_contacts}
 
 
-def _by_flow(binding: Binding) -> Destination:
+def _by_flow(binding: Binding, user: str) -> Destination:
     parsed = parse_sip(binding.uri)
     return Destination(
         uri=binding.uri,
@@ -258,6 +290,8 @@ def _by_flow(binding: Binding) -> Destination:
         trunk=None,
         next_hop=f"flow:{binding.token}",
         codecs=ALL_CODECS,
+        user=user,
+        number=user,
     )
 
 
@@ -277,6 +311,7 @@ def _by_trunk(number: str, trunk: Trunk) -> Destination:
         trunk=trunk.name,
         next_hop=trunk.uri,
         codecs=trunk.codecs,
+        number=number,
     )
 
 

@@ -136,14 +136,12 @@ class Seeking:
             self._next(live, transfer)
         return True
 
-    async def settle(
-        self, live: LiveCall, transfer: Transfer, leg: LegId, destination: Destination | None
-    ) -> None:
+    async def settle(self, live: LiveCall, transfer: Transfer, leg: LegId, destination: Destination) -> None:
         """Give the leg, which is of this call and answered, the place of the one that leaves."""
         await self._engine.bridge(transfer.staying, leg)
         if live.call.over or live.transfer is not transfer:
             return
-        take_place(live, transfer.leaving, leg, destination)
+        take_place(live, transfer, leg, destination)
         live.transfer = None
         self._drop_asked(live, transfer)
         with suppress(GatewayError):

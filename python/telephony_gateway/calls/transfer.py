@@ -12,8 +12,9 @@ from telephony_gateway.calls.attempts import Failure
 from telephony_gateway.calls.events import LegId, Refer
 from telephony_gateway.calls.live import LiveCall, Order
 from telephony_gateway.calls.model import Ending
-from telephony_gateway.calls.routing import Destination
+from telephony_gateway.calls.routing import NOBODY, Destination, Party
 from telephony_gateway.calls.stages import Stage
+from telephony_gateway.calls.uris import user_of
 
 Kind = Literal["blind", "attended"]
 
@@ -97,18 +98,23 @@ def _talks(live: LiveCall, number: LegId) -> bool:
     return leg.kind == "webrtc" or number == live.anchor or leg.state in TALKING
 
 
-def trunk_of(live: LiveCall, leg: LegId) -> str | None:
-    """The trunk that a leg of the call came or was dialled by."""
-    if leg == live.anchor:
-        return live.anchor_trunk or live.call.trunk
-    return live.destination.trunk if live.destination is not None else None
+def party_of(live: LiveCall, leg: LegId) -> Party:
+    """Who a telephone of the call is: what it may do is what it might if it called."""
+    far = live.destination.party if live.destination is not None else NOBODY
+    party = live.party if leg == live.anchor else far
+    if party.number is not None:
+        return party
+    known = live.legs.get(leg)
+    number = live.call.from_ if known is not None and known.side == "caller" else live.call.to
+    return msgspec.structs.replace(party, number=user_of(number) or number)
 
 
-def take_place(live: LiveCall, leaving: LegId, leg: LegId, destination: Destination | None) -> None:
+def take_place(live: LiveCall, transfer: Transfer, leg: LegId, destination: Destination) -> None:
     """The new leg is in the call what the leaving one was."""
-    if live.anchor == leaving:
-        live.anchor, live.user = leg, None
-        live.anchor_trunk = destination.trunk if destination is not None else None
+    if destination.number is None:
+        destination = msgspec.structs.replace(destination, number=user_of(transfer.to) or transfer.to)
+    if live.anchor == transfer.leaving:
+        live.anchor, live.party = leg, destination.party
     else:
         live.far = leg
         live.destination = destination

@@ -22,10 +22,10 @@ from telephony_gateway.calls.transfer import (
     NewTransfer,
     Transfer,
     describe,
+    party_of,
     refer_to,
     replaces_in,
     staying_with,
-    trunk_of,
 )
 from telephony_gateway.calls.uris import parse_sip, user_of
 from telephony_gateway.errors import (
@@ -115,7 +115,7 @@ class Transfers:
         if leaving is None:
             raise WrongState("nobody is there to be transferred")
         is_number = parse_sip(new.to) is None
-        trunk = new.trunk or (trunk_of(live, live.anchor) if is_number else None)
+        trunk = new.trunk or (self._trunk_name(live, live.anchor) if is_number else None)
         stages = (Stage(destinations=(self._routing.destination(new.to, trunk),), timeout=new.timeout),)
         transfer = Transfer(leaving=leaving, staying=live.anchor, to=new.to, order=_order(live, live.anchor))
         # From here on who stays is decided here; if the engine cannot be told, nothing has begun.
@@ -177,8 +177,12 @@ class Transfers:
         )
 
     def _way(self, live: LiveCall, leg: LegId) -> str:
-        trunk = self._routing.trunks.get(trunk_of(live, leg) or "")
+        trunk = self._routing.trunks.get(party_of(live, leg).trunk or "")
         return trunk.transfer if trunk is not None else "handle"
+
+    def _trunk_name(self, live: LiveCall, leg: LegId) -> str | None:
+        name = party_of(live, leg).trunk
+        return name if name in self._routing.trunks else None
 
     def _handle(self, live: LiveCall, transfer: Transfer, event: Refer) -> None:
         transfer.order = _order(live, transfer.staying)
@@ -223,12 +227,12 @@ class Transfers:
         """Where a call of the leg's trunk to the wanted place goes by the routes, or the call that is to ring
         for it at browsers; `Forbidden` if nowhere.
         """
-        name = trunk_of(live, event.leg)
-        trunk = self._routing.trunks.get(name or "")
+        asks = party_of(live, event.leg)
+        name, from_ = asks.trunk or "", asks.number or ""
+        trunk = self._routing.trunks.get(name)
         wanted = event.uri[4:].partition(";")[0] if event.uri[:4].lower() == "tel:" else user_of(event.uri)
         number = trunk.received(wanted) if trunk is not None else wanted
-        user = live.user if event.leg == live.anchor else None
-        route = self._routing.route(trunk=name or "", to=number, from_=live.call.from_, user=user)
+        route = self._routing.route(trunk=name, to=number, from_=from_, user=asks.user)
         if route is None or route is DEVELOPMENT_ROUTE:
             if self._routing.development:
                 return (Stage(destinations=(self._routing.destination(event.uri),)),), None

@@ -424,6 +424,9 @@ class World:
         source: str = CARRIER,
         headers: Sequence[tuple[str, str]] = (),
         forwarded: Forwarded | None = None,
+        *,
+        user: str | None = None,
+        from_: str = "+79001112233",
     ) -> int:
         """A carrier calls in; returns its leg."""
         leg = self.engine.new_sip_leg()
@@ -432,7 +435,7 @@ class World:
             leg=leg,
             sip_call_id=f"call-{leg}@carrier",
             request_uri=f"sip:{to}@192.0.2.1:5060",
-            from_uri="sip:+79001112233@203.0.113.7",
+            from_uri=f"sip:{from_}@203.0.113.7",
             from_display="",
             to_uri=f"sip:{to}@192.0.2.1",
             source=(source, 5060),
@@ -441,6 +444,7 @@ class World:
             message=Headers(*headers),
             trunk=self.trunk_of(source),
             forwarded=forwarded,
+            user=user,
         )
         self.engine.emit(event)
         return leg
