@@ -25,6 +25,7 @@ TRUNK = {
     "min_se": "The least seconds between refreshes that we take (RFC 4028, 5).",
     "dtmf": "How digits travel to it: `rfc4733` events, or `info` (SIP INFO, RFC 6086; then its session has "
     "no telephone-event). INFO digits are understood from every trunk.",
+    "replaces": "Trunks, or `phones`, whose legs it may name in Replaces besides its own (RFC 3891 3).",
     "transfer": "What becomes of a REFER (RFC 3515): done here, passed on, or refused.",
     "trusted": "Whether it is in our trust domain (RFC 3325).",
     "privacy": "Whether our identity is withheld from it (RFC 3323).",

@@ -1,4 +1,4 @@
-"""Attended transfers: two calls of one telephone become one (RFC 3891), and INVITEs that replace a leg."""
+"""Attended transfers: two calls of one telephone become one (RFC 3891)."""
 
 import asyncio
 from contextlib import suppress
@@ -7,9 +7,8 @@ from typing import Final
 from telephony_gateway.calls.attempts import Failure
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.endings import rejection
-from telephony_gateway.calls.events import Answered, Incoming, LegId, Ringing
-from telephony_gateway.calls.forwarding import Forwarding
-from telephony_gateway.calls.hunting import ELSEWHERE, GRACE, Hunting
+from telephony_gateway.calls.events import Answered, LegId, Ringing
+from telephony_gateway.calls.hunting import GRACE
 from telephony_gateway.calls.journal import Journal
 from telephony_gateway.calls.legs import Legs
 from telephony_gateway.calls.live import LiveCall, LiveCalls
@@ -19,8 +18,6 @@ from telephony_gateway.calls.routing import Destination, Party
 from telephony_gateway.calls.seeking import REPLACING, Seeking
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.transfer import TALKING, Transfer, describe, party_of, rings_for, staying_with
-from telephony_gateway.calls.trunks import Trunk
-from telephony_gateway.calls.uris import user_of
 from telephony_gateway.errors import GatewayError, WrongState
 
 NO_STATE: Final = "the call to be taken over is in no state for that"
@@ -39,8 +36,6 @@ class Attended:
         closing: Closing,
         tasks: Tasks,
         seeking: Seeking,
-        forwarding: Forwarding,
-        hunting: Hunting,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -49,8 +44,16 @@ class Attended:
         self._closing = closing
         self._tasks = tasks
         self._seeking = seeking
-        self._forwarding = forwarding
-        self._hunting = hunting
+
+    def owner(self, leg: LegId) -> Party | None:
+        """Whose the leg is: nobody else may name it (RFC 3891 3)."""
+        live = self._calls.of_leg(leg)
+        return party_of(live, leg) if live is not None else None
+
+    def await_replacement(self, named: LegId, live: LiveCall, transfer: Transfer) -> None:
+        """The one who stays was told to take the place of a leg of ours: he may, while the transfer runs."""
+        if (other := self._calls.of_leg(named)) is not None:
+            other.awaited = (live, transfer)
 
     def partner(self, leg: LegId) -> LegId | None:
         """Who talks to the peer of a leg, if that is a telephone."""
@@ -93,63 +96,6 @@ class Attended:
             self._tasks.spawn(live, lambda: self._come(live, transfer, other, named, newcomer))
         else:
             self._fail(live, transfer, 488, "two browsers cannot be joined")
-
-    def replace(self, event: Incoming, trunk: Trunk) -> bool:
-        """An INVITE is to take a leg's place; whether there is such a leg, in a call that allows it."""
-        named = event.replaces
-        live = self._calls.of_leg(named) if named is not None else None
-        if live is not None and named is not None and _rings(live, named):
-            self._legs.joins(live, event.leg, "callee")
-            self._tasks.spawn(live, lambda: self._pick_up(live, event, trunk))
-            return True
-        staying = staying_with(live, named) if live is not None and named is not None else None
-        if live is None or named is None or staying is None:
-            return False
-        if live.transfer is not None or live.call.status != "in-progress":
-            return False
-        transfer = Transfer(leaving=named, staying=staying, to=event.from_uri, kind="attended")
-        transfer.answering = True
-        live.transfer = transfer
-        leaving = live.legs[named]
-        self._legs.joins(live, event.leg, leaving.side)
-        transfer.mine.add(event.leg)
-        place = _place(event, trunk)
-        self._tasks.spawn(live, lambda: self._take_over(live, transfer, event.leg, place))
-        return True
-
-    async def _pick_up(self, live: LiveCall, event: Incoming, trunk: Trunk) -> None:
-        """Somebody answers what rings elsewhere (RFC 3891 1). If he cannot, it rings on (3)."""
-        try:
-            codec = await self._engine.ring(event.leg, codecs=trunk.codecs)
-            if not _is_answered(live):
-                await self._engine.answer(event.leg)
-        except GatewayError:
-            # 488 has left, or he has gone: his leg is all that ends.
-            self._legs.hangup(event.leg)
-            return
-        if _is_answered(live):
-            self._legs.hangup(event.leg, ELSEWHERE)
-            return
-        rang = live.far
-        if live.hunt is not None:
-            self._hunting.taken(live)
-        elif rang is not None:
-            self._legs.hangup(rang, ELSEWHERE)
-        live.far, live.target = event.leg, None
-        live.destination = _place(event, trunk)
-        answered = Answered(leg=event.leg, codec=codec, sip_call_id=event.sip_call_id)
-        self._forwarding.answered(live, answered)
-
-    async def _take_over(self, live: LiveCall, transfer: Transfer, leg: LegId, place: Destination) -> None:
-        try:
-            await self._engine.answer(leg)
-            self._legs.update(live, leg, "answered")
-            await self._seeking.settle(live, transfer, leg, place)
-        except GatewayError as error:
-            if live.transfer is transfer:
-                self._legs.hangup(leg)
-                transfer.parted = True
-                self._fail(live, transfer, 500, error.message)
 
     async def _merge(
         self, live: LiveCall, transfer: Transfer, other: LiveCall, named: LegId, newcomer: LegId
@@ -261,18 +207,6 @@ class Attended:
         self._seeking.fail(live, transfer, Failure(status, rejection(status, reason)))
 
 
-def _rings(live: LiveCall, leg: LegId) -> bool:
-    """Whether the leg is one that rings for a caller."""
-    hunted = live.hunt is not None and leg in live.hunt.ringing
-    is_callee = hunted or (leg == live.far and live.hunt is None)
-    return is_callee and live.call.direction == "inbound" and not _is_answered(live)
-
-
-def _is_answered(live: LiveCall) -> bool:
-    """Whether somebody has the call already, or nobody can have it any more."""
-    return live.call.over or live.call.answered or live.answering
-
-
 def transferred(source: HangupSource) -> Ending:
     """How the call ends that is not needed any more."""
     return Ending(status="completed", cause="normal_clearing", source=source, reason="transferred")
@@ -293,17 +227,4 @@ def _place_of(transfer: Transfer, party: Party, live: LiveCall) -> Destination:
         codecs=live.codecs,
         user=party.user,
         number=party.number,
-    )
-
-
-def _place(event: Incoming, trunk: Trunk) -> Destination:
-    """Where a leg that came in by an INVITE sits."""
-    return Destination(
-        uri=event.from_uri,
-        host="",
-        trunk=trunk.name,
-        next_hop=None,
-        codecs=trunk.codecs,
-        user=event.user,
-        number=user_of(event.from_uri),
     )

@@ -6,7 +6,6 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from telephony_gateway.calls.attended import Attended
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.browsers import Browsers
 from telephony_gateway.calls.carried import carried
@@ -25,6 +24,7 @@ from telephony_gateway.calls.plan import PHONES
 from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Engine
 from telephony_gateway.calls.refusals import Refusals
+from telephony_gateway.calls.replacing import Replacing
 from telephony_gateway.calls.routing import Party, Route, Routing, Trunk
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.uris import user_of
@@ -69,7 +69,7 @@ class Inbound:
         refusals: Refusals,
         limits: Limits,
         vouching: Vouching,
-        attended: Attended,
+        replacing: Replacing,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -87,7 +87,7 @@ class Inbound:
         self._refusals = refusals
         self._limits = limits
         self._vouching = vouching
-        self._attended = attended
+        self._replacing = replacing
         self._asks_always = False
 
     def incoming(self, event: Incoming, *, draining: bool) -> None:
@@ -100,10 +100,7 @@ class Inbound:
         if trunk is None:
             return
         if event.replaces is not None:
-            if not self._attended.replace(event, trunk):
-                self._refuse(event, 481, "replaces", "the call to be taken over is in no state for that")
-            else:
-                self._limits.came(trunk, event.leg)
+            self._replacing.take(event, trunk, lambda *why: self._refuse(event, *why))
             return
         to = trunk.received(user_of(event.request_uri) or user_of(event.to_uri))
         from_ = user_of(event.from_uri)

@@ -60,6 +60,8 @@ class LiveCall:
     party: Party = NOBODY
     """Who is at the other end of `anchor`."""
     transfer: "Transfer | None" = None
+    awaited: "tuple[LiveCall, Transfer] | None" = None
+    """A transfer of another call, passed on to a telephone that was told to come to this one."""
     requests: "dict[str, NewTransfer]" = field(default_factory=dict)
     """Transfers that the API asked for, by their idempotency keys."""
     refers: int = 0

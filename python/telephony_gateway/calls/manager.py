@@ -49,6 +49,7 @@ from telephony_gateway.calls.ports import (
 )
 from telephony_gateway.calls.progress import Progress
 from telephony_gateway.calls.refusals import Refusals
+from telephony_gateway.calls.replacing import Replacing
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.seeking import Seeking
 from telephony_gateway.calls.tasks import Tasks
@@ -118,7 +119,7 @@ class Manager:
         )  # fmt: skip
         attended = Attended(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
-            seeking=seeking, forwarding=forwarding, hunting=hunting,
+            seeking=seeking,
         )  # fmt: skip
         handing = Handing(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
@@ -133,11 +134,16 @@ class Manager:
             bridging=bridging, lookup=lookup, routing=routing, dialler=dialler, hunting=hunting, ids=ids,
             policy=policy,
         )  # fmt: skip
+        vouching = Vouching(voucher=voucher, journal=journal, closing=closing, tasks=tasks)
+        replacing = Replacing(
+            engine=engine, calls=calls, legs=legs, tasks=tasks, seeking=seeking, forwarding=forwarding,
+            hunting=hunting, routing=routing, vouching=vouching, limits=limits,
+        )  # fmt: skip
         self._inbound = Inbound(
             engine=engine, journal=journal, calls=calls, legs=legs, closing=closing, tasks=tasks,
             browsers=browsers, forwarding=forwarding, dialler=dialler, bridging=bridging, routing=routing,
-            ids=ids, policy=policy, refusals=self.refusals, limits=limits, attended=attended,
-            vouching=Vouching(voucher=voucher, journal=journal, closing=closing, tasks=tasks),
+            ids=ids, policy=policy, refusals=self.refusals, limits=limits, vouching=vouching,
+            replacing=replacing,
         )  # fmt: skip
         self._progress = Progress(
             journal=journal, legs=legs, closing=closing, outbound=self._outbound, forwarding=forwarding,

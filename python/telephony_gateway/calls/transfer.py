@@ -1,7 +1,7 @@
 """A transfer while it runs: who leaves, who stays, and who is called for the empty place (RFC 3515)."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from telephony_gateway.calls.live import LiveCall, Order
 from telephony_gateway.calls.model import Ending
 from telephony_gateway.calls.routing import NOBODY, Destination, Party
 from telephony_gateway.calls.stages import Stage
+from telephony_gateway.calls.trunks import Trunk
 from telephony_gateway.calls.uris import user_of
 
 Kind = Literal["blind", "attended"]
@@ -107,6 +108,17 @@ def party_of(live: LiveCall, leg: LegId) -> Party:
     known = live.legs.get(leg)
     number = live.call.from_ if known is not None and known.side == "caller" else live.call.to
     return msgspec.structs.replace(party, number=user_of(number) or number)
+
+
+def may_name(party: Party, owner: Party, trunks: Mapping[str, Trunk]) -> bool:
+    """Whether what is the owner's may be replaced by the party: his own, or that of a trunk it answers for
+    (RFC 3891 3).
+    """
+    if party.trunk is None or owner.trunk is None:
+        return False
+    if (party.trunk, party.user) == (owner.trunk, owner.user):
+        return True
+    return party.trunk in trunks and owner.trunk in trunks[party.trunk].replaces
 
 
 def take_place(live: LiveCall, transfer: Transfer, leg: LegId, destination: Destination) -> None:

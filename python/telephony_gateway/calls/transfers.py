@@ -22,6 +22,7 @@ from telephony_gateway.calls.transfer import (
     NewTransfer,
     Transfer,
     describe,
+    may_name,
     party_of,
     refer_to,
     replaces_in,
@@ -92,6 +93,8 @@ class Transfers:
         if staying is None or mode == "refuse":
             reason = "nobody is there to be transferred" if staying is None else "the trunk refuses transfers"
             self._refuse(live, transfer, 480 if staying is None else 403, reason)
+        elif event.replaces is not None and not self._is_own(live, event.leg, event.replaces):
+            self._refuse(live, transfer, 403, "Replaces names a call of somebody else")
         elif mode == "pass" and _is_telephone(live, staying) and not self._is_early(event):
             self._pass(live, transfer, event)
         elif event.replaces is not None:
@@ -169,6 +172,10 @@ class Transfers:
             transfer.gone = ending_of(event, side, answered=True)
             return True
         return self._seeking.ended(live, transfer, event)
+
+    def _is_own(self, live: LiveCall, leg: LegId, named: LegId) -> bool:
+        owner = self._attended.owner(named)
+        return owner is None or may_name(party_of(live, leg), owner, self._routing.trunks)
 
     def _is_early(self, event: Refer) -> bool:
         named = event.replaces
@@ -266,6 +273,8 @@ class Transfers:
             self._refuse(live, transfer, 480, error.message)
             return
         live.transfer = transfer
+        if event.replaces is not None and partner is None:
+            self._attended.await_replacement(event.replaces, live, transfer)
 
     def _refuse(self, live: LiveCall, transfer: Transfer, status: int, reason: str) -> None:
         live.transfer = None

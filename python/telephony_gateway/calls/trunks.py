@@ -113,6 +113,7 @@ class Trunk(Table, frozen=True, kw_only=True):
     min_se: Annotated[int, msgspec.Meta(ge=MIN_SE, le=86_400)] = MIN_SE
     dtmf: Literal["rfc4733", "info"] = "rfc4733"
     transfer: Literal["handle", "pass", "refuse"] = "handle"
+    replaces: tuple[Name, ...] = ()
     ringback: Literal["none", "eu", "us"] = "none"
     trusted: bool = False
     privacy: Literal["none", "id"] = "none"

@@ -78,28 +78,43 @@ class Vouching:
         go_on: Callable[[], None],
         refused: Callable[[int, str], None],
     ) -> None:
-        verdict = await self._annotate(live, event, trunk)
+        wrong = _objection(await self._annotate(live, event, trunk))
         if live.call.over:
             return
-        if verdict is not None and verdict.verstat == PASSED:
+        if wrong is None:
             go_on()
             return
-        status, reason = 428, "nobody vouches for the caller"
-        if verdict is not None:
-            status, reason = verdict.status or status, verdict.reason or reason
-        refused(status, reason)
-        self._closing.finish(live, rejection(status, reason))
+        refused(*wrong)
+        self._closing.finish(live, rejection(*wrong))
+
+    async def objection(self, event: Incoming, trunk: Trunk) -> tuple[int, str] | None:
+        """The status and reason to refuse somebody with who comes to a call that runs. Nothing is noted: the
+        verdict of that call is its caller's.
+        """
+        return _objection(await self._verdict(event, trunk)) if trunk.stir.verify == "require" else None
 
     async def _annotate(self, live: LiveCall, event: Incoming, trunk: Trunk) -> Verification | None:
         """The verdict, noted with the call; None if it comes too late, or nobody judges any more."""
-        identities = [value for name, value in event.message.headers() if name.lower() in IDENTITY]
-        callees = [user_of(event.to_uri), user_of(event.request_uri)]
-        verdict = await self._voucher.verify(trunk.name, identities, _caller(event, trunk), callees)
+        verdict = await self._verdict(event, trunk)
         if verdict is None or live.call.over:
             return None
         self._journal.amend(live, verification=verdict)
         self._journal.apply(live, "verify", msgspec.structs.asdict(verdict))
         return verdict
+
+    async def _verdict(self, event: Incoming, trunk: Trunk) -> Verification | None:
+        identities = [value for name, value in event.message.headers() if name.lower() in IDENTITY]
+        callees = [user_of(event.to_uri), user_of(event.request_uri)]
+        return await self._voucher.verify(trunk.name, identities, _caller(event, trunk), callees)
+
+
+def _objection(verdict: Verification | None) -> tuple[int, str] | None:
+    if verdict is not None and verdict.verstat == PASSED:
+        return None
+    status, reason = 428, "nobody vouches for the caller"
+    if verdict is not None:
+        status, reason = verdict.status or status, verdict.reason or reason
+    return status, reason
 
 
 def _caller(event: Incoming, trunk: Trunk) -> str:

@@ -35,6 +35,7 @@ session_timer = "off"
 session_expires = 900
 min_se = 120
 dtmf = "info"
+replaces = ["phones"]
 transfer = "pass"
 trusted = true
 privacy = "id"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from telephony_gateway.calls.events import Incoming, Refer, ReferAnswered, Referral
+from telephony_gateway.calls.events import Refer, ReferAnswered, Referral
 from telephony_gateway.calls.transfer import NewTransfer
-from telephony_gateway.errors import Conflict, EngineFailure, GatewayError, NotAcceptable, WrongState
-from tests.unit.calls.world import TABLES, Headers, World, settle
+from telephony_gateway.errors import Conflict, EngineFailure, GatewayError, WrongState
+from tests.unit.calls.world import TABLES, World, settle
 
 PBX = "198.51.100.1"
 
@@ -341,41 +341,6 @@ async def test_a_dialog_between_others_is_for_them_to_replace(world: World) -> N
     await settle()
 
 
-def replacing(world: World, named: int) -> int:
-    leg = world.engine.new_sip_leg()
-    world.engine.alive.add(leg)
-    event = Incoming(
-        leg=leg, sip_call_id="r", request_uri="sip:200@192.0.2.1", from_uri="sip:carol@198.51.100.1",
-        from_display="", to_uri="sip:200@192.0.2.1", source=(PBX, 5060), local=("192.0.2.1", 5060),
-        codecs=["PCMU"], message=Headers(), trunk="pbx", replaces=named,
-    )  # fmt: skip
-    world.engine.emit(event)
-    return leg
-
-
-async def test_an_invite_takes_a_legs_place(world: World) -> None:
-    anna, bob = await talking(world)
-    carol = replacing(world, bob)
-    await settle()
-    assert world.engine.of("answer")[-1] == (carol,)
-    assert world.engine.of("bridge")[-1] == (anna, carol)
-    assert (bob,) in world.engine.of("hangup")
-    assert transfers(world) == ["transferred"]
-    world.end(carol, "bye")
-    await settle()
-    assert world.only().hangup_source == "callee"
-
-
-async def test_only_a_call_that_runs_can_be_taken_over(world: World) -> None:
-    leg = world.invite("200")
-    await settle()
-    other = replacing(world, leg)
-    await settle()
-    assert world.engine.of("reject") == [(other, 481)]
-    world.end(leg, "cancel")
-    await settle()
-
-
 async def test_the_api_connects_the_caller_to_somebody_else(world: World) -> None:
     browser = world.browser(names=frozenset({"sales"}))
     leg, call = await world.talking(browser)
@@ -431,78 +396,6 @@ async def test_an_outbound_call_is_transferred_once(world: World) -> None:
     world.end(other, "bye")
     await settle()
     assert world.only().hangup_source == "caller", "it has the browser's place"
-
-
-async def test_what_rings_elsewhere_is_picked_up(world: World) -> None:
-    anna = world.invite("200")
-    await settle()
-    bob = world.engine.of("dial")[-1][0]
-    world.ring(bob)
-    await settle()
-    carol = replacing(world, bob)
-    await settle()
-    assert world.engine.of("answer") == [(carol,), (anna,)]
-    assert world.engine.of("bridge")[-1] == (anna, carol)
-    assert (bob,) in world.engine.of("hangup")
-    assert world.only().status == "in-progress"
-    world.end(carol, "bye")
-    await settle()
-    assert (world.only().status, world.only().hangup_source) == ("completed", "callee")
-
-
-async def rings_at_bob(world: World) -> tuple[int, int]:
-    anna = world.invite("200")
-    await settle()
-    bob: int = world.engine.of("dial")[-1][0]
-    world.ring(bob)
-    await settle()
-    return anna, bob
-
-
-@pytest.mark.parametrize("fails", ["ring", "answer"])
-async def test_a_pick_up_that_fails_lets_the_call_ring_on(world: World, fails: str) -> None:
-    """RFC 3891 3: the dialog that is named goes on as it was."""
-    anna, bob = await rings_at_bob(world)
-    world.engine.faults[fails] = NotAcceptable("no codec in common")
-    carol = replacing(world, bob)
-    await settle()
-    world.engine.faults.clear()
-    assert world.engine.of("hangup") == [(carol,)]
-    assert world.only().status == "ringing"
-    world.pick_up(bob)
-    await settle()
-    assert world.engine.of("bridge")[-1] == (anna, bob)
-    world.end(anna, "bye")
-    await settle()
-
-
-async def test_who_picks_up_may_think_better_of_it(world: World) -> None:
-    anna, bob = await rings_at_bob(world)
-    gate = world.engine.hold("ring")
-    carol = replacing(world, bob)
-    await settle()
-    world.end(carol, "cancel")
-    gate.set()
-    await settle()
-    assert (bob,) not in world.engine.of("hangup")
-    assert world.only().status == "ringing"
-    world.end(anna, "cancel")
-    await settle()
-    assert world.only().status == "canceled"
-
-
-async def test_who_picks_up_too_late_is_not_answered(world: World) -> None:
-    anna, bob = await rings_at_bob(world)
-    gate = world.engine.hold("ring")
-    carol = replacing(world, bob)
-    await settle()
-    world.pick_up(bob)
-    gate.set()
-    await settle()
-    assert world.engine.of("answer") == [(anna,)]
-    assert (carol,) in world.engine.of("hangup")
-    world.end(anna, "bye")
-    await settle()
 
 
 async def test_legs_that_change_their_call_keep_their_place_on_the_trunk() -> None:
@@ -927,6 +820,33 @@ async def test_who_asked_may_hang_up_while_browsers_ring(world: World) -> None:
     assert (anna,) in world.engine.of("hangup")
 
 
+async def test_a_call_of_somebody_else_is_not_named(world: World) -> None:
+    """RFC 3891 3: who asks has to be he whom the call belongs to."""
+    anna, bob = await talking(world)
+    consult = world.invite("300")
+    await settle()
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    assert world.engine.of("refuse_refer") == [(bob, 7, 403)]
+    first, _ = world.store.calls.values()
+    assert world.history(first)[-1] == "call.transfer-failed"
+    world.end(anna, "bye")
+    world.end(consult, "cancel")
+    await settle()
+
+
+async def test_a_trunk_may_answer_for_another_ones_calls() -> None:
+    trunks = [TABLES["trunks"][0], {**TABLES["trunks"][1], "replaces": ["carrier"]}]
+    world = World({**TABLES, "trunks": trunks})
+    anna, bob = await talking(world)
+    consult = world.invite("300")
+    await settle()
+    refer(world, bob, headers=[("Replaces", "x")], replaces=consult)
+    assert world.engine.of("accept_refer") == [(bob, 7)]
+    world.end(anna, "bye")
+    await settle()
+    await world.check_end()
+
+
 async def test_browsers_that_are_not_there_are_no_target(world: World) -> None:
     anna, bob = await talking(world)
     refer(world, bob, "sip:+7495@192.0.2.1")
@@ -966,7 +886,7 @@ async def test_browsers_that_still_ring_ring_for_who_stays(mode: str) -> None:
 async def test_browsers_that_ring_for_a_browsers_partner_stay_where_they_are(world: World) -> None:
     browser = world.browser(names=frozenset({"sales"}))
     leg, call = await world.talking(browser)
-    consult = world.invite("+7495", PBX)
+    consult = world.invite("+7495")
     other = world.browser("b2", names=frozenset({"sales"}))
     await settle()
     refer(world, leg, headers=[("Replaces", "x")], replaces=consult)
