@@ -102,6 +102,7 @@ class Refer:
     headers: list[tuple[str, str]]  # those, escapes resolved
     referred_by: str  # as it stood; empty without one
     replaces: LegId | None  # the leg of ours that a Replaces among the headers names
+    early_only: bool  # and that is to be replaced only while it is early (RFC 3891 3)
 
 @final
 class ReferAnswered:
@@ -383,7 +384,13 @@ class Engine:
         """
 
     def refer(
-        self, leg: LegId, target: str = "", *, replaces: LegId | None = None, referred_by: str | None = None
+        self,
+        leg: LegId,
+        target: str = "",
+        *,
+        replaces: LegId | None = None,
+        early_only: bool = False,
+        referred_by: str | None = None,
     ) -> int:
         """Ask a leg's peer to call `target`, or to take the place of another leg at that leg's peer."""
 

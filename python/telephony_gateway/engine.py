@@ -257,10 +257,20 @@ class EngineClient:
         self._call(lambda engine: engine.introduce(first, second))
 
     def refer(
-        self, leg: int, target: str = "", *, replaces: int | None = None, referred_by: str | None = None
+        self,
+        leg: int,
+        target: str = "",
+        *,
+        replaces: int | None = None,
+        early_only: bool = False,
+        referred_by: str | None = None,
     ) -> None:
         """Ask a leg's peer to call somebody else; `ReferAnswered` and `Referral` follow."""
-        self._call(lambda engine: engine.refer(leg, target, replaces=replaces, referred_by=referred_by))
+        self._call(
+            lambda engine: engine.refer(
+                leg, target, replaces=replaces, early_only=early_only, referred_by=referred_by
+            )
+        )
 
     def accept_refer(self, leg: int, number: int) -> None:
         """Take up what a leg's peer asks for."""
@@ -507,6 +517,7 @@ def _refer(event: _core.Refer) -> events.Refer:
         headers=event.headers,
         referred_by=event.referred_by,
         replaces=event.replaces,
+        early_only=event.early_only,
     )
 
 

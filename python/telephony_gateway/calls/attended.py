@@ -76,14 +76,18 @@ class Attended:
         waits = live.call.direction == "inbound" and live.participant is None and not live.answering
         return live if waits and live.target is not None and live.target.browser is not None else None
 
-    def transfer(self, live: LiveCall, transfer: Transfer, named: LegId) -> None:
-        """The one who stays shall talk to the partner of the leg that is named."""
+    def transfer(self, live: LiveCall, transfer: Transfer, named: LegId, *, early_only: bool) -> None:
+        """The one who stays shall talk to the partner of the leg that is named, or if `early_only` to whom
+        rings for it.
+        """
         other = self._calls.of_leg(named)
         live.transfer = transfer
         assert transfer.number is not None
         self._engine.accept_refer(transfer.leaving, transfer.number)
         if other is None or other is live or other.transfer is not None:
             self._fail(live, transfer, 481, NO_STATE)
+        elif early_only and (other.call.answered or other.answering):
+            self._fail(live, transfer, 486, "the call to be taken over was answered (RFC 3891 3)")
         elif ringing := rings_for(other, named):
             self._take_ringing(live, transfer, other, ringing)
         elif other.call.status != "in-progress" or (newcomer := staying_with(other, named)) is None:

@@ -145,6 +145,8 @@ class Refer(msgspec.Struct, frozen=True, kw_only=True):
     referred_by: str = ""
     replaces: LegId | None = None
     """The leg of ours that a Replaces among the headers names: an attended transfer."""
+    early_only: bool = False
+    """It is to be replaced only while nobody has answered it."""
 
 
 class ReferAnswered(msgspec.Struct, frozen=True, kw_only=True, gc=False):

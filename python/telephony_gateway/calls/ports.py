@@ -204,6 +204,7 @@ class Engine(Protocol):
         target: str = "",
         *,
         replaces: LegId | None = None,
+        early_only: bool = False,
         referred_by: str | None = None,
     ) -> None:
         """Ask a leg's peer to call somebody else, or to take the place of another leg at that leg's peer;

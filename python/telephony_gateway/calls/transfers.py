@@ -102,7 +102,7 @@ class Transfers:
             if (other := self._attended.at_browsers(event.replaces)) is not None:
                 self._ring_again(live, transfer, event, other)
             else:
-                self._attended.transfer(live, transfer, event.replaces)
+                self._attended.transfer(live, transfer, event.replaces, early_only=event.early_only)
         else:
             self._handle(live, transfer, event)
 
@@ -267,6 +267,7 @@ class Transfers:
                 transfer.staying,
                 "" if partner is not None else refer_to(event),
                 replaces=partner,
+                early_only=event.early_only,
                 referred_by=event.referred_by or None,
             )
         except GatewayError as error:

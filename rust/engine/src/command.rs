@@ -118,8 +118,9 @@ pub enum Command {
         leg: LegId,
         /// The URI of Refer-To; empty for that of the leg to be replaced.
         target: String,
-        /// The leg whose place the peer is to take at that leg's own peer (RFC 3891).
-        replaces: Option<LegId>,
+        /// The leg whose place the peer is to take at that leg's own peer (RFC 3891), and whether only before that is
+        /// answered.
+        replaces: Option<(LegId, bool)>,
         /// Referred-By, as it is to stand (RFC 3892).
         referred_by: Option<String>,
     },

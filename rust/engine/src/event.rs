@@ -248,8 +248,9 @@ pub struct Refer {
     pub headers: Vec<(String, String)>,
     /// Referred-By as it stood; empty without one.
     pub referred_by: String,
-    /// The leg of ours that the Replaces among those headers names: an attended transfer.
-    pub replaces: Option<LegId>,
+    /// The leg of ours that the Replaces among those headers names: an attended transfer. Whether it may be replaced
+    /// only while it is early.
+    pub replaces: Option<(LegId, bool)>,
 }
 
 /// Who ended a leg.

@@ -257,15 +257,17 @@ impl Engine {
     }
 
     /// Ask a leg's peer by REFER to call somebody else, or to take the place of another leg at that leg's peer.
-    #[pyo3(signature = (leg, target="", *, replaces=None, referred_by=None))]
+    #[pyo3(signature = (leg, target="", *, replaces=None, early_only=false, referred_by=None))]
     fn refer(
         &self,
         leg: u64,
         target: &str,
         replaces: Option<u64>,
+        early_only: bool,
         referred_by: Option<String>,
     ) -> Result<u64, Error> {
-        let (leg, replaces) = (LegId::from_raw(leg), replaces.map(LegId::from_raw));
+        let replaces = replaces.map(|other| (LegId::from_raw(other), early_only));
+        let leg = LegId::from_raw(leg);
         self.command(Command::Refer { leg, target: target.to_owned(), replaces, referred_by })
     }
 

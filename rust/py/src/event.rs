@@ -156,6 +156,7 @@ pub(crate) struct Refer {
     headers: Vec<(String, String)>,
     referred_by: String,
     replaces: Option<u64>,
+    early_only: bool,
 }
 
 /// The final answer of a leg's peer to a REFER of ours.
@@ -405,8 +406,9 @@ fn age(at: Instant) -> f64 {
 impl Refer {
     fn new(refer: telephony_engine::Refer) -> Self {
         let telephony_engine::Refer { leg, id, uri, headers, referred_by, replaces } = refer;
-        let replaces = replaces.map(telephony_engine::LegId::raw);
-        Self { leg: leg.raw(), id, uri, headers, referred_by, replaces }
+        let early_only = replaces.is_some_and(|(_, early_only)| early_only);
+        let replaces = replaces.map(|(named, _)| named.raw());
+        Self { leg: leg.raw(), id, uri, headers, referred_by, replaces, early_only }
     }
 }
 

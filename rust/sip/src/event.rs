@@ -206,8 +206,9 @@ pub struct Referred {
     pub refer_to: ReferTo,
     /// Who asks, as the value of Referred-By stands (RFC 3892); empty without one.
     pub referred_by: String,
-    /// The leg of ours whose dialog the Replaces in Refer-To names (RFC 3891): an attended transfer.
-    pub replaces: Option<LegId>,
+    /// The leg of ours whose dialog the Replaces in Refer-To names (RFC 3891): an attended transfer. Whether it may be
+    /// replaced only while it is early (3).
+    pub replaces: Option<(LegId, bool)>,
 }
 
 /// Who ended a leg.

@@ -21,11 +21,7 @@ def tables(**transfer: str) -> dict[str, Any]:
 
 async def talking(world: World, to: str = "200") -> tuple[int, int]:
     """A caller of the carrier and the far side talk."""
-    leg = world.invite(to)
-    await settle()
-    far: int = world.engine.of("dial")[-1][0]
-    world.pick_up(far)
-    await settle()
+    leg, far = await talking_too(world, to)
     assert world.only().status == "in-progress"
     return leg, far
 
@@ -227,7 +223,7 @@ async def passing() -> AsyncIterator[World]:
 async def test_a_refer_is_passed_on_with_all_it_says(passing: World) -> None:
     leg, far = await talking(passing)
     refer(passing, leg, headers=[("X-Note", "a b")], referred_by="<sip:a@b>")
-    assert passing.engine.of("refer") == [(far, "sip:301@192.0.2.1?X-Note=a%20b", None, "<sip:a@b>")]
+    assert passing.engine.of("refer") == [(far, "sip:301@192.0.2.1?X-Note=a%20b", None, False, "<sip:a@b>")]
     assert passing.engine.of("accept_refer") == []
     passing.engine.emit(ReferAnswered(leg=far, status=202))
     assert passing.engine.of("accept_refer") == [(leg, 7)]
@@ -298,6 +294,42 @@ async def test_two_calls_of_one_telephone_become_one(world: World) -> None:
     ended = world.store.calls[first.id]
     assert (ended.status, ended.hangup_source) == ("completed", "callee")
     assert (anna,) in world.engine.of("hangup")
+
+
+@pytest.mark.parametrize("early_only", [False, True])
+async def test_what_is_to_be_replaced_while_it_rings_only_stays_once_it_is_answered(
+    world: World, early_only: bool
+) -> None:
+    """RFC 3891 3."""
+    (anna, bob), (bobs_other, carol) = await two_calls(world)
+    refer(world, bob, headers=[("Replaces", "x")], replaces=bobs_other, early_only=early_only)
+    await settle()
+    assert told(world) == [486 if early_only else 200]
+    running = [call.status for call in world.store.calls.values()]
+    assert running == ["in-progress", "in-progress" if early_only else "completed"]
+    world.end(anna, "bye")
+    world.end(carol, "bye")
+    await settle()
+
+
+@pytest.mark.parametrize("early_only", [False, True])
+async def test_what_is_passed_on_says_whether_it_must_ring(passing: World, early_only: bool) -> None:
+    anna, bob = await talking(passing)
+    other, carol = await talking_too(passing)
+    refer(passing, anna, headers=[("Replaces", "x")], replaces=other, early_only=early_only)
+    assert passing.engine.of("refer") == [(bob, "", carol, early_only, None)]
+    passing.end(anna, "bye")
+    passing.end(other, "bye")
+    await settle()
+
+
+async def talking_too(world: World, to: str = "200") -> tuple[int, int]:
+    leg = world.invite(to)
+    await settle()
+    far: int = world.engine.of("dial")[-1][0]
+    world.pick_up(far)
+    await settle()
+    return leg, far
 
 
 async def test_a_telephone_on_another_worker_is_asked_to_replace_its_call(world: World) -> None:

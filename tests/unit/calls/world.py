@@ -200,9 +200,15 @@ class FakeEngine:
         self._note("introduce", first, second)
 
     def refer(
-        self, leg: int, target: str = "", *, replaces: int | None = None, referred_by: str | None = None
+        self,
+        leg: int,
+        target: str = "",
+        *,
+        replaces: int | None = None,
+        early_only: bool = False,
+        referred_by: str | None = None,
     ) -> None:
-        self._note("refer", leg, target, replaces, referred_by)
+        self._note("refer", leg, target, replaces, early_only, referred_by)
 
     def accept_refer(self, leg: int, number: int) -> None:
         self._note("accept_refer", leg, number)

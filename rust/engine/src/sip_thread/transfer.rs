@@ -38,9 +38,9 @@ impl SipThread {
     pub(super) fn on_refer(&mut self, leg: LegId, id: u32, referred: Referred) {
         let Referred { refer_to, referred_by, replaces } = referred;
         let (uri, headers) = (refer_to.uri, refer_to.headers);
-        let replaces = replaces.map(LegId::from);
+        let replaces = replaces.map(|(named, early_only)| (LegId::from(named), early_only));
         // From here on somebody decides who talks to whom.
-        [Some(leg), replaces].into_iter().flatten().for_each(|leg| self.unlink(leg));
+        [Some(leg), replaces.map(|(named, _)| named)].into_iter().flatten().for_each(|leg| self.unlink(leg));
         self.events.send(Event::Refer(Box::new(Refer { leg, id, uri, headers, referred_by, replaces })));
     }
 
@@ -56,11 +56,14 @@ impl SipThread {
         now: Instant,
         leg: LegId,
         target: &str,
-        replaces: Option<LegId>,
+        replaces: Option<(LegId, bool)>,
         referred_by: Option<&str>,
     ) -> Result {
         let replacing = match replaces {
-            Some(other) => Some(self.endpoint.replacing(other.sip()).ok_or_else(EngineError::unknown_leg)?),
+            Some((other, early_only)) => {
+                let named = self.endpoint.replacing(other.sip(), early_only);
+                Some(named.ok_or_else(EngineError::unknown_leg)?)
+            }
             None => None,
         };
         let target = replacing.as_deref().unwrap_or(target);
@@ -69,7 +72,7 @@ impl SipThread {
 
     /// Sends a call to the peer of another leg, the way that leg's messages go, to take its place there.
     pub(super) fn aim_at_peer(&self, dial: &mut Dial, other: LegId) -> Result {
-        let named = self.endpoint.replacing(other.sip()).zip(self.endpoint.flow(other.sip()));
+        let named = self.endpoint.replacing(other.sip(), false).zip(self.endpoint.flow(other.sip()));
         let (uri, flow) = named.ok_or_else(EngineError::unknown_leg)?;
         let refer_to = ReferTo::parse(&format!("<{uri}>"));
         let refer_to = refer_to.map_err(|error| EngineError::wrong_state(error.what()))?;

@@ -63,7 +63,7 @@ impl Endpoint {
         let replaces = match refer_to.header("Replaces") {
             Some(value) => {
                 let named = Replaces::parse(value).map_err(|fault| (400, fault.what()))?;
-                self.leg_named(&named)
+                self.leg_named(&named).map(|leg| (leg, named.early_only))
             }
             None => None,
         };

@@ -40,14 +40,15 @@ impl Endpoint {
         self.legs.get(key).filter(|leg| !leg.reported).map(|leg| leg.id)
     }
 
-    /// What an INVITE to a leg's peer must go to and say to take the place of that leg, as a Refer-To URI. `None` for
-    /// a leg without a dialog.
+    /// What an INVITE to a leg's peer must go to and say to take the place of that leg, as a Refer-To URI; if
+    /// `early_only`, then only before it is answered. `None` for a leg without a dialog.
     #[must_use]
-    pub fn replacing(&self, leg: LegId) -> Option<String> {
+    pub fn replacing(&self, leg: LegId, early_only: bool) -> Option<String> {
         let leg = self.legs.get(self.legs.find(leg).ok()?)?;
         let dialog = self.dialogs.get(leg.dialog()?)?;
         let (call_id, theirs, ours) = (dialog.call_id(), dialog.remote_tag(), dialog.local_tag());
-        let value = format!("{call_id};to-tag={theirs};from-tag={ours}");
+        let only = if early_only { ";early-only" } else { "" };
+        let value = format!("{call_id};to-tag={theirs};from-tag={ours}{only}");
         Some(format!("{}?Replaces={}", dialog.target(), escape(&value)))
     }
 }

@@ -490,13 +490,22 @@ fn an_early_dialog_is_replaced_by_whom_it_called_only() {
 
 #[test]
 fn a_leg_is_named_as_its_peer_knows_it() {
+    a_leg_is_named(false);
+}
+
+#[test]
+fn that_a_leg_must_still_ring_is_said_and_read() {
+    a_leg_is_named(true);
+}
+
+fn a_leg_is_named(early_only: bool) {
     let mut wire = Wire::new(3);
     let leg = wire.dial(0, 1);
     wire.run(SECOND);
     let Some(Event::Incoming { leg: called, .. }) = wire.peers[1].news().pop() else { panic!() };
     wire.peers[1].endpoint.answer(wire.now, called, sdp("v=0 answer")).unwrap();
     wire.run(SECOND);
-    let uri = wire.peers[0].endpoint.replacing(leg).unwrap();
+    let uri = wire.peers[0].endpoint.replacing(leg, early_only).unwrap();
     let refer_to = ReferTo::parse(&format!("<{uri}>")).unwrap();
     assert!(refer_to.uri.contains("192.0.2.2"), "{uri}");
     // Who is called is told so by a REFER, and knows which of its legs is meant.
@@ -504,7 +513,7 @@ fn a_leg_is_named_as_its_peer_knows_it() {
     wire.run(SECOND);
     let news = wire.peers[1].news();
     let Some(Event::Refer { referred, .. }) = news.last() else { panic!("{news:?}") };
-    assert_eq!(referred.replaces, Some(called));
+    assert_eq!(referred.replaces, Some((called, early_only)));
 }
 
 #[test]
