@@ -96,7 +96,10 @@ class Transfers:
         elif event.replaces is not None and not self._is_own(live, event.leg, event.replaces):
             self._refuse(live, transfer, 403, "Replaces names a call of somebody else")
         elif mode == "pass" and _is_telephone(live, staying) and not self._is_early(event):
-            self._pass(live, transfer, event)
+            if self._way(live, staying) == "refuse":
+                self._refuse(live, transfer, 403, "the other side's trunk refuses transfers")
+            else:
+                self._pass(live, transfer, event)
         elif event.replaces is not None:
             transfer.order = _order(live, staying)
             if (other := self._attended.at_browsers(event.replaces)) is not None:
@@ -154,20 +157,22 @@ class Transfers:
         if status < 300:
             self._journal.apply(live, "transfer", transfer.facts | {"new_leg_id": None})
             return
-        reason = event.reason or "the outcome was never told"
-        self._fail(live, transfer, status, reason)
-        if transfer.gone is not None:
-            self._closing.finish(live, transfer.gone)
+        self._fail(live, transfer, status, event.reason or "the outcome was never told")
 
     def ended(self, live: LiveCall, event: Ended, side: LegSide) -> bool:
         """A leg of this side ended. Whether that is the transfer's affair, and the call goes on."""
         transfer = live.transfer
         if transfer is None:
             return False
+        if transfer.passed:
+            if event.leg in (transfer.leaving, transfer.staying):
+                live.transfer = None
+                self._fail(live, transfer, UNKNOWN, "the call ended before the outcome was told")
+            return False
         if event.leg == transfer.leaving:
             # It has done its part; many a telephone hangs up as soon as its REFER is taken up.
             transfer.gone = ending_of(event, side, answered=True)
-            return not transfer.passed
+            return True
         if event.leg == transfer.staying and transfer.elsewhere:
             transfer.gone = ending_of(event, side, answered=True)
             return True

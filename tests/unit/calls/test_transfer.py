@@ -257,6 +257,29 @@ async def test_the_other_side_may_refuse_to_be_passed_on(passing: World) -> None
     await settle()
 
 
+@pytest.mark.parametrize("who", ["leaving", "staying"])
+async def test_a_call_that_ends_first_says_that_the_outcome_is_not_known(passing: World, who: str) -> None:
+    leg, far = await talking(passing)
+    refer(passing, leg)
+    passing.engine.emit(ReferAnswered(leg=far, status=202))
+    passing.end(leg if who == "leaving" else far, "bye")
+    await settle()
+    assert transfers(passing) == ["transfer-requested", "transfer-failed"]
+    assert passing.only().status == "completed"
+    assert passing.only().hangup_source == ("caller" if who == "leaving" else "callee")
+
+
+async def test_a_trunk_that_refuses_transfers_is_not_asked_to_call() -> None:
+    world = World(tables(carrier="pass", pbx="refuse"))
+    leg, _ = await talking(world)
+    refer(world, leg)
+    assert world.engine.of("refuse_refer") == [(leg, 7, 403)]
+    assert world.engine.of("refer") == []
+    world.end(leg, "bye")
+    await settle()
+    await world.check_end()
+
+
 async def test_a_browser_is_not_asked_to_call(passing: World) -> None:
     browser = passing.browser(names=frozenset({"sales"}))
     leg, _ = await passing.talking(browser)
