@@ -29,8 +29,8 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use telephony_media::SwitchConfig;
 use telephony_media::dtls::Certificate;
+use telephony_media::{OwnPorts, SwitchConfig};
 use telephony_sip::{Endpoint, Stranger, Transport};
 
 /// Messages that may wait for one thread.
@@ -467,7 +467,8 @@ impl Plan<'_> {
         let certificate = Certificate::generate(seed()?, since_epoch)
             .map_err(|error| EngineError::new(crate::Code::Internal, error.to_string()))?;
         let certificate = Arc::new(certificate);
-        let worker = |(index, socket)| self.worker(index, socket, Arc::clone(&certificate));
+        let own = Arc::default();
+        let worker = |(index, socket)| self.worker(index, socket, Arc::clone(&certificate), Arc::clone(&own));
         sockets.into_iter().enumerate().map(worker).collect()
     }
 
@@ -476,6 +477,7 @@ impl Plan<'_> {
         index: usize,
         webrtc: Socket,
         certificate: Arc<Certificate>,
+        own: Arc<OwnPorts>,
     ) -> Result<(Arc<Desk>, Epoll), EngineError> {
         let missing = || EngineError::new(crate::Code::Internal, "a worker without counters");
         let system = |error| EngineError::system("cannot start a media worker", &error);
@@ -489,6 +491,7 @@ impl Plan<'_> {
             certificate,
             media_timeout: self.config.media_timeout,
             max_legs: pool.free() + WEBRTC_LEGS,
+            own,
         };
         let parts = worker::Parts {
             webrtc,

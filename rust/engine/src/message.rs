@@ -116,6 +116,8 @@ pub(crate) enum MediaJob {
 pub(crate) struct MediaAddress {
     /// The address to bind.
     pub(crate) bind: IpAddr,
+    /// The address of this machine that the signalling goes by: a packet for it comes in, too, where `bind` is any.
+    pub(crate) local: IpAddr,
     /// The address to write into the session description.
     pub(crate) advertise: IpAddr,
     /// Keys go by signalling instead (INFO).

@@ -10,6 +10,7 @@ pub mod dtmf;
 pub mod error;
 pub mod ice;
 mod leg;
+mod own;
 pub mod ringback;
 mod rng;
 pub mod rtcp;
@@ -20,4 +21,5 @@ pub mod stats;
 pub mod switch;
 
 pub use error::Error;
+pub use own::OwnPorts;
 pub use switch::{Component, EndReason, Event, LegId, Path, Renewal, Switch, SwitchConfig, Transmit};

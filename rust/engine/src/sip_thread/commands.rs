@@ -424,7 +424,7 @@ impl SipThread {
             }
             _ => (local, local),
         };
-        MediaAddress { bind, advertise, signals_keys: path.signals_keys }
+        MediaAddress { bind, local, advertise, signals_keys: path.signals_keys }
     }
 
     /// The peer's answer goes to the worker, unless the worker has it already.

@@ -205,6 +205,7 @@ mod tests {
                 certificate: Arc::new(Certificate::generate([7; 32], Duration::from_secs(1)).unwrap()),
                 media_timeout: Duration::from_secs(60),
                 max_legs: 16,
+                own: Arc::default(),
             },
             seed: [7; 32],
             watch: epoll.set.clone(),
@@ -213,7 +214,7 @@ mod tests {
     }
 
     fn ask(colleague: &mut Colleague, number: u64) -> Option<Result<Outcome, EngineError>> {
-        let address = MediaAddress { bind: HERE, advertise: HERE, signals_keys: false };
+        let address = MediaAddress { bind: HERE, local: HERE, advertise: HERE, signals_keys: false };
         let job = MediaJob::Offer { address, codecs: vec![Codec::Pcmu] };
         colleague.ask(LegId::from_raw(number << 8), Purpose::Dial, job)
     }

@@ -167,6 +167,8 @@ impl Worker {
         let added = match address {
             Some(address) => {
                 let port = self.legs.add_rtp(now, leg, address.bind, &self.watch)?;
+                self.switch.add_address(address.bind);
+                self.switch.add_address(address.local);
                 let added = self.switch.add_rtp_leg(now, leg.media(), (address.advertise, port).into());
                 if address.signals_keys {
                     self.switch.signal_keys(leg.media());

@@ -3,6 +3,7 @@
 use super::source::{Arrival, Source};
 use super::{Leg, Transport};
 use crate::dtmf::TelephoneEvent;
+use crate::own::OwnPorts;
 use crate::rtp::{self, Header, Ssrc};
 use crate::sdp::Negotiated;
 use crate::srtp::SrtpError;
@@ -113,8 +114,8 @@ impl Leg {
             return self.drop_packet(DropReason::RtpPayloadType, out);
         };
         if let (Some(from), Transport::Rtp(rtp)) = (from, &mut self.transport)
-            && !rtp.latch.accept(now, from, header.ssrc())
-            && !self.has_moved(now, from, &header)
+            && !rtp.accept(now, from, header.ssrc(), &out.own)
+            && !self.has_moved(now, from, &header, &out.own)
         {
             return self.drop_packet(DropReason::RtpUnknownSource, out);
         }
@@ -123,7 +124,7 @@ impl Leg {
 
     /// Whether a packet from an unknown address is the next of a stream whose own address has fallen silent.
     #[cold]
-    fn has_moved(&mut self, now: Instant, from: SocketAddr, header: &Header<'_>) -> bool {
+    fn has_moved(&mut self, now: Instant, from: SocketAddr, header: &Header<'_>, own: &OwnPorts) -> bool {
         let arrival = self.control.units(now, self.egress.clock_rate());
         let clock_rate = self.egress.clock_rate();
         let goes_on = self.source.as_ref().is_some_and(|source| {
@@ -131,7 +132,7 @@ impl Leg {
                 && source.continues(header.sequence(), arrival, header.timestamp(), clock_rate)
         });
         let heard = self.heard;
-        goes_on && self.transport.rtp().is_some_and(|rtp| rtp.latch.move_to(now, from, header.ssrc(), heard))
+        goes_on && self.transport.rtp().is_some_and(|rtp| rtp.move_to(now, from, header.ssrc(), heard, own))
     }
 
     fn take(&mut self, now: Instant, kind: Kind, header: &Header<'_>, out: &mut Output) -> Option<Received> {

@@ -62,8 +62,19 @@ impl Latch {
         self.learned.map(|(address, _)| address).or(self.expected)
     }
 
-    /// Whether RTP from this address is the peer's.
-    pub(crate) fn accept(&mut self, now: Instant, from: SocketAddr, ssrc: Ssrc) -> bool {
+    /// Where the SDP says that the peer is.
+    pub(crate) fn expected(&self) -> Option<SocketAddr> {
+        self.expected
+    }
+
+    /// Whether RTP from this address is the peer's. A new one is asked about, beside that of the SDP.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        ssrc: Ssrc,
+        may_be: impl FnOnce(Option<SocketAddr>) -> bool,
+    ) -> bool {
         match &mut self.learned {
             Some((address, known)) if *address == from => {
                 *known = ssrc;
@@ -72,9 +83,12 @@ impl Latch {
             Some((address, known)) => {
                 let (old, same_source) = (*address, *known == ssrc);
                 let better = self.rank(from) > self.rank(old) || (same_source && self.rank(old) < EXACT);
-                now < self.open_until && better && self.learn(from, ssrc)
+                now < self.open_until && better && may_be(self.expected) && self.learn(from, ssrc)
             }
-            None => (now < self.open_until || self.expected == Some(from)) && self.learn(from, ssrc),
+            None => {
+                let due = now < self.open_until || self.expected == Some(from);
+                due && may_be(self.expected) && self.learn(from, ssrc)
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use super::latch::Latch;
 use super::webrtc::WebRtc;
+use crate::own::OwnPorts;
+use crate::rtp::Ssrc;
 use crate::sdp::RtpPeer;
 use crate::srtp::MAX_OVERHEAD;
 use crate::switch::{Component, LegId, Outbox, Path};
@@ -71,6 +73,24 @@ impl RtpTransport {
         self.open = self.named && !circles;
     }
 
+    /// Whether RTP from there is the peer's. A port of ours that its SDP does not name is not: nobody looks whether a
+    /// ring is made by what is learned.
+    pub(crate) fn accept(&mut self, now: Instant, from: SocketAddr, ssrc: Ssrc, own: &OwnPorts) -> bool {
+        self.latch.accept(now, from, ssrc, |expected| is_named(own, expected, from))
+    }
+
+    /// Whether a stream goes on from there where it stopped.
+    pub(crate) fn move_to(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        ssrc: Ssrc,
+        heard: Instant,
+        own: &OwnPorts,
+    ) -> bool {
+        is_named(own, self.latch.expected(), from) && self.latch.move_to(now, from, ssrc, heard)
+    }
+
     /// Whether RTCP from there is the peer's; its port is learned (symmetric RTCP, RFC 4961).
     pub(crate) fn accept_rtcp(&mut self, component: Component, from: SocketAddr) -> bool {
         let known = self.latch.is_host(from) || self.rtcp_expected == Some(from);
@@ -97,6 +117,12 @@ impl RtpTransport {
     }
 }
 
+/// Whether an address is no port of ours, or one that the SDP names, by whichever address of ours.
+fn is_named(own: &OwnPorts, expected: Option<SocketAddr>, from: SocketAddr) -> bool {
+    let is_named = || expected.is_some_and(|expected| own.port_at(expected) == Some(from.port()));
+    !own.is_open(from.port()) || own.port_at(from).is_none() || is_named()
+}
+
 impl Transport {
     pub(crate) fn webrtc(&mut self) -> Option<&mut WebRtc> {
         match self {
@@ -120,10 +146,10 @@ impl Transport {
         }
     }
 
-    /// That port, and where its packets go.
-    pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+    /// Where the peer's SDP says that it is.
+    pub(crate) fn named(&self) -> Option<SocketAddr> {
         match self {
-            Transport::Rtp(rtp) => Some((rtp.local, rtp.latch.remote()?)),
+            Transport::Rtp(rtp) => rtp.latch.expected(),
             Transport::WebRtc(_) => None,
         }
     }

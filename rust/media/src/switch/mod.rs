@@ -21,12 +21,13 @@ use crate::codec::Codec;
 use crate::dtls::Certificate;
 use crate::error::Error;
 use crate::leg::{Leg, Local};
+use crate::own::OwnPorts;
 use crate::ringback::Ringback;
 use crate::rng::Rng;
 use crate::stats::{LegStats, SwitchStats};
 use slab::Slab;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::Table;
@@ -43,6 +44,8 @@ pub struct SwitchConfig {
     pub media_timeout: Duration,
     /// More legs than this are refused.
     pub max_legs: usize,
+    /// The RTP ports of all switches of the process.
+    pub own: Arc<OwnPorts>,
 }
 
 /// One media worker's legs and bridges.
@@ -54,16 +57,19 @@ pub struct Switch {
     legs: Slab<Leg>,
     table: Table,
     timers: Timers,
+    /// Legs that send nothing, as it would come back.
+    cut: Vec<usize>,
     out: Output,
 }
 
-/// Where legs put what they have to say.
+/// Where legs put what they have to say, and what they share.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) transmits: Outbox,
     pub(crate) events: VecDeque<Event>,
     pub(crate) totals: SwitchStats,
     pub(crate) rng: Rng,
+    pub(crate) own: Arc<OwnPorts>,
 }
 
 impl Switch {
@@ -71,7 +77,7 @@ impl Switch {
     #[must_use]
     pub fn new(config: SwitchConfig, seed: [u8; 32]) -> Self {
         let fingerprint = config.certificate.fingerprint();
-        let SwitchConfig { webrtc_locals: addresses, certificate, media_timeout, max_legs } = config;
+        let SwitchConfig { webrtc_locals: addresses, certificate, media_timeout, max_legs, own } = config;
         Switch {
             local: Local { addresses, certificate, fingerprint },
             media_timeout,
@@ -79,11 +85,13 @@ impl Switch {
             legs: Slab::new(),
             table: Table::default(),
             timers: Timers::default(),
+            cut: Vec::new(),
             out: Output {
                 transmits: Outbox::default(),
                 events: VecDeque::new(),
                 totals: SwitchStats::default(),
                 rng: Rng::new(seed),
+                own,
             },
         }
     }
@@ -94,9 +102,16 @@ impl Switch {
     /// If the id is taken or the switch is full.
     pub fn add_rtp_leg(&mut self, now: Instant, id: LegId, local: SocketAddr) -> Result<(), Error> {
         self.check_room(id)?;
+        self.out.own.add_address(local.ip());
+        self.out.own.open(local.port());
         let leg = Leg::over_rtp(now, id, local, &mut self.out.rng);
         self.insert(leg);
         Ok(())
+    }
+
+    /// RTP legs are reached at this address too, which peers are not told of.
+    pub fn add_address(&mut self, address: IpAddr) {
+        self.out.own.add_address(address);
     }
 
     /// Adds a WebRTC leg, reached through the shared WebRTC socket.
@@ -269,7 +284,9 @@ impl Switch {
     }
 
     fn separate(&mut self, slot: usize) {
-        let Some(peer) = self.legs.get_mut(slot).and_then(|leg| leg.peer.take()) else { return };
+        let Some(peer) = self.legs.get(slot).and_then(|leg| leg.peer) else { return };
+        self.unwatch_circle(slot);
+        self.unwatch_circle(peer);
         self.out.totals.bridges = self.out.totals.bridges.saturating_sub(1);
         for slot in [slot, peer] {
             if let Some(leg) = self.legs.get_mut(slot) {
@@ -278,6 +295,7 @@ impl Switch {
                 leg.interrupt();
             }
         }
+        self.look_again();
     }
 
     /// Sets up both directions of a bridge as the two codecs demand; what fits already stays.
@@ -301,6 +319,9 @@ impl Switch {
         self.separate(slot);
         let mut leg = self.legs.try_remove(slot)?;
         leg.close(now, &mut self.out);
+        if let Some(local) = leg.transport.local() {
+            self.out.own.close(local.port());
+        }
         self.table.remove(id, slot);
         Some(leg.stats())
     }
@@ -324,6 +345,7 @@ impl Switch {
             let Some(leg) = self.legs.get_mut(slot).filter(|leg| leg.scheduled == Some(at)) else { continue };
             leg.scheduled = None;
             leg.handle_timeout(now, self.media_timeout, &mut self.out);
+            self.look_at_cut(slot);
             self.schedule(slot);
         }
     }

@@ -81,31 +81,46 @@ fn port_of(leg: LegId) -> std::net::SocketAddr {
 }
 
 /// How many packets go out if whatever goes to a port of ours comes in there; at most `limit`.
-fn circulate(bench: &mut Bench, phone: &mut Phone, limit: usize) -> usize {
+fn circulate(benches: &mut [&mut Bench], phone: &mut Phone, limit: usize) -> usize {
     let packet = phone.sound();
-    let mut waiting = bench.rtp(phone, packet);
+    let mut waiting = benches[0].rtp(phone, packet);
     let mut count = 0;
     while let Some(sent) = waiting.pop().filter(|_| count < limit) {
         count += 1;
         let telephony_media::Path::Leg(from, _) = sent.path else { panic!("not a SIP leg") };
-        if let Some(to) = [A, B, C, D].into_iter().find(|&leg| port_of(leg) == sent.to) {
-            waiting.extend(bench.rtp_from(to, port_of(from), &mut sent.bytes.clone()));
+        if let Some(to) = [A, B, C, D].into_iter().find(|&leg| port_of(leg).port() == sent.to.port()) {
+            for bench in benches.iter_mut().filter(|bench| bench.switch.leg_stats(to).is_some()) {
+                waiting.extend(bench.rtp_from(to, port_of(from), &mut sent.bytes.clone()));
+            }
         }
     }
     count
 }
 
+/// A leg whose peer says that it is at `names`.
+fn leg(bench: &mut Bench, leg: LegId, names: std::net::SocketAddr) {
+    if bench.switch.leg_stats(leg).is_none() {
+        bench.switch.add_rtp_leg(bench.now, leg, port_of(leg)).expect("leg");
+    }
+    let peer = Phone::new(leg, names, Codec::Pcmu);
+    bench.switch.accept_offer(bench.now, leg, &peer.sdp("sendrecv"), &ALL).expect("answer");
+}
+
+const STRANGER: &str = "203.0.113.66:6666";
+
 #[test]
 fn two_peers_that_name_our_ports_make_no_circle() {
-    let mut bench = Bench::new();
-    let mut stranger = Phone::new(A, address("203.0.113.66:6666"), Codec::Pcmu);
-    for (leg, names) in [(A, B), (B, A)] {
-        bench.switch.add_rtp_leg(bench.now, leg, port_of(leg)).expect("leg");
-        let peer = Phone::new(leg, port_of(names), Codec::Pcmu);
-        bench.switch.accept_offer(bench.now, leg, &peer.sdp("sendrecv"), &ALL).expect("answer");
+    // Whatever address of ours they name: the one that they were told, or the one behind it.
+    for ip in ["192.0.2.1", "10.9.9.9", "::ffff:10.9.9.9"] {
+        let mut bench = Bench::new();
+        bench.switch.add_address("10.9.9.9".parse().expect("address"));
+        let named = |leg| (ip.parse::<std::net::IpAddr>().expect("address"), port_of(leg).port()).into();
+        leg(&mut bench, A, named(B));
+        leg(&mut bench, B, named(A));
+        bench.switch.bridge(bench.now, A, B).expect("bridge");
+        let mut stranger = Phone::new(A, address(STRANGER), Codec::Pcmu);
+        assert!(circulate(&mut [&mut bench], &mut stranger, 1_000) < 4, "{ip}");
     }
-    bench.switch.bridge(bench.now, A, B).expect("bridge");
-    assert!(circulate(&mut bench, &mut stranger, 1_000) < 4);
 }
 
 #[test]
@@ -113,19 +128,77 @@ fn a_ring_of_two_calls_is_cut_and_a_call_that_comes_back_is_not() {
     for (last, ring) in [(port_of(A), true), (address("10.0.0.4:4000"), false)] {
         let mut bench = Bench::new();
         let mut caller = bench.phone(A, 2, Codec::Pcmu);
-        let named = [(B, port_of(C)), (C, port_of(B)), (D, last)];
-        for (leg, names) in named {
-            bench.switch.add_rtp_leg(bench.now, leg, port_of(leg)).expect("leg");
-            let peer = Phone::new(leg, names, Codec::Pcmu);
-            bench.switch.accept_offer(bench.now, leg, &peer.sdp("sendrecv"), &ALL).expect("answer");
+        for (id, names) in [(B, port_of(C)), (C, port_of(B)), (D, last)] {
+            leg(&mut bench, id, names);
         }
         if ring {
-            let peer = Phone::new(A, port_of(D), Codec::Pcmu);
-            bench.switch.accept_offer(bench.now, A, &peer.sdp("sendrecv"), &ALL).expect("answer");
+            leg(&mut bench, A, port_of(D));
         }
         bench.switch.bridge(bench.now, A, B).expect("bridge");
         bench.switch.bridge(bench.now, C, D).expect("bridge");
-        let count = circulate(&mut bench, &mut caller, 1_000);
+        let count = circulate(&mut [&mut bench], &mut caller, 1_000);
         assert!(if ring { count < 8 } else { count == 2 }, "{count} packets, ring: {ring}");
     }
+}
+
+/// A ring of two calls, each in a switch of its own.
+fn ring_over_two() -> (Bench, Bench) {
+    let own = Default::default();
+    let (mut first, mut second) = (Bench::beside(&own), Bench::beside(&own));
+    leg(&mut first, A, port_of(D));
+    leg(&mut first, B, port_of(C));
+    // The ports are named before anybody has them.
+    first.switch.bridge(first.now, A, B).expect("bridge");
+    leg(&mut second, C, port_of(B));
+    leg(&mut second, D, port_of(A));
+    second.switch.bridge(second.now, C, D).expect("bridge");
+    (first, second)
+}
+
+#[test]
+fn a_ring_over_two_switches_is_cut() {
+    let (mut first, mut second) = ring_over_two();
+    let mut stranger = Phone::new(A, address(STRANGER), Codec::Pcmu);
+    assert!(circulate(&mut [&mut first, &mut second], &mut stranger, 1_000) < 8);
+}
+
+#[test]
+fn a_leg_that_was_cut_sends_again_when_another_breaks_the_ring() {
+    let (mut first, mut second) = ring_over_two();
+    // The first switch breaks it; the second one finds that with the next report that would be due.
+    leg(&mut first, A, address("10.0.0.2:4000"));
+    leg(&mut first, B, address("10.0.0.3:4000"));
+    let mut phone = Phone::new(D, port_of(A), Codec::Pcmu);
+    let packet = phone.sound();
+    assert!(heard(&second.rtp(&phone, packet)).is_empty());
+    second.advance(Duration::from_secs(8));
+    let packet = phone.sound();
+    assert_eq!(second.rtp(&phone, packet)[0].to, port_of(B));
+
+    let mut bench = Bench::new();
+    for (id, names) in [(A, D), (B, C), (C, B), (D, A)] {
+        leg(&mut bench, id, port_of(names));
+    }
+    bench.switch.bridge(bench.now, A, B).expect("bridge");
+    bench.switch.bridge(bench.now, C, D).expect("bridge");
+    leg(&mut bench, A, address("10.0.0.2:4000"));
+    let mut phone = Phone::new(D, port_of(A), Codec::Pcmu);
+    let count = circulate(&mut [&mut bench], &mut phone, 1_000);
+    assert_eq!(count, 2, "out by C, in by B, and out by A to where its peer is now");
+}
+
+#[test]
+fn a_port_of_ours_that_nobody_named_is_no_peer() {
+    let (mut bench, mut a, _b) = Bench::bridged(Codec::Pcmu, Codec::Pcmu);
+    leg(&mut bench, C, address("10.0.0.5:4000"));
+    bench.switch.add_address("10.9.9.9".parse().expect("address"));
+    for ip in ["192.0.2.1", "10.9.9.9"] {
+        a.address = (ip.parse::<std::net::IpAddr>().expect("address"), port_of(C).port()).into();
+        let packet = a.sound();
+        assert!(heard(&bench.rtp(&a, packet)).is_empty(), "{ip}");
+    }
+    // It is once the SDP names it, though packets come from the address behind it.
+    leg(&mut bench, A, port_of(C));
+    let packet = a.sound();
+    assert_eq!(heard(&bench.rtp(&a, packet)).len(), 1);
 }

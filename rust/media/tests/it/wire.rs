@@ -8,7 +8,7 @@ use telephony_media::codec::{Codec, FRAME};
 use telephony_media::dtls::Certificate;
 use telephony_media::rtp::{Fixed, Header, PayloadType, Ssrc};
 use telephony_media::stats::LegStats;
-use telephony_media::{Component, Event, LegId, Path, Switch, SwitchConfig};
+use telephony_media::{Component, Event, LegId, OwnPorts, Path, Switch, SwitchConfig};
 
 pub(crate) const WEBRTC: &str = "192.0.2.1:5000";
 pub(crate) const TICK: Duration = Duration::from_millis(20);
@@ -47,11 +47,21 @@ impl Bench {
     }
 
     pub(crate) fn with(media_timeout: Duration, max_legs: usize) -> Self {
+        Self::among(media_timeout, max_legs, Arc::default())
+    }
+
+    /// One of several switches of a process.
+    pub(crate) fn beside(own: &Arc<OwnPorts>) -> Self {
+        Self::among(Duration::ZERO, 16, Arc::clone(own))
+    }
+
+    fn among(media_timeout: Duration, max_legs: usize, own: Arc<OwnPorts>) -> Self {
         let config = SwitchConfig {
             webrtc_locals: vec![address(WEBRTC)],
             certificate: CERTIFICATE.clone(),
             media_timeout,
             max_legs,
+            own,
         };
         // The one look at a clock: virtual time needs a beginning.
         #[allow(clippy::disallowed_methods)]
