@@ -35,6 +35,11 @@ match = { to = "^alice$" }
 target = { user = "alice" }
 
 [[routes]]
+name = "of-alice"
+match = { user = "alice", to = "^desk$" }
+target = { user = "bob" }
+
+[[routes]]
 name = "to-bob"
 match = { to = "^bob$" }
 target = { user = "bob" }
@@ -140,6 +145,26 @@ async def test_a_phone_is_called_by_the_stream_it_keeps_open(
     granted = [answer for answer in alice.received("SIP/2.0 200") if "REGISTER" in header(answer, "CSeq")]
     assert header(granted[0], "Service-Route") == service
     assert header(alice.sent("INVITE")[0], "Route") == service
+
+
+async def test_a_phone_that_was_called_transfers_in_its_users_name(office: Office, tmp_path: Path) -> None:
+    host, port = office.gateway.sip
+    async with (
+        phone(tmp_path / "bob", **office.account("bob"), auto=200) as bob,
+        phone(tmp_path / "alice", **office.account("alice"), auto=200) as alice,
+        phone(tmp_path / "carol") as carol,
+    ):
+        for user, one in (("alice", alice), ("bob", bob)):
+            await one.event("registered", code=200)
+            await office.bound(user, 1)
+        call = await carol.call(f"sip:alice@{host}:{port}")
+        theirs = (await alice.event("incoming"))["call"]
+        await carol.event("state", call=call, state="CONFIRMED")
+        await alice.transfer(theirs, f"sip:desk@{host}:{port}")
+        await alice.event("transferred", code=200, final=True)
+        await bob.event("state", state="CONFIRMED")
+        await carol.hang_up(call)
+        await bob.event("state", state="DISCONNECTED")
 
 
 async def test_a_phone_whose_stream_breaks_is_not_called_any_more(office: Office, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -544,6 +545,19 @@ async def consult_browser(office: Office, folder: Path) -> bool:
     return replaced
 
 
+async def dialog(office: Office, status: int) -> str:
+    """Replaces for the dialog of the newest call's callee, who answered so, as the gateway knows it."""
+    call = (await office.gateway.calls())[0]["id"]
+    told = (await office.gateway.get(f"/api/v1/calls/{call}/sip"))["items"]
+    said = next(
+        one["message"] for one in told if one["direction"] == "in" and f"SIP/2.0 {status}" in one["message"]
+    )
+    (call_id,) = re.findall(r"^Call-ID: (\S+)", said, re.M)
+    (ours,) = re.findall(r"^From: .*;tag=(\S+)", said, re.M)
+    (theirs,) = re.findall(r"^To: .*;tag=(\S+)", said, re.M)
+    return f"{call_id};to-tag={ours};from-tag={theirs}"
+
+
 async def test_an_invite_takes_the_place_of_a_leg(office: Office, tmp_path: Path) -> None:
     host, port = office.gateway.sip
     async with (
@@ -553,13 +567,10 @@ async def test_an_invite_takes_the_place_of_a_leg(office: Office, tmp_path: Path
     ):
         call = await anna.call(f"sip:+4930123@{host}:{port}")
         await anna.event("state", call=call, state="CONFIRMED")
-        invite, ok = bob.received("INVITE")[0], bob.sent("SIP/2.0 200")[0]
-        (call_id,) = re.findall(r"^Call-ID: (\S+)", invite, re.M)
-        (theirs,) = re.findall(r"^From: .*;tag=(\S+)", invite, re.M)
-        (mine,) = re.findall(r"^To: .*;tag=(\S+)", ok, re.M)
-        named = f"{call_id};to-tag={theirs};from-tag={mine}"
+        named = await dialog(office, 200)
         wrong = await carol.call(f"sip:+4930123@{host}:{port}", Replaces=f"{named}x", Require="replaces")
         await carol.event("state", call=wrong, state="DISCONNECTED", code=481)
+        await is_no_side(office, tmp_path, named)
         takes = await carol.call(f"sip:+4930123@{host}:{port}", Replaces=named, Require="replaces")
         await carol.event("state", call=takes, state="CONFIRMED")
         await bob.event("state", state="DISCONNECTED")
@@ -568,6 +579,74 @@ async def test_an_invite_takes_the_place_of_a_leg(office: Office, tmp_path: Path
     call_, events = await history(office)
     assert types(events) == ["call.transferred"]
     assert (call_["status"], call_["hangup_source"]) == ("completed", "callee")
+
+
+async def is_no_side(office: Office, folder: Path, named: str) -> None:
+    """Another trunk knows the dialog, and may not have it (RFC 3891 3)."""
+    script = Script("caller").ask("INVITE", sdp(RTP), headers=f"Replaces: {named}\nRequire: replaces\n")
+    script.told(100, optional=True).told(403).ask("ACK")
+    async with sipp(script, folder, remote=office.gateway.sip, host=REFUSES) as stranger:
+        await stranger.finished()
+    refusal = (await office.gateway.get("/api/v1/refusals?rule=replaces"))["items"][0]
+    assert refusal["reason"] == "trunk refuses is no side of the call that Replaces names"
+
+
+async def test_what_rings_elsewhere_is_picked_up(office: Office, tmp_path: Path) -> None:
+    """A pick-up that finds no codec lets it ring on (RFC 3891 3); the next one has the call."""
+    host, port = office.gateway.sip
+    async with (
+        phone(tmp_path / "a") as anna,
+        phone(tmp_path / "b", port=office.bob, auto=180) as bob,
+        phone(tmp_path / "c", record=tmp_path / "c.wav") as carol,
+    ):
+        call = await anna.call(f"sip:+4930123@{host}:{port}")
+        await anna.event("state", call=call, state="EARLY")
+        named = await dialog(office, 180)
+        headers = f"Replaces: {named}\nRequire: replaces\n"
+        mute = Script("caller").ask("INVITE", sdp(RTP, 18), headers=headers).told(100, optional=True)
+        async with sipp(mute.told(488).ask("ACK"), tmp_path, remote=office.gateway.sip) as dave:
+            await dave.finished()
+        takes = await carol.call(f"sip:+4930123@{host}:{port}", Replaces=named, Require="replaces")
+        await carol.event("state", call=takes, state="CONFIRMED")
+        await anna.event("state", call=call, state="CONFIRMED")
+        await bob.event("state", state="DISCONNECTED")
+        await asyncio.sleep(1.5)
+        await anna.hang_up(call)
+        await carol.event("state", call=takes, state="DISCONNECTED")
+    over, _ = await history(office)
+    assert (over["status"], over["hangup_source"]) == ("completed", "caller")
+    assert heard(tmp_path / "c.wav") > 1
+
+
+async def test_an_attended_transfer_is_passed_on(office: Office, tmp_path: Path) -> None:
+    """Bob's telephone is told, in its own terms, to take Anna's place at Carol's, and does so by itself."""
+    host, port = office.gateway.sip
+    async with (
+        phone(tmp_path / "a", host=PASSES) as anna,
+        phone(tmp_path / "b", port=office.bob, auto=200) as bob,
+        phone(tmp_path / "c", port=office.carol, auto=200, record=tmp_path / "c.wav") as carol,
+    ):
+        first = await anna.call(f"sip:+4930123@{host}:{port}")
+        await anna.event("state", call=first, state="CONFIRMED")
+        second = await anna.call(f"sip:{CAROL}@{host}:{port}")
+        await anna.event("state", call=second, state="CONFIRMED")
+        named = await dialog(office, 200)
+        call_id, ours, hers = re.split(";(?:to|from)-tag=", named)
+        await anna.attended_transfer(first, second)
+        await anna.event("transferred", code=200, final=True)
+        (refer,) = bob.received("REFER")
+        (refer_to,) = re.findall(r"^Refer-To: .*Replaces=([^>]*)>", refer, re.M)
+        assert unquote(refer_to) == f"{call_id};to-tag={hers};from-tag={ours}"
+        assert f"\nReplaces: {call_id}" in carol.received("INVITE")[-1]
+        await asyncio.sleep(1.5)
+        await anna.event("state", call=second, state="DISCONNECTED")
+        await anna.hang_up(first)
+        await bob.event("state", state="DISCONNECTED")
+    calls = [await office.gateway.ended(one["id"]) for one in (await office.gateway.calls())[:2]]
+    told = [await office.gateway.get(f"/api/v1/calls/{one['id']}/events") for one in calls]
+    kinds = sorted(types(events["items"]) for events in told)
+    assert kinds == [[], ["call.transfer-requested", "call.transferred"]]
+    assert heard(tmp_path / "c.wav") > 1
 
 
 async def test_a_browsers_partner_transfers_it(office: Office, tmp_path: Path) -> None:
