@@ -190,6 +190,22 @@ fn an_offer_without_a_common_codec_is_refused_with_the_reason() {
     talk.both_hear();
 }
 
+/// RFC 3261 14.2: T.38 is refused, the call stays as it was and the fax goes on in G.711.
+#[test]
+fn a_fax_that_asks_for_t38_stays_in_g711() {
+    let _alone = alone();
+    let mut talk = Talk::begin();
+    let image = "m=image 5000 udptl t38\r\na=T38FaxVersion:0\r\n";
+    let (sound, plain) = (format!("m=audio {}", talk.caller.sound_port()), talk.caller.sdp("0"));
+    talk.caller_asks("INVITE", 2, &format!("{}{image}", plain.replace(&sound, "m=audio 0")));
+    let refusal = talk.caller.expect("SIP/2.0 488");
+    assert!(header(&refusal, "Warning").unwrap().starts_with("304 gateway "), "{refusal}");
+    talk.caller_asks("ACK", 2, "");
+    talk.both_hear();
+    talk.gateway.hang_up(talk.outbound);
+    assert!(talk.callee.receive().starts_with("BYE"), "nobody asked the callee");
+}
+
 #[test]
 fn a_codec_that_goes_is_renegotiated_or_translated_but_never_lost() {
     let _alone = alone();

@@ -175,8 +175,12 @@ impl Peer {
         format!("sip:peer@{}", self.socket.local_addr().unwrap())
     }
 
+    pub(crate) fn sound_port(&self) -> u16 {
+        self.rtp.local_addr().unwrap().port()
+    }
+
     pub(crate) fn sdp(&self, format: &str) -> String {
-        let port = self.rtp.local_addr().unwrap().port();
+        let port = self.sound_port();
         format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {format}\r\n"
         )

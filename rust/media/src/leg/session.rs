@@ -155,7 +155,7 @@ impl Leg {
         let offer = self.session.offer.clone().ok_or(Error::WrongState("an answer without an offer"))?;
         let answer = sdp::parse(answer).map_err(|error| Error::BadSdp(error.to_string()))?;
         let negotiated = match (sdp::accept(&offer.1, &answer), &self.session.negotiated) {
-            (Err(NegotiationError::NoAudio), Some(before)) if sdp::is_audio_off(&answer) => before.stopped(),
+            (Err(NegotiationError::NoAudio), Some(before)) if sdp::is_off(&answer) => before.stopped(),
             (result, _) => result?,
         };
         let ours = offer.1.media().iter().find(|media| media.is_live()).map(|media| offer.1.direction(media));

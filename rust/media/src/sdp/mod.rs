@@ -13,6 +13,6 @@ pub use attribute::{Direction, Fingerprint, HashFunction, RtpMap, Setup};
 pub use model::{Connection, Line, Media, Session};
 pub use negotiate::{
     IceParameters, Negotiated, NegotiationError, Params, Peer, RtpPeer, Standing, TelephoneEvent, Transport,
-    WebRtcPeer, accept, answer, is_audio_off, offer,
+    WebRtcPeer, accept, answer, is_off, offer,
 };
 pub use parse::{MAX_LENGTH, MAX_LINES, MAX_MEDIA, SdpError, parse};

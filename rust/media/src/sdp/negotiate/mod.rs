@@ -243,7 +243,7 @@ fn audio_place(sections: &[Media]) -> Option<usize> {
 /// # Errors
 /// If nothing can be agreed on.
 pub fn answer(offer: &Session, params: &Params<'_>) -> Result<(Session, Negotiated), NegotiationError> {
-    if let Some(standing) = params.standing.filter(|_| is_audio_off(offer)) {
+    if let Some(standing) = params.standing.filter(|_| is_off(offer)) {
         return Ok((describe::all_refused(offer, params), standing.negotiated.stopped()));
     }
     let (index, choice) = choose_audio(offer, params)?;
@@ -288,12 +288,12 @@ pub fn accept(offer: &Session, answer: &Session) -> Result<Negotiated, Negotiati
     Ok(agreed(send, receive, directions, peer, theirs))
 }
 
-/// Whether a description has audio and all of it is switched off by port 0.
+/// Whether a description switches everything off, and sound with it: port 0 throughout. Where only the sound goes, for a
+/// fax over T.38, something else was meant to take its place.
 #[must_use]
-pub fn is_audio_off(session: &Session) -> bool {
-    let mut audio = session.media().iter().filter(|media| media.kind().eq_ignore_ascii_case("audio"));
-    let first = audio.next();
-    first.is_some_and(|media| !media.is_live()) && audio.all(|media| !media.is_live())
+pub fn is_off(session: &Session) -> bool {
+    let sounds = session.media().iter().any(|media| media.kind().eq_ignore_ascii_case("audio"));
+    sounds && !session.media().iter().any(Media::is_live)
 }
 
 /// The first live audio section over a protocol of this leg with a codec of ours. Some telephones offer the same
