@@ -2,10 +2,11 @@
 
 use super::source::{Arrival, Source};
 use super::{Leg, Transport};
+use crate::codec::Codec;
 use crate::dtmf::TelephoneEvent;
 use crate::own::OwnPorts;
 use crate::rtp::{self, Header, Ssrc};
-use crate::sdp::Negotiated;
+use crate::sdp::Encoding;
 use crate::srtp::SrtpError;
 use crate::stats::DropReason;
 use crate::switch::{Component, Output};
@@ -35,6 +36,8 @@ pub(crate) struct Received {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Audio,
+    /// Sound in another codec than before.
+    Turn(Codec),
     /// A telephone-event and its clock.
     Event(TelephoneEvent, u32),
 }
@@ -107,10 +110,10 @@ impl Leg {
         let Ok(header) = Header::parse(datagram) else {
             return self.drop_packet(DropReason::RtpMalformed, out);
         };
-        let Some(negotiated) = self.negotiated() else {
+        if self.negotiated().is_none() {
             return self.drop_packet(DropReason::RtpNotBridged, out);
-        };
-        let Some(kind) = classify(negotiated, &header) else {
+        }
+        let Some(kind) = self.classify(&header) else {
             return self.drop_packet(DropReason::RtpPayloadType, out);
         };
         if let (Some(from), Transport::Rtp(rtp)) = (from, &mut self.transport)
@@ -125,8 +128,8 @@ impl Leg {
     /// Whether a packet from an unknown address is the next of a stream whose own address has fallen silent.
     #[cold]
     fn has_moved(&mut self, now: Instant, from: SocketAddr, header: &Header<'_>, own: &OwnPorts) -> bool {
-        let arrival = self.control.units(now, self.egress.clock_rate());
-        let clock_rate = self.egress.clock_rate();
+        let clock_rate = self.source_clock();
+        let arrival = self.control.units(now, clock_rate);
         let goes_on = self.source.as_ref().is_some_and(|source| {
             source.ssrc == header.ssrc()
                 && source.continues(header.sequence(), arrival, header.timestamp(), clock_rate)
@@ -148,8 +151,12 @@ impl Leg {
         if fresh {
             self.digits_in.restart();
         }
-        if kind == Kind::Audio && !late {
-            self.clock(now, header.timestamp());
+        match kind {
+            // A straggler of what was spoken before.
+            Kind::Turn(_) if late => return self.drop_packet(DropReason::RtpPayloadType, out),
+            Kind::Turn(codec) => self.turn(header.payload_type().0, codec),
+            Kind::Audio if !late => self.clock(now, header.timestamp()),
+            Kind::Audio | Kind::Event(..) => {}
         }
         if !self.may_receive() {
             return self.drop_packet(DropReason::RtpDirection, out);
@@ -190,9 +197,18 @@ impl Leg {
     }
 
     fn clock(&mut self, now: Instant, timestamp: u32) {
-        let arrival = self.control.units(now, self.egress.clock_rate());
+        let arrival = self.control.units(now, self.source_clock());
         if let Some(source) = &mut self.source {
             source.clock(arrival, timestamp);
+        }
+    }
+
+    /// The peer goes on in another codec that it may choose.
+    #[cold]
+    fn turn(&mut self, payload_type: u8, codec: Codec) {
+        self.hears(payload_type, codec);
+        if let Some(source) = &mut self.source {
+            source.forget_clock();
         }
     }
 
@@ -202,13 +218,17 @@ impl Leg {
         out.totals.drops.count(reason);
         None
     }
-}
 
-fn classify(negotiated: &Negotiated, header: &Header<'_>) -> Option<Kind> {
-    let payload_type = header.payload_type().0;
-    if payload_type == negotiated.receive_payload_type {
-        return Some(Kind::Audio);
+    fn classify(&self, header: &Header<'_>) -> Option<Kind> {
+        let payload_type = header.payload_type().0;
+        if self.spoken().is_some_and(|(spoken, _)| spoken == payload_type) {
+            return Some(Kind::Audio);
+        }
+        match self.negotiated()?.encoding(payload_type)? {
+            Encoding::Audio(codec) => Some(Kind::Turn(codec)),
+            Encoding::TelephoneEvent(clock) => {
+                TelephoneEvent::parse(header.payload()).map(|event| Kind::Event(event, clock))
+            }
+        }
     }
-    let event = negotiated.telephone_event.filter(|event| event.receive_payload_type == payload_type)?;
-    TelephoneEvent::parse(header.payload()).map(|packet| Kind::Event(packet, event.clock_rate))
 }

@@ -146,7 +146,7 @@ impl Leg {
         stats.codec = self.codec();
         if let Some(source) = &self.source {
             stats.lost += u64::from(source.lost());
-            stats.jitter = source.jitter(self.egress.clock_rate());
+            stats.jitter = source.jitter(self.source_clock());
         }
         stats.lost_remote = self.control.lost_remote;
         stats.round_trip = self.control.round_trip;

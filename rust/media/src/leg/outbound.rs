@@ -32,7 +32,7 @@ impl Leg {
             self.interrupt();
         }
         match received.kind {
-            Kind::Audio => self.forward_audio(now, received, payload, out),
+            Kind::Audio | Kind::Turn(_) => self.forward_audio(now, received, payload, out),
             Kind::Event(event, clock) => self.forward_key(now, received, event, clock, out),
         }
     }

@@ -7,7 +7,8 @@ use crate::dtls::Certificate;
 use crate::ice::Credentials;
 use crate::rng::Rng;
 use crate::sdp::{
-    self, Direction, Fingerprint, Negotiated, NegotiationError, Params, Peer, Standing, TelephoneEvent,
+    self, Direction, Encoding, Fingerprint, Negotiated, NegotiationError, Params, Peer, Standing,
+    TelephoneEvent,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(crate) struct Session {
     /// Our offer that waits for its answer, and its version.
     offer: Option<(u64, sdp::Session)>,
     negotiated: Option<Negotiated>,
+    /// The payload type and codec of the peer's sound: one of those agreed on.
+    spoken: Option<(u8, Codec)>,
     /// What we do at most, because the bridged leg's peer does no more.
     wish: Direction,
     /// What the peer last said that it does, as far as it was free to.
@@ -54,6 +57,7 @@ impl Session {
             standing: None,
             offer: None,
             negotiated: None,
+            spoken: None,
             wish,
             stated,
         }
@@ -227,6 +231,11 @@ impl Leg {
             self.digits_out.clear();
             self.interrupt();
         }
+        let goes_on = |&(payload_type, codec): &(u8, Codec)| {
+            negotiated.encoding(payload_type) == Some(Encoding::Audio(codec))
+        };
+        let first = (negotiated.receive_payload_type, negotiated.codec);
+        self.session.spoken = Some(self.session.spoken.filter(goes_on).unwrap_or(first));
         self.session.negotiated = Some(negotiated);
         self.control.start(now, rng);
     }
@@ -237,6 +246,20 @@ impl Leg {
 
     pub(crate) fn codec(&self) -> Option<Codec> {
         self.negotiated().map(|negotiated| negotiated.codec)
+    }
+
+    /// The payload type and codec of the peer's sound.
+    pub(crate) fn spoken(&self) -> Option<(u8, Codec)> {
+        self.session.spoken
+    }
+
+    pub(super) fn hears(&mut self, payload_type: u8, codec: Codec) {
+        self.session.spoken = Some((payload_type, codec));
+    }
+
+    /// The clock of the peer's timestamps.
+    pub(super) fn source_clock(&self) -> u32 {
+        self.session.spoken.map_or(crate::rtp::TELEPHONE_CLOCK, |(_, codec)| codec.clock_rate())
     }
 
     pub(crate) fn telephone_event(&self) -> Option<TelephoneEvent> {

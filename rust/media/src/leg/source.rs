@@ -125,6 +125,11 @@ impl Source {
         }
     }
 
+    /// Its timestamps go on by another clock: the next is compared with none before (RFC 7160 section 3.2).
+    pub(crate) fn forget_clock(&mut self) {
+        self.transit = None;
+    }
+
     fn extended_highest(&self) -> u32 {
         self.cycles.wrapping_add(u32::from(self.highest))
     }

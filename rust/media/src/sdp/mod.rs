@@ -12,7 +12,7 @@ mod parse;
 pub use attribute::{Direction, Fingerprint, HashFunction, RtpMap, Setup};
 pub use model::{Connection, Line, Media, Session};
 pub use negotiate::{
-    IceParameters, Negotiated, NegotiationError, Params, Peer, RtpPeer, Standing, TelephoneEvent, Transport,
-    WebRtcPeer, accept, answer, is_off, offer,
+    Encoding, IceParameters, Negotiated, NegotiationError, Params, Peer, RtpPeer, Standing, TelephoneEvent,
+    Transport, WebRtcPeer, accept, answer, is_off, offer,
 };
 pub use parse::{MAX_LENGTH, MAX_LINES, MAX_MEDIA, SdpError, parse};

@@ -72,11 +72,16 @@ impl Switch {
 
     /// Hands a good packet to the bridged leg.
     fn cross(&mut self, now: Instant, slot: usize, received: &Received, datagram: &[u8]) {
-        if matches!(received.kind, Kind::Event(..)) {
-            if let Some(leg) = self.legs.get_mut(slot) {
-                leg.note_digit(now, received, &mut self.out);
+        match received.kind {
+            Kind::Audio => {}
+            // A codec that cannot be joined leaves the other leg without a feed, and its packets are dropped there.
+            Kind::Turn(_) => _ = self.feed(slot),
+            Kind::Event(..) => {
+                if let Some(leg) = self.legs.get_mut(slot) {
+                    leg.note_digit(now, received, &mut self.out);
+                }
+                self.schedule(slot);
             }
-            self.schedule(slot);
         }
         let payload = datagram.get(received.payload.clone()).unwrap_or_default();
         let peer = self.legs.get(slot).and_then(|leg| leg.peer);

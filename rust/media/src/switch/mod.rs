@@ -303,7 +303,8 @@ impl Switch {
         let Some(peer) = self.legs.get(slot).and_then(|leg| leg.peer) else { return Ok(()) };
         let Some((a, b)) = self.legs.get2_mut(slot, peer) else { return Ok(()) };
         let (Some(codec_a), Some(codec_b)) = (a.codec(), b.codec()) else { return Ok(()) };
-        for (leg, from, to) in [(a, codec_b, codec_a), (b, codec_a, codec_b)] {
+        let (Some((_, from_a)), Some((_, from_b))) = (a.spoken(), b.spoken()) else { return Ok(()) };
+        for (leg, from, to) in [(a, from_b, codec_a), (b, from_a, codec_b)] {
             if !leg.feed.as_ref().is_some_and(|feed| feed.joins(from, to)) {
                 leg.feed = None;
                 leg.interrupt();

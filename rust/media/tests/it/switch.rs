@@ -427,3 +427,40 @@ proptest! {
         prop_assert_eq!(bench.switch.poll_timeout(), None);
     }
 }
+
+/// RFC 3264 section 7: whoever answers with two of our codecs may change from one to the other in any packet.
+#[test]
+fn every_codec_of_an_answer_is_heard() {
+    let mut bench = Bench::new();
+    bench.switch.add_rtp_leg(bench.now, A, address("192.0.2.1:20002")).expect("leg");
+    bench.switch.create_offer(bench.now, A, &ALL).expect("offer");
+    let mut a = Phone::new(A, address("10.0.0.2:4000"), Codec::Pcmu);
+    let answer = a.sdp("sendrecv").replace("RTP/AVP 0 101", "RTP/AVP 0 8 111 101 110")
+        + "a=rtpmap:111 opus/48000/2\r\na=rtpmap:110 telephone-event/48000\r\n";
+    bench.switch.accept_answer(bench.now, A, &answer).expect("answer");
+    let mut b = bench.phone(B, 3, Codec::Pcmu);
+    bench.switch.bridge(bench.now, A, B).expect("bridge");
+    let mut crossed = |bench: &mut Bench, codec: Codec, payload: &[u8]| {
+        a.codec = codec;
+        let packet = a.packet(160, payload);
+        let sent = heard(&bench.rtp(&a, packet));
+        bench.advance(TICK);
+        assert!(sent.iter().all(|packet| packet.payload_type == 0), "{sent:?}");
+        sent.first().map(|packet| packet.payload[0])
+    };
+    assert_eq!(crossed(&mut bench, Codec::Pcmu, &[0xff; 160]), Some(0xff));
+    assert_eq!(crossed(&mut bench, Codec::Pcma, &[0xd5; 160]), Some(0xfe), "translated");
+    assert_eq!(crossed(&mut bench, Codec::Pcma, &[0xd5; 160]), Some(0xfe));
+    // The refresh of the session says the same again and changes nothing.
+    bench.switch.accept_answer(bench.now, A, &answer).expect("answer");
+    assert_eq!(crossed(&mut bench, Codec::Pcma, &[0xd5; 160]), Some(0xfe));
+    let mut encoder = telephony_media::codec::Encoder::new(Codec::Opus).expect("opus");
+    let mut payload = [0; 400];
+    let length = encoder.encode(&[0; 160], &mut payload).expect("frame");
+    assert!(crossed(&mut bench, Codec::Opus, &payload[..length]).is_some(), "transcoded");
+    assert_eq!(crossed(&mut bench, Codec::Pcmu, &[0x55; 160]), Some(0x55), "relayed again");
+    assert_eq!(bench.stats(A).drops.total(), 0);
+    // It is sent what it put first, whatever it speaks.
+    let packet = b.sound();
+    assert_eq!(heard(&bench.rtp(&b, packet))[0].payload_type, 0);
+}

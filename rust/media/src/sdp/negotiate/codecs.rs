@@ -1,6 +1,6 @@
 //! Which codec, under which payload types.
 
-use super::{Negotiated, NegotiationError};
+use super::{Encoding, Negotiated, NegotiationError};
 use crate::codec::Codec;
 use crate::sdp::attribute::payload_type_of;
 use crate::sdp::{Media, RtpMap};
@@ -103,6 +103,21 @@ pub(super) fn answered(ours: &Media, theirs: &Media) -> Result<(Choice, Choice),
     mine.telephone_event = clock_rate.and_then(|clock_rate| event_at(clock_rate, &ours.encodings()));
     peer.telephone_event = peer.telephone_event.filter(|_| mine.telephone_event.is_some());
     Ok((mine, peer))
+}
+
+/// What both sections have besides the choice, as we number it: the peer may change to that at any time.
+pub(super) fn others(ours: &Media, theirs: &Media, chosen: Choice) -> Vec<(u8, Encoding)> {
+    let theirs: Vec<Encoding> = theirs.encodings().iter().filter_map(encoding_of).collect();
+    let in_use = [Some(chosen.payload_type), chosen.telephone_event.map(|event| event.payload_type)];
+    let ours = ours.encodings().into_iter().filter(|map| !in_use.contains(&Some(map.payload_type)));
+    let mapped = ours.filter_map(|map| Some((map.payload_type, encoding_of(&map)?)));
+    mapped.filter(|(_, encoding)| theirs.contains(encoding)).collect()
+}
+
+fn encoding_of(map: &RtpMap<'_>) -> Option<Encoding> {
+    let is_event = map.encoding.eq_ignore_ascii_case(TELEPHONE_EVENT);
+    let event = is_event.then_some(Encoding::TelephoneEvent(map.clock_rate));
+    event.or_else(|| codec_of(map).map(Encoding::Audio))
 }
 
 /// The codec of a mapping. Channels are not compared: some peers write opus/48000 without its /2.

@@ -76,6 +76,9 @@ pub struct Negotiated {
     pub receive_payload_type: u8,
     /// telephone-event (RFC 4733), if agreed.
     pub telephone_event: Option<TelephoneEvent>,
+    /// What else the peer may send, by the payload types we receive: all that its answer took of our offer (RFC 3264
+    /// section 7). Our own answers name one codec.
+    pub others: Vec<(u8, Encoding)>,
     /// What we may do: `SendOnly` means we send and the peer listens.
     pub direction: Direction,
     /// What the peer says that it does; where it answers, the offer has narrowed it.
@@ -86,6 +89,15 @@ pub struct Negotiated {
     pub peer: Peer,
     /// SSRCs the peer announced (RFC 5576); hints only.
     pub remote_ssrcs: Vec<u32>,
+}
+
+/// What a payload type stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Sound.
+    Audio(Codec),
+    /// Keys, under a clock of so many Hz.
+    TelephoneEvent(u32),
 }
 
 /// The payload types and clock of telephone-event.
@@ -199,6 +211,18 @@ impl NegotiationError {
 }
 
 impl Negotiated {
+    /// What a payload type of the peer's packets stands for.
+    #[must_use]
+    pub fn encoding(&self, payload_type: u8) -> Option<Encoding> {
+        let event = self.telephone_event.filter(|event| event.receive_payload_type == payload_type);
+        if payload_type == self.receive_payload_type {
+            return Some(Encoding::Audio(self.codec));
+        }
+        let other = || self.others.iter().find(|(number, _)| *number == payload_type);
+        let event = event.map(|event| Encoding::TelephoneEvent(event.clock_rate));
+        event.or_else(|| other().map(|&(_, encoding)| encoding))
+    }
+
     /// The same with the stream switched off by port 0 (RFC 3264 section 8.2).
     #[must_use]
     pub fn stopped(&self) -> Self {
@@ -285,7 +309,8 @@ pub fn accept(offer: &Session, answer: &Session) -> Result<Negotiated, Negotiati
     let webrtc = ours.attribute("ice-ufrag").is_some();
     let peer = peer::read(answer, theirs, webrtc, peer::Description::Answer)?;
     let directions = (offer.direction(ours), peer::direction(answer, theirs));
-    Ok(agreed(send, receive, directions, peer, theirs))
+    let others = codecs::others(ours, theirs, receive);
+    Ok(Negotiated { others, ..agreed(send, receive, directions, peer, theirs) })
 }
 
 /// Whether a description switches everything off, and sound with it: port 0 throughout. Where only the sound goes, for a
@@ -341,6 +366,7 @@ fn agreed(
             receive_payload_type: receive.payload_type,
             clock_rate: send.clock_rate,
         }),
+        others: Vec::new(),
         direction: ours.and(theirs.reversed()),
         peer_direction: theirs,
         ptime: peer::ptime(media),
