@@ -65,6 +65,12 @@ pub enum Event {
         /// The request.
         request: Message,
     },
+    /// The peer's re-INVITE, UPDATE or PRACK waits for us no more: it was cancelled, or nobody answered it in time. Its
+    /// session is as it was (RFC 3261 14.1).
+    ReofferLapsed {
+        /// The leg.
+        leg: LegId,
+    },
     /// A 2xx to our re-INVITE or UPDATE. Where we offered nothing and it does, the ACK waits for `acknowledge`.
     ReofferAnswered {
         /// The leg.
@@ -163,6 +169,7 @@ impl Event {
             | Self::Confirmed { leg, .. }
             | Self::Acknowledged { leg, .. }
             | Self::Reoffer { leg, .. }
+            | Self::ReofferLapsed { leg }
             | Self::ReofferAnswered { leg, .. }
             | Self::ReofferRefused { leg, .. }
             | Self::Key { leg, .. }

@@ -27,6 +27,7 @@ impl SipThread {
             SipEvent::Confirmed { leg, ack } => self.on_confirmed(now, leg.into(), &ack),
             SipEvent::Acknowledged { leg, prack } => self.on_acknowledged(now, leg.into(), &prack),
             SipEvent::Reoffer { leg, request } => self.on_reoffer(now, leg.into(), &request),
+            SipEvent::ReofferLapsed { leg } => self.on_reoffer_lapsed(leg.into()),
             SipEvent::NextHop { leg, dialog, uri } => self.locate_next_hop(now, leg.into(), dialog, &uri),
             SipEvent::TargetFailed { profile, flow, failure, .. } => {
                 self.health.failed(now, (flow.transport, flow.remote), &profile, failure);

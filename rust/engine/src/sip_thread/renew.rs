@@ -65,6 +65,17 @@ impl SipThread {
         }
     }
 
+    /// The peer waits for no answer any more, and must not find its session changed (RFC 3261 14.1, RFC 6141 2). What its
+    /// offer waits for goes on; that is told the other side again should it agree.
+    pub(super) fn on_reoffer_lapsed(&mut self, leg: LegId) {
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
+        // The ACK of a refusal brings no answer.
+        entry.awaits_late_answer = false;
+        if matches!(entry.renewing, Some(Renewing::Waiting { .. })) {
+            entry.renewing = None;
+        }
+    }
+
     /// Answers a re-INVITE or UPDATE; if its offer is no good, the call stays as it was (RFC 3261 14.2).
     fn answer_renewal(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
@@ -99,6 +110,10 @@ impl SipThread {
 
     /// Has the bridged leg's peer asked whether it agrees to what this leg's peer wants.
     fn ask_other(&mut self, now: Instant, leg: LegId, news: Renewal) {
+        if !self.endpoint.is_asked(leg.sip()) {
+            // It was taken back while it was looked at.
+            return self.finish_renewal(leg);
+        }
         let other = news.peer.map(LegId::from).and_then(|other| Some((other, self.legs.get(&other)?)));
         let Some((other, known)) = other.filter(|(_, known)| matches!(known.state, State::Up)) else {
             return self.renew_alone(now, leg);
@@ -128,6 +143,7 @@ impl SipThread {
         else {
             return;
         };
+        entry.renewing = Some(Renewing::Asked { offer: offer.clone() });
         self.ask_worker(now, leg, Purpose::Reoffer, MediaJob::Renew { offer, codecs, ask: false });
     }
 
@@ -206,7 +222,7 @@ impl SipThread {
     /// Both legs have changed, or the one that asked is as it was.
     pub(super) fn on_exchanged(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
         let Some((other, _)) = self.told_for(leg) else { return };
-        self.finish_telling(leg);
+        self.finish_renewal(leg);
         if let (Some(entry), Ok(outcome)) = (self.legs.get_mut(&other), &result) {
             entry.codec = outcome.codec.or(entry.codec);
         }
@@ -220,7 +236,7 @@ impl SipThread {
     /// The peer knows now; what has changed meanwhile is told as well.
     pub(super) fn on_told_answer(&mut self, now: Instant, leg: LegId, result: Result<Outcome, EngineError>) {
         let Some((other, reverts)) = self.told_for(leg) else { return };
-        self.finish_telling(leg);
+        self.finish_renewal(leg);
         let tells = |entry: &&mut Leg| {
             matches!(entry.renewing, Some(Renewing::Telling { .. } | Renewing::Reverting { .. }))
         };
@@ -240,7 +256,7 @@ impl SipThread {
         self.end_by(now, leg, Side::System, Cause::NotAcceptable, &reason);
     }
 
-    fn finish_telling(&mut self, leg: LegId) {
+    fn finish_renewal(&mut self, leg: LegId) {
         if let Some(entry) = self.legs.get_mut(&leg) {
             entry.renewing = None;
         }
@@ -255,7 +271,7 @@ impl SipThread {
         response: Option<&Message>,
     ) {
         let Some((other, reverts)) = self.told_for(leg) else { return };
-        self.finish_telling(leg);
+        self.finish_renewal(leg);
         if reverts {
             return self.cannot_revert(now, leg, &format!("{status}"));
         }

@@ -301,6 +301,23 @@ fn a_renewal_taken_back_is_undone_at_the_other_side() {
     talk.both_hear();
 }
 
+/// RFC 3261 14.1: what was answered 487 changes nothing, whatever the other telephone makes of it.
+#[test]
+fn a_renewal_taken_back_and_refused_changes_nothing() {
+    let _alone = alone();
+    let talk = Talk::begin();
+    talk.caller_asks("INVITE", 2, &talk.caller.sdp("8"));
+    let carried = talk.callee.expect("INVITE");
+    talk.caller_asks("CANCEL", 2, "");
+    talk.caller.expect("SIP/2.0 487");
+    talk.caller_asks("ACK", 2, "");
+    talk.callee.respond(&carried, "488 Not Acceptable Here", "");
+    talk.callee.expect("ACK");
+    talk.both_hear();
+    // The next attempt is a new one.
+    talk.renew(3, &said(&talk.caller.sdp("0"), "inactive"), "inactive");
+}
+
 #[test]
 fn who_waits_for_a_leg_that_goes_is_answered() {
     let _alone = alone();

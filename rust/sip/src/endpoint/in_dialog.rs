@@ -312,7 +312,14 @@ impl Endpoint {
         if let Some(reoffer) = self.take_reoffer(now, key) {
             let status = if reoffer.method == Method::Update { 504 } else { 500 };
             self.reply(now, reoffer.server, status, |builder| builder);
+            self.tell_lapsed(key);
             self.after_prack(now, key);
+        }
+    }
+
+    fn tell_lapsed(&mut self, key: LegKey) {
+        if let Some(leg) = self.legs.get(key).filter(|leg| !leg.reported) {
+            self.events.push_back(Event::ReofferLapsed { leg: leg.id });
         }
     }
 
@@ -328,6 +335,7 @@ impl Endpoint {
         let pending = self.legs.get(key).and_then(|leg| leg.reoffer.as_ref());
         if pending.is_some_and(|reoffer| reoffer.server == aim) {
             self.drop_reoffer(now, key);
+            self.tell_lapsed(key);
         }
     }
 

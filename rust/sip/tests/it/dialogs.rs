@@ -231,6 +231,9 @@ fn a_cancelled_reinvite_ends_alone() {
     solo.receive(&request("INVITE", "r", 2, &tag, OFFER));
     solo.receive(&request("CANCEL", "r", 2, &tag, ""));
     assert_eq!(methods(&solo.sent()), ["100", "200", "487"], "9.2");
+    assert!(
+        matches!(solo.events()[..], [Event::Reoffer { .. }, Event::ReofferLapsed { leg: of }] if of == leg)
+    );
     assert!(solo.endpoint.answer_reoffer(solo.now, leg, None).is_err());
     assert_eq!(solo.alive().3, 1);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use telephony_sip::{Cause, Config, Method, Side, TimerValues};
+use telephony_sip::{Cause, Config, Event, Method, Side, TimerValues};
 
 use crate::wire::{CONTACT, LONG, NOTHING, Solo, first_line, invite, is, request, response, sdp, tag_of};
 
@@ -298,5 +298,6 @@ fn an_unanswered_reinvite_gets_500() {
     solo.receive(&request("INVITE", "c", 2, &tag, "Content-Type: application/sdp\n\nv=0 hold"));
     assert_eq!(first_line(&solo.sent_one()), "100");
     assert_eq!(times(&solo.advance(seconds(16.0)), "500"), [16.0]);
+    assert!(solo.events().iter().any(|event| matches!(event, Event::ReofferLapsed { .. })));
     assert_eq!(solo.alive().3, 1, "the call goes on as it was (14.1)");
 }
