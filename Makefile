@@ -41,9 +41,12 @@ run: build  ## Start the gateway on embedded defaults (its own PostgreSQL, no Re
 
 build: $(STAMPS)/extension  ## Leave a ready .venv/bin/telephony-gateway
 
+# Tests wait more than they work. A file stays in one process, in the order of files: the long ones come before the quick.
+IN_PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder --benchmark-disable
+
 test: build packages-test  ## Every test: Rust, Python, real services, SIPp and browsers
 	$(CARGO) test --workspace --quiet
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(IN_PARALLEL)
 
 # The extension is built beside the Rust checks: its last step keeps one core busy, for minutes.
 check: packages-build packages-test $(STAMPS)/python  ## Everything a commit must pass; FUZZ=60 also fuzzes each parser for 60 s

@@ -13,7 +13,8 @@ from typing import Any
 from benches.load.probe import Probe
 from benches.load.process import cpu_of, resident_mib
 from tests.interop.gateway import Gateway, eventually, gateway, remove_databases
-from tests.interop.peers import filled, free_port
+from tests.interop.peers import filled
+from tests.ports import free_port
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "tests/interop/scenarios"
 THROUGH = """

@@ -11,7 +11,7 @@ from typing import Any
 from benches.load.calls import THROUGH, start_sipp, stop
 from benches.load.process import cpu_of
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import free_port
+from tests.ports import free_port
 
 OPUS_CALLEE = "a=rtpmap:111 opus/48000/2"
 FRAME = 160

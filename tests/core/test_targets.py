@@ -8,7 +8,7 @@ from collections.abc import Callable
 from telephony_gateway import _core
 from tests.core.node import Node
 from tests.interop.dns import Zone, carrier, name_server, silent_port
-from tests.interop.peers import free_port
+from tests.ports import free_port
 
 Start = Callable[..., Node]
 URI = "sip:bob@carrier.test"

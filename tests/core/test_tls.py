@@ -15,7 +15,7 @@ import pytest
 from telephony_gateway import _core
 from tests.core.node import Node
 from tests.interop.certificates import Authority, Certified
-from tests.interop.gateway import free_tcp_port
+from tests.ports import free_port
 
 OPTIONS = (
     "OPTIONS sip:gateway@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.1:5061;branch=z9hG4bK{0}\r\n"
@@ -236,7 +236,7 @@ def test_who_cannot_prove_himself_learns_what_the_server_wants(
 
 
 def test_nobody_listens_and_the_call_says_so(start: Start) -> None:
-    node, port = start(), free_tcp_port()
+    node, port = start(), free_port()
     leg = node.dial(f"sip:bob@127.0.0.1:{port};transport=tcp")
     assert node.ended(leg).reason == f"no way to 127.0.0.1:{port}: connection refused"
 

@@ -21,6 +21,7 @@ import pytest
 
 from telephony_gateway.store import EmbeddedPostgres, PostgresStore
 from telephony_gateway.store.migrate import migrate
+from tests.ports import free_port
 
 TEMPLATE = "telephony_template"
 
@@ -78,13 +79,6 @@ async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
         yield opened
     finally:
         await opened.close()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.interop.exchange import Exchange
 from tests.interop.gateway import gateway
-from tests.interop.peers import free_port
+from tests.ports import free_port
 
 TABLES = """
 [[trunks]]

@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -14,17 +13,10 @@ from typing import Any
 
 import aiohttp
 
-from tests.interop.peers import free_port
+from tests.ports import free_port
 
 COMMAND = Path(sys.executable).parent / "telephony-gateway"
 TERMINAL = {"completed", "busy", "failed", "no-answer", "canceled"}
-
-
-def free_tcp_port() -> int:
-    """A TCP port that nobody holds now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def eventually(probe: Callable[[], Awaitable[Any]], what: str, timeout: float = 10) -> Any:
@@ -168,9 +160,9 @@ class Gateway:
 
 def settings(folder: Path, **overrides: str) -> dict[str, str]:
     """An environment for a gateway of its own: free ports, own data folder."""
-    rtp = free_port(pair=True)
+    rtp = free_port()
     own = {
-        "PORT": str(free_tcp_port()),
+        "PORT": str(free_port()),
         "SIP_HOST": "127.0.0.1",
         "SIP_PORT": str(free_port()),
         "WEBRTC_PORT": str(free_port()),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.interop.certificates import Authority, Certified
-from tests.interop.gateway import eventually, free_tcp_port
+from tests.interop.gateway import eventually
+from tests.ports import free_port
 
 CONFIG = """\
 #!KAMAILIO
@@ -123,7 +124,7 @@ async def kamailio(
     if certified is None or authority is None:
         own = Authority(folder)
         certified, authority = own.sign("127.0.0.1", "localhost", file="kamailio"), own.file
-    port, tls_port = free_tcp_port(), free_tcp_port()
+    port, tls_port = free_port(), free_port()
     config, log = folder / "kamailio.cfg", folder / "kamailio.log"
     config.write_text(
         CONFIG.format(

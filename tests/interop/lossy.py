@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import cast
 
-from tests.interop.peers import free_port
+from tests.ports import free_port
 
 Address = tuple[str, int]
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.ports import free_port
+
 PRIVATE = "192.168.77"
-NUMBERS = itertools.count(os.getpid())
-"""A network each: the kernel takes its time to remove one."""
+NUMBERS = itertools.count(free_port())
+"""A network each: the kernel takes its time to remove one. Other processes have others."""
 
 
 @dataclass(frozen=True)

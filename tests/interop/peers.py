@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import struct
 import time
 from collections.abc import AsyncIterator
@@ -14,27 +13,10 @@ import numpy as np
 
 from tests.interop.script import Script
 from tests.interop.tone import PTIME_SAMPLES, Samples, tone, ulaw_decode, ulaw_encode
+from tests.ports import free_port
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CALLEE = "74951234567"
-
-
-def free_port(*, pair: bool = False) -> int:
-    """A port of UDP and TCP (or an even one of UDP, with its odd neighbour) that nobody holds now."""
-    for _ in range(200):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            if not pair:
-                with socket.socket() as stream, contextlib.suppress(OSError):
-                    stream.bind(("127.0.0.1", port))
-                    return port
-                continue
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second, contextlib.suppress(OSError):
-                if port % 2 == 0:
-                    second.bind(("127.0.0.1", port + 1))
-                    return port
-    raise RuntimeError("no free port pair on loopback")
 
 
 class SippFailed(AssertionError):
@@ -215,7 +197,7 @@ class RtpPeer(asyncio.DatagramProtocol):
 @contextlib.asynccontextmanager
 async def rtp_peer(frequency: float, *, host: str = "127.0.0.1") -> AsyncIterator[RtpPeer]:
     """An RTP endpoint on a free even loopback port."""
-    peer = RtpPeer(frequency, free_port(pair=True))
+    peer = RtpPeer(frequency, free_port())
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: peer, local_addr=(host, peer.port)
     )

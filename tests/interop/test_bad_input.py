@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.interop.gateway import Gateway, eventually
-from tests.interop.peers import free_port, sipp
+from tests.interop.peers import sipp
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

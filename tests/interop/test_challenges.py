@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from tests.interop.challenger import PASSWORD, REALM, Asked, Carrier, carrier, challenge
 from tests.interop.gateway import Gateway, gateway
-from tests.interop.peers import free_port
 from tests.interop.script import sdp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.interop.gateway import Gateway, gateway
-from tests.interop.peers import free_port, sipp
+from tests.interop.peers import sipp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

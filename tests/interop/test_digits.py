@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 
 from tests.interop.gateway import Gateway, gateway
-from tests.interop.peers import free_port, rtp_peer, sipp
+from tests.interop.peers import rtp_peer, sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.script import Script, sdp
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

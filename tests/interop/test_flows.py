@@ -14,9 +14,9 @@ import pytest
 from tests.interop.callee import callee
 from tests.interop.carriers import Carriers
 from tests.interop.exchange import history, play
-from tests.interop.gateway import free_tcp_port
-from tests.interop.peers import CALLEE, free_port, sipp
+from tests.interop.peers import CALLEE, sipp
 from tests.interop.script import Script, sdp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -119,7 +119,7 @@ async def hang_up(carriers: Carriers) -> None:
 
 async def test_a_caller_that_connects_again_is_hung_up_on_by_its_new_stream(carriers: Carriers) -> None:
     """RFC 3261 12.2.2, RFC 5626: nobody listens where the first stream came from, or where Contact says."""
-    caller = Caller(carriers.gateway.sip_port, f"sip:anna@127.0.0.1:{free_tcp_port()};transport=tcp")
+    caller = Caller(carriers.gateway.sip_port, f"sip:anna@127.0.0.1:{free_port()};transport=tcp")
     async with answered(carriers):
         async with caller.stream() as (reader, writer):
             await caller.offers(reader, writer)

@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from tests.interop.dns import silent_port
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import Sipp, free_port, sipp
+from tests.interop.peers import Sipp, sipp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

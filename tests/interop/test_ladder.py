@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import free_port, rtp_peer, sipp
+from tests.interop.peers import rtp_peer, sipp
 from tests.interop.script import Script, sdp
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,8 +9,9 @@ import pytest
 from tests.interop.callee import callee
 from tests.interop.gateway import Gateway, gateway
 from tests.interop.lossy import lossy_line
-from tests.interop.peers import Sipp, free_port, sipp
+from tests.interop.peers import Sipp, sipp
 from tests.interop.script import Script, sdp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,9 +10,10 @@ from tests.interop.baresip import TONE, baresip
 from tests.interop.exchange import gateway_port
 from tests.interop.gateway import gateway
 from tests.interop.namespaces import network
-from tests.interop.peers import free_port, rtp_peer, sipp
+from tests.interop.peers import rtp_peer, sipp
 from tests.interop.script import Script, sdp
 from tests.interop.tone import seconds_of_tone
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,9 +11,10 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.integration.conftest import RedisServer
-from tests.interop.gateway import Gateway, eventually, free_tcp_port, gateway
+from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import rtp_peer, sipp
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 METRICS = {
     "http_requests_total",
@@ -45,7 +46,7 @@ class Collector:
 @pytest.fixture
 async def collector() -> AsyncIterator[tuple[Collector, str]]:
     """A running collector and its address."""
-    kept, port = Collector(), free_tcp_port()
+    kept, port = Collector(), free_port()
     app = web.Application()
     app.router.add_post("/v1/traces", kept.receive)
     runner = web.AppRunner(app)

@@ -10,11 +10,12 @@ import pytest_asyncio
 
 from tests.interop.exchange import Exchange, gateway_port, history, play
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import Sipp, free_port, rtp_peer, sipp
+from tests.interop.peers import Sipp, rtp_peer, sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.script import Script, sdp
 from tests.interop.tone import purity, rms, seconds_of_tone
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,8 +9,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.interop.chromium import chromium_page
-from tests.interop.gateway import Gateway, eventually, free_tcp_port, gateway
-from tests.interop.peers import free_port, rtp_peer, sipp
+from tests.interop.gateway import Gateway, eventually, gateway
+from tests.interop.peers import rtp_peer, sipp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -141,7 +142,7 @@ async def test_a_page_that_joined_but_cannot_speak_leaves(running: Gateway, tmp_
 
 
 async def test_a_lost_gateway_leaves_no_calls_on_the_page(tmp_path: Path) -> None:
-    ports = {"PORT": str(free_tcp_port()), "SIP_PORT": str(free_port()), "WEBRTC_PORT": str(free_port())}
+    ports = {"PORT": str(free_port()), "SIP_PORT": str(free_port()), "WEBRTC_PORT": str(free_port())}
     async with contextlib.AsyncExitStack() as stack:
         async with gateway(tmp_path, exit_code=-9, **ports) as running:
             page = await stack.enter_async_context(

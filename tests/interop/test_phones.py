@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 
 from tests.interop.certificates import Authority
-from tests.interop.gateway import Gateway, eventually, free_tcp_port, gateway
+from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.kamailio import kamailio
 from tests.interop.peers import sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.script import Script, sdp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -92,7 +93,7 @@ class Office:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
-    folder, port = tmp_path_factory.mktemp("office"), free_tcp_port()
+    folder, port = tmp_path_factory.mktemp("office"), free_port()
     authority = Authority(folder / "ca")
     own = authority.sign("127.0.0.1", file="gateway")
     (folder / "gateway.toml").write_text(PLAN)

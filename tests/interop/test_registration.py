@@ -9,10 +9,11 @@ import pytest
 
 from tests.interop.certificates import Authority
 from tests.interop.dns import Zone, name_server
-from tests.interop.gateway import Gateway, eventually, free_tcp_port, gateway
+from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.registrar import Registrar, registrar
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -106,7 +107,7 @@ async def test_a_trunk_registers_over_streams_and_stays_while_its_name_is_away(t
         own = authority.sign("127.0.0.1", file="gateway")
         settings = {
             "GATEWAY_CONFIG": plan(tmp_path, text),
-            "SIP_TLS_PORT": str(free_tcp_port()),
+            "SIP_TLS_PORT": str(free_port()),
             "SIP_TLS_CERTIFICATE": str(own.certificate),
             "SIP_TLS_KEY": str(own.key),
         }

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

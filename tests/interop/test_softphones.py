@@ -17,9 +17,10 @@ import pytest_asyncio
 
 from tests.interop import digest
 from tests.interop.gateway import Gateway, gateway
-from tests.interop.peers import free_port, sipp
+from tests.interop.peers import sipp
 from tests.interop.pjsua_peer import Phone, phone
 from tests.interop.script import Script, sdp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

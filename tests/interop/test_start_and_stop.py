@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.gateway import COMMAND, free_tcp_port, gateway, settings
+from tests.interop.gateway import COMMAND, gateway, settings
 from tests.interop.peers import rtp_peer, sipp
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 
 async def refused_start(folder: Path, **overrides: str) -> str:
@@ -30,7 +31,7 @@ async def refused_start(folder: Path, **overrides: str) -> str:
 
 
 async def test_a_database_that_is_down_is_named(tmp_path: Path) -> None:
-    url = f"postgresql://postgres:secret@127.0.0.1:{free_tcp_port()}/calls"
+    url = f"postgresql://postgres:secret@127.0.0.1:{free_port()}/calls"
     said = await refused_start(tmp_path, POSTGRES_URL=url)
     assert "POSTGRES_URL" in said
     assert "secret" not in said

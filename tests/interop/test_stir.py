@@ -20,9 +20,10 @@ from aiohttp import web
 
 from tests.interop import certificates
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import free_port, sipp
+from tests.interop.peers import sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.script import Script, sdp
+from tests.ports import free_port
 from tests.unit.stir.authority import Authority, Holder
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

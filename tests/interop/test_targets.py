@@ -6,7 +6,8 @@ import pytest
 
 from tests.interop.dns import Zone, carrier, name_server, silent_port
 from tests.interop.gateway import gateway
-from tests.interop.peers import free_port, sipp
+from tests.interop.peers import sipp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

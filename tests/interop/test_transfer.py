@@ -14,11 +14,12 @@ import pytest
 import pytest_asyncio
 
 from tests.interop.gateway import Gateway, eventually, gateway
-from tests.interop.peers import Sipp, free_port, sipp
+from tests.interop.peers import Sipp, sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.script import Script, sdp
 from tests.interop.tone import seconds_of_tone
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

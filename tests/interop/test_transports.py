@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.interop.certificates import Authority
-from tests.interop.gateway import Gateway, free_tcp_port, gateway
+from tests.interop.gateway import Gateway, gateway
 from tests.interop.kamailio import PASSWORD, REALM, kamailio
 from tests.interop.peers import rtp_peer, sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.webrtc_peer import webrtc_peer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,7 +58,7 @@ async def secured(
     folder: Path, authority: Authority, callee: str, more: str = "", *, mutual: bool = False
 ) -> AsyncIterator[tuple[Gateway, int]]:
     """A gateway with TLS both ways; calls in go to `callee`. Mutual: clients prove themselves too."""
-    own, port = authority.sign("127.0.0.1", file="gateway"), free_tcp_port()
+    own, port = authority.sign("127.0.0.1", file="gateway"), free_port()
     config = folder / "gateway.toml"
     proof = f', cert_file = "{own.certificate}", key_file = "{own.key}"' if mutual else ""
     config.write_text(
