@@ -156,10 +156,9 @@ class EngineClient:
         caller: int | None = None,
         caller_codecs: Sequence[str] = (),
     ) -> None:
-        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. Where other places wait
-        `elsewhere`, a silent trunk gets its patience only. `replaces` sends it to that leg's peer, to take
-        the leg's place there (RFC 3891). What the callee does is done to the `caller` at once, as long
-        as that is plain; the events say what was.
+        """Send an INVITE; `Ringing`, `Answered` or `Ended` follow. Where others wait `elsewhere`, a silent
+        trunk gets its patience only. `replaces` sends it to that leg's peer, to take the leg's place there
+        (RFC 3891). What the callee does is done to the `caller` at once, if plain; the events say what was.
         """
         self._call(
             lambda engine: engine.dial(

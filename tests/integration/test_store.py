@@ -377,6 +377,24 @@ async def test_records_wait_while_the_server_is_away(tmp_path: Path) -> None:
     await server.stop()
 
 
+async def test_a_history_is_whole_while_writing_takes_its_time(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    call = new_call()
+    ended, events = steps(call, "ring", "answer", "complete")
+    holder = await asyncpg.connect(postgres_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE call_events IN EXCLUSIVE MODE")
+            store.record(ended, events)
+            assert await store.call_events(call.id) == events
+            assert await store.find_call(call.id) == ended
+        await store.flush()
+        assert await store.call_events(call.id) == events
+    finally:
+        await holder.close()
+
+
 async def test_a_frozen_server_blocks_nobody_for_long(tmp_path: Path) -> None:
     """Not closed, not answering: only timeouts help."""
     server = EmbeddedPostgres(tmp_path / "data", stop_timeout=1.0)

@@ -107,8 +107,11 @@ class PostgresStore:
     async def find_call(self, call_id: UUID) -> Call | None:
         """A call by id, running or over."""
         await self._catch_up()
+        waiting = self._writer.waiting(call_id)
         async with self._reading() as connection:
             row = await connection.fetchrow(queries.FIND_CALL, call_id)
+        if waiting:
+            return waiting[-1].call
         return queries.call_of(row) if row is not None else None
 
     async def list_calls(self, query: CallQuery) -> CallPage:
@@ -122,11 +125,13 @@ class PostgresStore:
         return CallPage(items=calls, next_cursor=queries.encode_cursor(calls[-1]) if more else None)
 
     async def call_events(self, call_id: UUID) -> list[CallEvent]:
-        """A call's history in its order."""
+        """A call's history in its order, with what a slow database has not written yet."""
         await self._catch_up()
+        waiting = [event for record in self._writer.waiting(call_id) for event in record.events]
         async with self._reading() as connection:
             rows = await connection.fetch(queries.EVENTS, call_id)
-        return [queries.event_of(row) for row in rows]
+        stored = [queries.event_of(row) for row in rows]
+        return [*stored, *(event for event in waiting if event.sequence > len(stored))]
 
     async def ping(self) -> float:
         """Latency in seconds."""

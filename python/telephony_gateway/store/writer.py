@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -106,6 +107,10 @@ class Writer:
     def away(self) -> bool:
         """Whether the last attempt to write failed for want of a database."""
         return self._away
+
+    def waiting(self, call_id: UUID) -> list[Record]:
+        """A call's records that are not durable yet, in their order."""
+        return [record for record in self._queue if record.call is not None and record.call.id == call_id]
 
     def start(self) -> None:
         """Begin to write."""
