@@ -60,6 +60,14 @@ def privacy_of(message: Message) -> frozenset[str]:
     return frozenset(word.strip().lower() for word in value[:MAX_VALUE].replace(",", ";").split(";"))
 
 
+def caller_of(message: Message, user: str, display: str, source: Trunk | None) -> Caller | None:
+    """Who calls by this INVITE; None where its From says all there is."""
+    privacy, asserted = privacy_of(message), asserted_by(message, source)
+    if not privacy and not asserted:
+        return None
+    return Caller(user=user, display=display, asserted=asserted, privacy=privacy)
+
+
 def asserted_by(message: Message, source: Trunk | None) -> str:
     """P-Asserted-Identity, if its sender may be believed (RFC 3325 5)."""
     return joined(message, "P-Asserted-Identity") if source is not None and source.trusted else ""

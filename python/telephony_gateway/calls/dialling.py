@@ -126,19 +126,26 @@ class Dialler:
         return said, headers
 
 
-def _ordered(order: Order, target: Trunk | None, host: str) -> tuple[Shown, Headers]:
+def said_by(order: Order, target: Trunk | None, host: str) -> Shown:
+    """Who is said to call for this order."""
+    if order.caller is not None:
+        return caller.shown(order.caller, target, host)
     uri = order.from_ if order.from_ and parse_sip(order.from_) else ""
     user = user_of(uri) if uri else order.from_ or API_CALLER
+    if caller.is_plain(target):
+        return Shown(uri=uri or f"sip:{escape_user(user)}@{host}")
+    # The operator's own back end answers for the number it names.
+    asserted = f"<{uri or f'sip:{escape_user(user)}@{host}'}>" if order.from_ and order.vouched else ""
+    return caller.shown(Caller(user=user, uri=uri, asserted=asserted), target, host)
+
+
+def _ordered(order: Order, target: Trunk | None, host: str) -> tuple[Shown, Headers]:
     headers: Headers = []
     for name, value in order.headers.items():
         if not settable(name, target.headers if target is not None else ()):
             raise Invalid("the call does not fit", [(f"headers.{name}", "is no header that the trunk takes")])
         headers.append((name, value))
-    if caller.is_plain(target):
-        return Shown(uri=uri or f"sip:{escape_user(user)}@{host}"), headers
-    # The operator's own back end answers for the number it names.
-    asserted = f"<{uri or f'sip:{escape_user(user)}@{host}'}>" if order.from_ and order.vouched else ""
-    said = caller.shown(Caller(user=user, uri=uri, asserted=asserted), target, host)
+    said = said_by(order, target, host)
     return said, headers + said.headers
 
 

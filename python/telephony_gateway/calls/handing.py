@@ -74,6 +74,7 @@ class Handing:
             codec=known.codec,
             target=Target(browser=names),
             party=party_of(live, transfer.staying),
+            caller=transfer.order.caller,
         )
         self._calls.add(other)
         try:

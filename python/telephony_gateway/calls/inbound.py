@@ -8,6 +8,7 @@ import structlog
 
 from telephony_gateway.calls.bridging import Bridging
 from telephony_gateway.calls.browsers import Browsers
+from telephony_gateway.calls.caller import caller_of
 from telephony_gateway.calls.carried import carried
 from telephony_gateway.calls.closing import Closing
 from telephony_gateway.calls.dialling import Dialler
@@ -190,6 +191,7 @@ class Inbound:
         target = route.target if route else None
         live = LiveCall(call=call, anchor=event.leg, codecs=trunk.codecs, target=target, ringback=trunk.tone)
         live.party = Party(trunk=trunk.name, user=event.user)
+        live.caller = caller_of(event.message, user_of(event.from_uri), call.from_name or "", trunk)
         self._calls.add(live)
         self._legs.adopt(live, event.leg, "sip", "caller")
         self._limits.came(trunk, event.leg)

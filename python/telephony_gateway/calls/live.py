@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from telephony_gateway.calls.attempts import Hunt
+from telephony_gateway.calls.caller import Caller
 from telephony_gateway.calls.events import Incoming, LegId
 from telephony_gateway.calls.ladder import PastLegs
 from telephony_gateway.calls.limits import Limits
@@ -25,6 +26,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the maker of a call wants said to the callee."""
 
     from_: str | None = None
+    caller: Caller | None = None
+    """The caller of the call that this is for, where there is more to him than a number."""
     headers: dict[str, str] = {}
     vouched: bool = True
     """The one who ordered it answers for the number."""
@@ -59,6 +62,8 @@ class LiveCall:
     hunt: Hunt | None = None
     party: Party = NOBODY
     """Who is at the other end of `anchor`."""
+    caller: Caller | None = None
+    """Who called, where he hides or was vouched for: whoever is called for him later is told no more."""
     transfer: "Transfer | None" = None
     awaited: "tuple[LiveCall, Transfer] | None" = None
     """A transfer of another call, passed on to a telephone that was told to come to this one."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from telephony_gateway.calls.attempts import Failure, better, failure_of
 from telephony_gateway.calls.closing import Closing
-from telephony_gateway.calls.dialling import Dialler
+from telephony_gateway.calls.dialling import Dialler, said_by
 from telephony_gateway.calls.endings import not_dialled, rejection
 from telephony_gateway.calls.events import Answered, Ended, LegId, Ringing
 from telephony_gateway.calls.hunting import ELSEWHERE, GRACE, NO_ANSWER
@@ -20,7 +20,7 @@ from telephony_gateway.calls.routing import Destination, Routing
 from telephony_gateway.calls.stages import Stage
 from telephony_gateway.calls.tasks import Tasks
 from telephony_gateway.calls.transfer import Transfer, take_place
-from telephony_gateway.calls.uris import escape_user, parse_sip
+from telephony_gateway.calls.uris import parse_sip
 from telephony_gateway.errors import GatewayError, WrongState
 
 MAX_ATTEMPTS = 16
@@ -59,12 +59,16 @@ class Seeking:
     def replace(self, live: LiveCall, transfer: Transfer, other: LegId, place: Destination) -> None:
         """Call the peer of another leg, to take that leg's place there."""
         leg, known = self._seat(live, transfer), parse_sip(transfer.to)
-        caller = escape_user(transfer.order.from_ or "anonymous")
+        host = known.host if known is not None else "anonymous.invalid"
+        trunk = self._routing.trunks.get(place.trunk) if place.trunk else None
+        said = said_by(transfer.order, trunk, host)
         try:
             self._engine.dial(
                 leg,
                 uri=transfer.to,
-                from_uri=f"sip:{caller}@{known.host if known is not None else 'anonymous.invalid'}",
+                from_uri=said.uri,
+                from_display=said.display,
+                headers=said.headers,
                 trunk=place.trunk or "",
                 codecs=list(place.codecs),
                 timeout=REPLACING,

@@ -307,4 +307,5 @@ def _order(live: LiveCall, staying: LegId) -> Order:
     """Who is said to call: the one who stays."""
     known = live.legs.get(staying)
     is_caller = known is None or known.side == "caller"
-    return Order(from_=(live.call.from_ if is_caller else live.call.to) or None, vouched=False)
+    from_ = live.call.from_ if is_caller else live.call.to
+    return Order(from_=from_ or None, caller=live.caller if is_caller else None, vouched=False)

@@ -951,3 +951,23 @@ async def test_browsers_that_ring_for_a_browsers_partner_stay_where_they_are(wor
     world.end(consult, "cancel")
     await world.manager.end_call(call.id)
     await settle()
+
+
+@pytest.mark.parametrize("asked_by", ["a telephone", "the API"])
+async def test_a_caller_who_hides_stays_hidden_from_whom_he_is_handed_to(world: World, asked_by: str) -> None:
+    """RFC 3323 5: what he asked for holds for whoever is called in his name."""
+    leg = world.invite(to="200", headers=[("Privacy", "id")])
+    await settle()
+    (far, how) = world.engine.of("dial")[-1]
+    assert how["from_uri"] == "sip:anonymous@anonymous.invalid"
+    world.ring(far)
+    world.pick_up(far)
+    await settle()
+    if asked_by == "a telephone":
+        refer(world, far)
+    else:
+        await world.manager.transfer(world.only().id, NewTransfer(to="301"))
+    await settle()
+    new, how = world.engine.of("dial")[-1]
+    assert new not in {leg, far}
+    assert (how["from_uri"], how["from_display"]) == ("sip:anonymous@anonymous.invalid", "Anonymous")
