@@ -13,6 +13,7 @@ from tests.interop.gateway import Gateway, eventually, gateway
 from tests.interop.peers import sipp
 from tests.interop.pjsua_peer import phone
 from tests.interop.registrar import Registrar, registrar
+from tests.interop.script import Script, sdp
 from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -128,6 +129,40 @@ async def test_a_trunk_registers_over_streams_and_stays_while_its_name_is_away(t
         pauses = [after.at - before.at for before, after in itertools.pairwise(made)]
         assert all(1.5 < pause < 2 for pause in pauses), pauses
         assert (len(made), left.header("Expires")) == (len(GRANTS), "0")
+
+
+async def test_a_call_by_a_registration_is_that_trunks(tmp_path: Path) -> None:
+    """Trunks may share an address: whom the caller asks for tells them apart, in what is answered too."""
+    caller = Script("caller").ask("INVITE", sdp(6000)).told(100, optional=True).told(180, optional=True)
+    caller.told(200, has=["c=IN IP4 203.0.113.9", r"sip:[^>]*203\.0\.113\.9"]).ask("ACK").leaves()
+    callee = Script("callee").invited().answer("200 OK", sdp(6002)).asked("ACK").left()
+    async with registrar("Contact: <{own}>;expires=600") as server, sipp(callee, tmp_path) as bob:
+        text = f"""
+        [[trunks]]
+        name = "neighbour"
+        addresses = ["127.0.0.1"]
+
+        [[trunks]]
+        name = "carrier"
+        uri = "sip:127.0.0.1:{server.port};transport=tcp"
+        register = true
+        contact_user = "gw-7"
+        advertise = "203.0.113.9"
+
+        [[routes]]
+        name = "through"
+        match = {{ trunk = "carrier" }}
+        target = {{ uri = "sip:bob@127.0.0.1:{bob.port}" }}
+        """
+        async with gateway(tmp_path, GATEWAY_CONFIG=plan(tmp_path, text)) as running:
+
+            async def registered() -> bool:
+                return bool(server.asked)
+
+            await eventually(registered, "registration")
+            async with sipp(caller, tmp_path, remote=running.sip, service="gw-7") as anna:
+                await anna.finished()
+            await bob.finished()
 
 
 async def stay_without_their_name(running: Gateway, zone: Zone, registrar: Registrar) -> None:

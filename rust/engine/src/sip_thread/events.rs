@@ -73,16 +73,16 @@ impl SipThread {
             Description::Other => return self.refuse_body(now, leg),
         };
         let mut entry = Leg::new(State::Incoming(offer), Vec::new());
-        let path = self.trunks.path(&self.trunks.profile_of(flow.remote.ip()).name);
+        let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
+        // Who cancels in the same breath has left the endpoint already.
+        let trunk = trunk.unwrap_or_else(|| Arc::clone(&self.trunks.profile_of(flow.remote.ip()).name));
+        let path = self.trunks.path(&trunk);
         entry.address = Some(self.media_address(flow, path));
         let contact = self.contact(flow, path, invite.request_uri().is_some_and(is_secure));
         self.legs.insert(leg, entry);
         replaces.into_iter().for_each(|leg| self.unlink(leg));
         self.ladder.open(leg, invite.call_id());
         self.endpoint.set_contact(leg.sip(), contact);
-        let trunk = self.endpoint.profile(leg.sip()).map(|profile| Arc::clone(&profile.name));
-        // Who cancels in the same breath has left the endpoint already.
-        let trunk = trunk.unwrap_or_else(|| Arc::clone(&self.trunks.profile_of(flow.remote.ip()).name));
         let (source, local, forwarded) = (flow.remote, flow.local, None);
         let incoming = Incoming { leg, source, local, trunk, codecs, user, replaces, forwarded, invite };
         self.forward(now, incoming);

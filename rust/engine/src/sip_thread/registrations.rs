@@ -59,8 +59,10 @@ impl SipThread {
         let Some(registrar) = trunks.registrar(name).filter(|_| self.stop_at.is_none()) else { return };
         let path = trunks.path(name);
         let flow = |candidate: &Candidate| self.flow_to(&registrar.uri, path, candidate).ok();
-        let flows = candidates.iter().filter_map(flow).take(MAX_TARGETS);
-        let targets = flows.map(|flow| self.target(flow, path, false)).collect();
+        let flows: Vec<_> = candidates.iter().filter_map(flow).take(MAX_TARGETS).collect();
+        // Its calls come from there, whether or not the trunk names addresses.
+        flows.iter().for_each(|flow| self.shield.expect(flow.remote.ip(), &trunks));
+        let targets = flows.into_iter().map(|flow| self.target(flow, path, false)).collect();
         self.endpoint.register(now, wanted(registrar, name, targets));
     }
 
