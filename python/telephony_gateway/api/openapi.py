@@ -42,7 +42,7 @@ IF_MATCH = _parameter(
     "If-Match",
     "header",
     "The ETag that was read (RFC 9110, 13.1.1): 412 when it has changed since.",
-    {"pattern": '^("[0-9]{1,18}"|[*])$'},
+    {"pattern": '^((W/)?"[0-9]{1,18}"|[*])$'},
 )
 
 

@@ -19,7 +19,7 @@ BODY_TIMEOUT = 10.0
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
-ENTITY_TAG = re.compile(r'"(\d{1,18})"')
+ENTITY_TAG = re.compile(r'(?:W/)?"(\d{1,18})"')
 
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<place>[^`]+)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<field>[^`]*)`")
@@ -140,7 +140,11 @@ def read_idempotency_key(request: web.Request) -> str | None:
 
 
 def read_if_match(request: web.Request) -> int | None:
-    """The version that `If-Match` demands (RFC 9110, 13.1.1); None when any will do."""
+    """The version that `If-Match` demands (RFC 9110, 13.1.1); None when any will do.
+
+    The tag of a compressed body is weak, since it names no bytes. The version in it grows with every change
+    of the resource, so it is as strong a validator of that (RFC 9110, 8.8.1) and guards a change alike.
+    """
     given = request.headers.get("If-Match")
     if given is None or given.strip() == "*":
         return None

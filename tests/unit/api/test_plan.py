@@ -85,6 +85,18 @@ async def test_versions_guard_against_lost_changes(gateway: World) -> None:
     assert (await gateway.json("PUT", "/api/v1/trunks/carrier", 201, json=CARRIER))["version"] == 6
 
 
+async def test_the_version_of_a_compressed_body_guards_alike(gateway: World) -> None:
+    many = [f"198.51.{number}.0/24" for number in range(100)]
+    await gateway.json("POST", "/api/v1/trunks", 201, json={**CARRIER, "addresses": many})
+    async with gateway.http.get("/api/v1/trunks/carrier", headers={"Accept-Encoding": "gzip"}) as response:
+        tag = response.headers["ETag"]
+    assert tag == 'W/"1"'
+    for status in (200, 412):
+        await gateway.json(
+            "PATCH", "/api/v1/trunks/carrier", status, json={"max_calls": 5}, headers={"If-Match": tag}
+        )
+
+
 async def test_routes_have_an_explicit_order(gateway: World) -> None:
     await gateway.json("POST", "/api/v1/trunks", 201, json=CARRIER)
     for name, place in (
