@@ -145,5 +145,10 @@ def _of_branches(branches: Sequence[Any]) -> int:
     """Alternatives that begin with a character each, all different, are no choice."""
     ways = [_product(branch) for branch in branches]
     first = [branch[0] for branch in branches if len(branch)]
-    begin = {argument for op, argument in first if str(op) == "LITERAL"}
+    begin = {_folded(argument) for op, argument in first if str(op) == "LITERAL"}
     return max(ways) if len(begin) == len(branches) else sum(ways)
+
+
+def _folded(code: int) -> str:
+    """One for all characters that `(?i)` takes for each other, which a group may say for its part alone."""
+    return chr(code).lower()[0].upper()

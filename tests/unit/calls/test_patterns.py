@@ -25,6 +25,10 @@ LONG = ["1" * 64, "a" * 64, "+7" * 32, "1" * 63 + "!", ",".join("1" * 32)[:64], 
         r".*.*.*.*=",
         r"(?:(?:1|1)(?:1|1)){20}2",
         r"((?>1+)|1)*2",
+        r"(?i)^(?:ab|AB)*x",
+        r"^(?i:(?:ab|AB)*)x",
+        r"^(?i:ab|AB)*x",
+        r"(?i)^(?:ia|\u0131a|\u0130a)*x",
     ],
 )
 def test_repeats_within_repeats_are_refused(pattern: str) -> None:
@@ -43,6 +47,7 @@ def test_repeats_within_repeats_are_refused(pattern: str) -> None:
         r"^.*5.*6.*$",
         r"(?i)^bob$",
         r"^(?:(?:ab|cd)x)*$",
+        r"(?i)^(?:(?:ab|CD)x)*$",
         r"",
     ],
 )
