@@ -22,12 +22,14 @@ _PARAMETER = re.compile(r"([\w-]+)(\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)")
 _PLAIN_PARAMETERS = {
     "username", "realm", "uri", "nonce", "opaque", "algorithm", "qop", "nc", "nextnonce", "userhash",
 }  # fmt: skip
-_PASSWORD = re.compile(r"(?i)\b(sips?:[^\s:@<>\"]{1,256}):[^\s:@<>\"/]*@")
+_PASSWORD = re.compile(r"(?i)\b(sips?:[^\s:@<>\"]{1,256}):[^\s:@<>\"]*@")
 _KEYS = re.compile(
     r"(?im)^(?:(a=crypto:\s*\S+\s+\S+)\s.*|(a=ice-pwd:).*|(k=[^:\r\n]*:).*|(a=key-mgmt:\s*\S+)\s.*)$"
 )
 _SIGNAL = re.compile(r"(?im)^(\s*(?:signal|digits?|dtmf|d)\s*=\s*)[^\r\n]*")
 _DTMF = re.compile(r"(?im)^(?:content-type|c)[ \t]*:[ \t]*application/dtmf[ \t]*(?:;.*)?\r?$")
+_HEAD_END = re.compile(r"\r?\n\r?\n")
+"""Lines may end in either way, each in its own, as the parser reads them."""
 _CSEQ = re.compile(r"(?im)^cseq[ \t]*:\s*\d+\s+(\S+)")
 
 
@@ -57,8 +59,8 @@ def masked(message: str) -> str:
 def _head(rest: str) -> str:
     if rest.startswith(("\r\n", "\n")):
         return ""
-    ends = [at for mark in ("\r\n\r\n", "\n\n") if (at := rest.find(mark)) >= 0]
-    return rest[: min(ends)] if ends else rest
+    end = _HEAD_END.search(rest)
+    return rest[: end.start()] if end else rest
 
 
 def _masked_header(found: re.Match[str]) -> str:

@@ -162,6 +162,7 @@ DIGEST = (
             "Contact: <sip:+7495;x=1:5ec2e7@b>, <SIPS:c@d:5061>",
             "Contact: <sip:+7495;x=1:***@b>, <SIPS:c@d:5061>",
         ),
+        ("Refer-To: <sip:a/c:5ec/2e7/5ec2e7@b>", "Refer-To: <sip:a/c:***@b>"),
         ("Route: <sip:192.0.2.1:5060;lr>", "Route: <sip:192.0.2.1:5060;lr>"),
         ("From: <sip:+74951234567@b>;tag=1", "From: <sip:+74951234567@b>;tag=1"),
     ],
@@ -192,6 +193,12 @@ def test_no_session_description_tells_a_key(line: str, expected: str) -> None:
     for end in ("\r\n", "\n"):
         start = f"SIP/2.0 200 OK{end}CSeq: 1 INVITE{end}Content-Type: application/sdp{end}{end}v=0{end}"
         assert masked(f"{start}{line}{end}m=audio{end}") == f"{start}{expected}{end}m=audio{end}"
+
+
+@pytest.mark.parametrize("blank", ["\r\n\r\n", "\n\n", "\n\r\n", "\r\n\n"])
+def test_however_a_head_ends_its_body_tells_no_key(blank: str) -> None:
+    start = f"SIP/2.0 200 OK\r\nCSeq: 1 INVITE{blank}v=0\r\n"
+    assert masked(f"{start}a=ice-pwd:5ec2e7\r\n\r\n") == f"{start}a=ice-pwd:***\r\n\r\n"
 
 
 @pytest.mark.parametrize(
