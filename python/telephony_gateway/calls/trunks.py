@@ -33,6 +33,9 @@ Digits = Annotated[str, msgspec.Meta(max_length=32)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Found = Iterator[tuple[str, str]]
 
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+"""IPv4 as IPv6 writes it (RFC 4291 2.5.5.2)."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*\.?")
@@ -132,7 +135,7 @@ class Trunk(Table, frozen=True, kw_only=True):
     @property
     def networks(self) -> list[Network]:
         """`addresses`, parsed."""
-        return [ipaddress.ip_network(address) for address in self.addresses]
+        return [_as_seen(ipaddress.ip_network(address)) for address in self.addresses]
 
     @property
     def tone(self) -> str | None:
@@ -251,15 +254,34 @@ def _address_faults(trunk: Trunk) -> Found:
     if len(trunk.addresses) > MAX_NETWORKS:
         yield "addresses", f"must be at most {MAX_NETWORKS}"
     for address in trunk.addresses:
-        try:
-            ipaddress.ip_network(address)
-        except ValueError as error:
-            yield "addresses", f"has {address!r}: {error}"
+        if (fault := _network_fault(address)) is not None:
+            yield "addresses", f"has {address!r}: {fault}"
     for field, uri in (("uri", trunk.uri), ("registrar", trunk.registrar)):
         if uri is not None and (parse_sip(uri) is None or "?" in uri):
             yield field, SIP_URI
     if not trunk.codecs or len(set(trunk.codecs)) < len(trunk.codecs):
         yield "codecs", f"must name at least one of {', '.join(ALL_CODECS)}, each once"
+
+
+def _network_fault(address: str) -> str | None:
+    try:
+        network = ipaddress.ip_network(address)
+    except ValueError as error:
+        return str(error)
+    if "%" in address:
+        # Nobody sees the zone of a peer (RFC 4007 11): no call would ever come from there.
+        return "leave out the zone, from % on"
+    if _MAPPED.prefixlen > network.prefixlen > 80 and network.overlaps(_MAPPED):
+        return "write IPv4 networks as such, as in 203.0.113.0/24"
+    return None
+
+
+def _as_seen(network: Network) -> Network:
+    """As the addresses of peers are told: those of IPv4 are never mapped."""
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        base = int(network.network_address) & 0xFFFF_FFFF
+        return ipaddress.IPv4Network((base, network.prefixlen - _MAPPED.prefixlen))
+    return network
 
 
 def _transport_faults(trunk: Trunk) -> Found:

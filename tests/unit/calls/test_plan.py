@@ -8,7 +8,7 @@ import pytest
 
 from telephony_gateway.calls.plan import read_plan
 from telephony_gateway.calls.routing import Routing
-from telephony_gateway.calls.trunks import Trunk
+from telephony_gateway.calls.trunks import Trunk, engine_row
 from telephony_gateway.errors import ConfigError
 
 EVERYTHING = """
@@ -147,6 +147,8 @@ def test_all_faults_are_listed_at_once() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
+        ({"addresses": ["fe80::1%eth0"]}, "addresses: has 'fe80::1%eth0': leave out the zone"),
+        ({"addresses": ["::fffe:0:0/95"]}, "addresses: has '::fffe:0:0/95': write IPv4 networks as such"),
         ({"transport": "sctp"}, "transport: must be udp, tcp or tls, not 'sctp'"),
         ({"transport": "tcp", "uri": "sip:a.example;transport=TLS"}, "transport: is tcp, but uri says"),
         ({"local": "eth0"}, "local: must be an IP address"),
@@ -185,6 +187,14 @@ def test_all_faults_are_listed_at_once() -> None:
 def test_a_wrong_trunk_says_where_and_what(keys: dict[str, Any], words: str) -> None:
     found = of_trunk(**keys)
     assert any(words in fault for fault in found), found
+
+
+def test_mapped_networks_are_those_of_ipv4() -> None:
+    addresses = ["::ffff:203.0.113.0/120", "::ffff:0:0/96", "2001:db8::/32", "::/0"]
+    assert of_trunk(addresses=addresses) == []
+    trunk = Trunk(name="t", addresses=tuple(addresses))
+    seen = ["203.0.113.0/24", "0.0.0.0/0", "2001:db8::/32", "::/0"]
+    assert engine_row(trunk, {})["addresses"] == seen
 
 
 @pytest.mark.parametrize(
