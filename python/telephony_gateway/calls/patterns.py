@@ -19,11 +19,15 @@ _COUNTED: Final = 10**9
 KEPT: Final = 16_384
 """Patterns that are not written anew when another route changes: calls wait on the same loop."""
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Without tabs and ends of lines, which `(?x)` is written with."""
 _REPEATS: Final = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
 
 
 def fault_of(pattern: str) -> str | None:
     """What is wrong with a pattern, or None."""
+    if _CONTROL.search(pattern):
+        return "must not have control characters"
     try:
         re.compile(pattern)
         ways = _product(_parser.parse(pattern))

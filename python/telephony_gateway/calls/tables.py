@@ -121,6 +121,10 @@ def _value(kind: Any, value: object, path: str, note: Any) -> Any:
 
 
 def _plain(kind: Any, value: object, path: str, note: Any) -> Any:
+    if _has_nul(value):
+        # PostgreSQL keeps none in text or JSON.
+        note(path, "must not have a NUL character")
+        return None
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -128,6 +132,11 @@ def _plain(kind: Any, value: object, path: str, note: Any) -> Any:
         said = str(error).partition(" - at ")[0]
         note(path, f"must be {_listed(choices)}, not {_shown(value)}" if choices else _small(said, value))
         return None
+
+
+def _has_nul(value: object) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return any(isinstance(part, str) and "\0" in part for part in parts)
 
 
 def _struct_in(kind: Any) -> tuple[type[Table] | None, bool]:

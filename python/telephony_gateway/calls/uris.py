@@ -14,6 +14,7 @@ _SIP = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?(?P<rest>[;?][^\s<>\"]*)?",
     re.IGNORECASE,
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,/]*")
 _DIALLABLE = re.compile(r"[A-Za-z0-9+*#._-]+")
 
@@ -52,7 +53,7 @@ class SipUri(msgspec.Struct, frozen=True, kw_only=True):
 def parse_sip(uri: str) -> SipUri | None:
     """The parts of a `sip:` or `sips:` URI, or None if it is not one that can be dialled."""
     found = _SIP.fullmatch(uri) if len(uri) <= MAX_URI else None
-    if found is None or int(found["port"] or 0) > 65535:
+    if found is None or int(found["port"] or 0) > 65535 or _CONTROL.search(uri):
         return None
     user = unquote((found["user"] or "").partition(";")[0])
     port = int(found["port"]) if found["port"] else None

@@ -65,6 +65,12 @@ def test_what_is_no_pattern_says_why(pattern: str) -> None:
     assert (fault_of(pattern) or "").startswith("is not a regular expression: ")
 
 
+@pytest.mark.parametrize("character", ["\0", "\x1b", "\x7f"])
+def test_no_pattern_has_control_characters(character: str) -> None:
+    assert fault_of(f"^1{character}2") == "must not have control characters"
+    assert fault_of("(?x) ^112  # help\r\n\t| ^911") is None
+
+
 def test_the_slowest_that_is_taken_is_still_quick() -> None:
     pattern = r"\d*\d*\d*#"
     assert fault_of(pattern) is None
