@@ -121,7 +121,9 @@ class Provisioning:
         self._refused: dict[str, str] = {}
         self._state = self._compose(())
         self._lock = asyncio.Lock()
-        self._told = self._users_told = self._plain_told = b""
+        self._told = self._users_told = b""
+        self._plain_told = b""
+        """Empty while the engine may have another dial plan than this, or none."""
         self._vouched: Mapping[str, Stir] = {}
         self._away = False
 
@@ -139,11 +141,11 @@ class Provisioning:
             self._engine.check_trunks(self._routing.document_of(plan, environ))
             for trunk in plan.trunks:
                 self._voucher.check(trunk.name, trunk.stir)
-            self._stored = await self._store.load_plan()
+            stored = await self._store.load_plan()
             before = self._file, self._routing.environ
             self._file, self._routing.environ = plan, environ
             try:
-                await self._recompose(anew=True)
+                await self._recompose(stored, anew=True)
                 self._tell_users()
             except BaseException:
                 self._file, self._routing.environ = before
@@ -274,6 +276,7 @@ class Provisioning:
             revision = await self._store.save_plan(self._stored.revision, change)
         except BaseException:
             self._tell(self._state.plan)
+            self._tell_plain()
             raise
         if revision is not None:
             self._routing.adopt(composed.plan)
@@ -288,9 +291,9 @@ class Provisioning:
             raise _invalid("the plan would not fit", [fault for entry in wrong for fault in entry.faults])
 
     async def _look(self) -> None:
-        """Errors are told once, when they begin."""
+        """Errors are told once, when they begin. What the engine did not take is told again."""
         try:
-            if await self._store.plan_revision() != self._stored.revision:
+            if await self._store.plan_revision() != self._stored.revision or not self._plain_told:
                 async with self._lock:
                     await self._reload()
             self._away = False
@@ -300,24 +303,24 @@ class Provisioning:
             self._away = True
 
     async def _reload(self) -> None:
-        self._stored = await self._store.load_plan()
-        await self._recompose()
+        await self._recompose(await self._store.load_plan())
 
-    async def _recompose(self, *, anew: bool = False) -> None:
+    async def _recompose(self, stored: StoredPlan, *, anew: bool = False) -> None:
         self._refused = {}
-        composed = await self._composed(self._stored.rows)
+        composed = await self._composed(stored.rows)
         try:
             self._tell(composed.plan, anew=anew)
         except GatewayError:
             self._refused = self._refusals(composed)
-            composed = await self._composed(self._stored.rows)
+            composed = await self._composed(stored.rows)
             self._tell(composed.plan, anew=anew)
         already = {entry.key: entry.faults for entry in self._state.faulty}
         for entry in composed.faulty:
             if already.get(entry.key) != entry.faults:
                 faults = [str(fault) for fault in entry.faults]
                 log.error("left out of the plan", kind=entry.kind, name=entry.name, faults=faults)
-        self._state = composed
+        # Not before the trunks are told: the rows of a revision that is held are not read again.
+        self._stored, self._state = stored, composed
         self._routing.adopt(composed.plan)
         self._tell_plain()
 
@@ -349,6 +352,7 @@ class Provisioning:
 
     def _tell_plain(self) -> None:
         if (document := plain.document(self._routing, self._policy)) != self._plain_told:
+            self._plain_told = b""
             self._engine.set_dial_plan(document)
             self._plain_told = document
 

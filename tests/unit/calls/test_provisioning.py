@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from telephony_gateway.calls import provisioning
+from telephony_gateway.calls import plain, provisioning
 from telephony_gateway.calls.plan import Plan, read_plan
+from telephony_gateway.calls.policy import Policy
 from telephony_gateway.calls.ports import Target
 from telephony_gateway.calls.provisioning import Provisioning
 from telephony_gateway.calls.routing import Routing
 from telephony_gateway.calls.stored import PlanChange, StoredRow, compose
-from telephony_gateway.errors import GatewayError, Invalid, StoreUnavailable, WrongState
+from telephony_gateway.errors import GatewayError, Invalid, Overloaded, StoreUnavailable, WrongState
 from tests.unit.plan_store import MemoryPlan
 
 
@@ -23,18 +24,26 @@ class Engine:
         self.users: list[bytes] = []
         self.plain: list[bytes] = []
         self.refuses = b"never"
+        self.busy: set[str] = set()
+        self.dial_plan = b""
 
     def set_trunks(self, document: bytes) -> None:
+        if "set_trunks" in self.busy:
+            raise Overloaded("the engine is behind")
         if self.refuses in document:
             raise Invalid("the certificate is not there")
         self.documents.append(document)
+        self.dial_plan = b""
 
     def check_trunks(self, document: bytes) -> None:
         if self.refuses in document:
             raise Invalid("the certificate is not there")
 
     def set_dial_plan(self, document: bytes) -> None:
+        if "set_dial_plan" in self.busy:
+            raise Overloaded("the engine is behind")
         self.plain.append(document)
+        self.dial_plan = document
 
     def set_users(self, document: bytes) -> None:
         self.users.append(document)
@@ -104,6 +113,46 @@ async def test_a_write_that_fails_is_undone_in_the_engine() -> None:
         await plan.put("trunk", "t", lambda _: {"name": "t"})
     assert engine.documents[-1] == routing.engine_document
     assert "t" not in routing.trunks
+    # Other trunks made the dial plan void.
+    assert engine.dial_plan == plain.document(routing, Policy())
+
+
+async def test_what_the_engine_did_not_take_of_a_revision_is_told_again() -> None:
+    plan, store, engine, routing = await made()
+    store.write(PlanChange(put=(row("t"),)))
+    engine.busy = {"set_trunks"}
+    await plan._look()
+    assert "t" not in routing.trunks
+    engine.busy = set()
+    await plan._look()
+    assert "t" in routing.trunks
+    assert b'"t"' in engine.documents[-1]
+
+
+async def test_a_dial_plan_that_the_engine_did_not_take_is_told_again() -> None:
+    plan, store, engine, routing = await made()
+    store.write(PlanChange(put=(row("r", "route", target={"reject": 404}),)))
+    engine.busy = {"set_dial_plan"}
+    await plan._look()
+    assert routing.route_names == ["r"]
+    assert b'"r"' not in engine.dial_plan
+    engine.busy = set()
+    await plan._look()
+    assert engine.dial_plan == plain.document(routing, Policy())
+    told = len(engine.plain)
+    await plan._look()
+    assert len(engine.plain) == told
+
+
+async def test_a_file_that_the_engine_did_not_take_hides_no_revision() -> None:
+    plan, store, engine, routing = await made()
+    store.write(PlanChange(put=(row("t"),)))
+    engine.busy = {"set_trunks"}
+    with pytest.raises(Overloaded):
+        await plan.take_file(read({"trunks": [{"name": "new"}]}), {})
+    engine.busy = set()
+    await plan._look()
+    assert set(routing.trunks) == {"t"}
 
 
 async def test_a_rivals_change_is_checked_against() -> None:
