@@ -61,7 +61,8 @@ class Certificates:
         """The key that a URL's certificate holds; `Refused` says why there is none to trust."""
         kept = self._find(url) or await self._refresh(url)
         if isinstance(kept.found, Refused):
-            raise kept.found
+            # Afresh: the traceback of one that is raised again grows with every call.
+            raise Refused(kept.found.status, kept.found.reason)
         return kept.found
 
     def _find(self, url: str) -> _Kept | None:

@@ -152,6 +152,15 @@ async def test_a_failed_fetch_is_not_repeated_at_once(world: World) -> None:
     assert len(world.fetched) == 1
 
 
+async def test_a_failure_that_is_kept_does_not_grow(world: World) -> None:
+    depths = set()
+    for _ in range(4):
+        with pytest.raises(Refused, match="404") as refused:
+            await world.certificates.key("https://a.carrier.example/x.pem")
+        depths.add((refused.value.status, len(refused.traceback)))
+    assert len(depths) == 1
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://certs.example.com/x.pem", "https://certs.example.com:22/x", "https://u@certs.example.com/"],
