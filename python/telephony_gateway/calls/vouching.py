@@ -3,6 +3,7 @@
 A verdict is awaited beside the call, which rings meanwhile, unless its trunk says `verify = "require"`.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -22,6 +23,10 @@ from telephony_gateway.calls.uris import user_of
 PASSED = "TN-Validation-Passed"
 IDENTITY = frozenset({"identity", "y"})
 """The header, and its compact form (RFC 8224 4)."""
+_ASSERTED = re.compile(
+    r'(?P<bare>(?:sips?|tel):[^\s<>",;]+)|(?:"(?:[^"\\]|\\.)*"\s*|[^"<]*)<(?P<uri>[^>]*)>', re.IGNORECASE
+)
+"""The first value: an addr-spec, or a name-addr (RFC 3325 9.1). No token of a name has a colon."""
 
 
 class NobodyVouches:
@@ -122,5 +127,6 @@ def _caller(event: Incoming, trunk: Trunk) -> str:
 
     Where it is not believed (RFC 3325 5), a verdict on it would adorn whatever From says.
     """
-    uri = asserted_by(event.message, trunk).partition("<")[2].partition(">")[0]
+    found = _ASSERTED.match(asserted_by(event.message, trunk).strip())
+    uri = (found["bare"] or found["uri"]) if found else ""
     return user_of(uri) or user_of(event.from_uri)

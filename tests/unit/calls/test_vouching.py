@@ -61,6 +61,29 @@ async def test_a_call_rings_while_its_caller_is_judged(verdict: Verification) ->
     await here.check_end()
 
 
+@pytest.mark.parametrize(
+    ("asserted", "number"),
+    [
+        ("tel:+7900", "+7900"),
+        ("TEL:+7900;x=y, <sip:+7901@c.example>", "+7900"),
+        ("sip:+7900@c.example, tel:+7901", "+7900"),
+        ("Bob <sip:+7900@c.example>, <tel:+7901>", "+7900"),
+        ('"Bob, <sip:+7901@c.example> \\"" <tel:+7900>', "+7900"),
+        ("nonsense", "+74950000000"),
+    ],
+)
+async def test_the_first_identity_is_judged_in_either_form(asserted: str, number: str) -> None:
+    here, voucher = world(PASSED, verify="annotate")
+    here.browser()
+    headers = [("Identity", "one"), ("P-Asserted-Identity", asserted)]
+    leg = here.invite(headers=headers, from_="+74950000000")
+    await settle()
+    assert [asked[2] for asked in voucher.asked] == [number]
+    here.end(leg, "cancel")
+    await settle()
+    await here.check_end()
+
+
 async def test_an_identity_that_is_not_believed_is_not_judged() -> None:
     """A verdict on it would adorn the number in From, which everybody sees (RFC 3325 5)."""
     here, voucher = world(PASSED, trusted=False, verify="annotate")
