@@ -249,6 +249,23 @@ async def test_a_plain_call_that_is_redirected_follows() -> None:
     await world.check_end()
 
 
+@pytest.mark.parametrize(("matches", "status"), [({"trunk": "a"}, None), ({"trunk": "b"}, 480)])
+async def test_a_redirect_spends_only_trunks_its_sender_may_call(matches: Any, status: int | None) -> None:
+    """What a trunk could not call by an INVITE of its own, it gets by no 302 either."""
+    out = {"name": "out", "match": {"to": "^900", **matches}, "target": {"trunk": "b"}}
+    inward = {"name": "in", "match": {"trunk": "carrier"}, "target": {"trunk": "a"}}
+    world = World({**tables({}), "routes": [out, inward]})
+    leg = world.invite("200")
+    await settle()
+    (first,) = dialled(world)
+    world.end(first, "rejected", status=302, contacts=["sip:900@198.51.100.2"])
+    await settle()
+    assert [told for _, told in world.engine.of("reject")] == ([status] if status else [])
+    assert len(world.engine.of("dial")) == (1 if status else 2)
+    world.end(leg, "cancel", status=487)
+    await settle()
+
+
 async def test_a_plain_call_has_no_attempts() -> None:
     world, leg, (first,) = await hunted({"trunk": "a"})
     world.ring(first)
