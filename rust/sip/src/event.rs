@@ -35,6 +35,8 @@ pub enum Event {
         leg: LegId,
         /// The response.
         response: Message,
+        /// Its dialog's session was agreed on before it, reliably: a description in it means nothing (RFC 3261 13.2.1).
+        settled: bool,
     },
     /// A 2xx to our INVITE. Its ACK has been sent, unless we offered nothing and it does: then the ACK waits for
     /// `acknowledge`.
@@ -43,6 +45,8 @@ pub enum Event {
         leg: LegId,
         /// The response.
         response: Message,
+        /// As for `Progress`.
+        settled: bool,
     },
     /// The ACK to our 2xx; for a re-INVITE it is reported only when it carries a body (an answer to our offer).
     Confirmed {

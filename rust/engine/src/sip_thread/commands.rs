@@ -427,12 +427,9 @@ impl SipThread {
         MediaAddress { bind, local, advertise, signals_keys: path.signals_keys }
     }
 
-    /// The peer's answer goes to the worker, unless the worker has it already.
-    pub(super) fn apply_answer(&mut self, now: Instant, leg: LegId, purpose: Purpose, answer: Bytes) {
-        if let Some(entry) = self.legs.get_mut(&leg) {
-            entry.remote_answer = Some(answer.clone());
-        }
-        self.ask_worker(now, leg, purpose, MediaJob::AcceptAnswer { answer: offer::text(&answer) });
+    /// The peer's answer goes to the worker.
+    pub(super) fn apply_answer(&mut self, now: Instant, leg: LegId, purpose: Purpose, answer: &Bytes) {
+        self.ask_worker(now, leg, purpose, MediaJob::AcceptAnswer { answer: offer::text(answer) });
     }
 }
 

@@ -22,8 +22,12 @@ impl SipThread {
                 let whose = (user, replaces.map(LegId::from));
                 self.on_incoming(now, leg.into(), invite, flow, whose);
             }
-            SipEvent::Progress { leg, response } => self.on_progress(now, leg.into(), &response),
-            SipEvent::Answered { leg, response } => self.on_answered(now, leg.into(), &response),
+            SipEvent::Progress { leg, response, settled } => {
+                self.on_progress(now, leg.into(), &response, settled);
+            }
+            SipEvent::Answered { leg, response, settled } => {
+                self.on_answered(now, leg.into(), &response, settled);
+            }
             SipEvent::Confirmed { leg, ack } => self.on_confirmed(now, leg.into(), &ack),
             SipEvent::Acknowledged { leg, prack } => self.on_acknowledged(now, leg.into(), &prack),
             SipEvent::Reoffer { leg, request } => self.on_reoffer(now, leg.into(), &request),
@@ -94,13 +98,14 @@ impl SipThread {
         let _ = self.endpoint.reject(now, leg.sip(), 415, None, &accept);
     }
 
-    fn on_progress(&mut self, now: Instant, leg: LegId, response: &Message) {
+    fn on_progress(&mut self, now: Instant, leg: LegId, response: &Message, settled: bool) {
         self.target_answered(now, leg);
-        let Some(entry) = self.legs.get(&leg) else { return };
+        let Some(entry) = self.legs.get_mut(&leg) else { return };
         let status = response.status().map_or(180, |status| status.0);
         match Description::of(response) {
-            Description::Sdp(answer) if entry.remote_answer.as_ref() != Some(&answer) => {
-                self.apply_answer(now, leg, Purpose::EarlyAnswer(status), answer);
+            Description::Sdp(answer) if !settled && !entry.answers.is_in_use(&answer) => {
+                entry.answers.note(response.to_tag().unwrap_or_default(), &answer);
+                self.apply_answer(now, leg, Purpose::EarlyAnswer(status), &answer);
             }
             Description::Sdp(_) => {
                 let codec = entry.codec;
@@ -123,20 +128,20 @@ impl SipThread {
         }
     }
 
-    fn on_answered(&mut self, now: Instant, leg: LegId, response: &Message) {
+    fn on_answered(&mut self, now: Instant, leg: LegId, response: &Message, settled: bool) {
         self.target_answered(now, leg);
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         entry.state = State::Answering;
         let answer = match Description::of(response) {
-            Description::Sdp(answer) => Some(answer),
+            Description::Sdp(answer) if !settled => Some(answer),
             // The answer was in a provisional response already.
-            _ => entry.remote_answer.clone(),
+            _ => entry.answers.of(response.to_tag().unwrap_or_default()),
         };
         match answer {
-            Some(answer) if entry.remote_answer.as_ref() == Some(&answer) && entry.codec.is_some() => {
+            Some(answer) if entry.answers.is_in_use(&answer) && entry.codec.is_some() => {
                 self.report_answer(now, leg);
             }
-            Some(answer) => self.apply_answer(now, leg, Purpose::Answer, answer),
+            Some(answer) => self.apply_answer(now, leg, Purpose::Answer, &answer),
             None => self.end_by(
                 now,
                 leg,
@@ -153,7 +158,7 @@ impl SipThread {
             return self.report_confirmed(leg);
         }
         match Description::of(ack) {
-            Description::Sdp(answer) => self.apply_answer(now, leg, Purpose::LateAnswer, answer),
+            Description::Sdp(answer) => self.apply_answer(now, leg, Purpose::LateAnswer, &answer),
             // Our offer to renew the session was not taken up: it goes on as it was.
             _ if entry.is_confirmed => {}
             _ => self.end_by(
@@ -171,7 +176,7 @@ impl SipThread {
         let Some(entry) = self.legs.get_mut(&leg) else { return };
         if let Description::Sdp(answer) = Description::of(prack) {
             entry.awaits_late_answer = false;
-            self.apply_answer(now, leg, Purpose::PrackAnswer, answer);
+            self.apply_answer(now, leg, Purpose::PrackAnswer, &answer);
         }
     }
 

@@ -27,8 +27,8 @@ pub(super) struct Leg {
     pub(super) has_media: bool,
     /// Our side of the last offer and answer.
     pub(super) local_sdp: Option<String>,
-    /// The last answer of the peer that went to the worker.
-    pub(super) remote_answer: Option<Bytes>,
+    /// The peer's answers in provisional responses.
+    pub(super) answers: Answers,
     /// We sent an offer in a 2xx; the ACK must bring the answer (RFC 3261 13.2.2.4).
     pub(super) awaits_late_answer: bool,
     /// Its part in a session that is being renewed.
@@ -41,6 +41,43 @@ pub(super) struct Leg {
     pub(super) why: Option<(Side, Cause, String)>,
     /// What the peer said as it ended the leg.
     pub(super) said: Option<Box<Said>>,
+}
+
+/// The answers of the forks of our INVITE, by To tag: the 2xx says which of them counts (RFC 3261 13.2.2.4). The last is
+/// in use.
+#[derive(Default)]
+pub(super) struct Answers(SmallVec<[(Box<str>, Bytes); 1]>);
+
+/// More forks than this with early media are no call.
+const MAX_ANSWERS: usize = 16;
+
+impl Answers {
+    pub(super) fn note(&mut self, tag: &str, answer: &Bytes) {
+        self.0.retain(|(known, _)| **known != *tag);
+        if self.0.len() >= MAX_ANSWERS {
+            self.0.remove(0);
+        }
+        self.0.push((tag.into(), answer.clone()));
+    }
+
+    /// The fork has made an offer of its own since (UPDATE), so that it is the one to be heard.
+    pub(super) fn prefer(&mut self, tag: &str) {
+        if let Some(answer) =
+            self.0.iter().find(|(known, _)| **known == *tag).map(|(_, answer)| answer.clone())
+        {
+            self.note(tag, &answer);
+        }
+    }
+
+    /// The answer of a fork. Some callees answer under another tag than they ring with: the one in use then.
+    pub(super) fn of(&self, tag: &str) -> Option<Bytes> {
+        let own = self.0.iter().find(|(known, _)| **known == *tag);
+        own.or(self.0.last()).map(|(_, answer)| answer.clone())
+    }
+
+    pub(super) fn is_in_use(&self, answer: &Bytes) -> bool {
+        self.0.last().is_some_and(|(_, last)| last == answer)
+    }
 }
 
 /// How far a leg has come.
@@ -123,7 +160,7 @@ impl Leg {
             codec: None,
             has_media: false,
             local_sdp: None,
-            remote_answer: None,
+            answers: Answers::default(),
             awaits_late_answer: false,
             renewing: None,
             is_confirmed: false,

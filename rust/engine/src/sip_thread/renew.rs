@@ -42,6 +42,7 @@ impl SipThread {
             Description::Sdp(offer) => {
                 // An offer that we made for an earlier re-INVITE died with it (CANCEL): its ACK brings no answer.
                 entry.awaits_late_answer = false;
+                entry.answers.prefer(request.from_tag().unwrap_or_default());
                 let offer = offer::text(&offer);
                 entry.renewing = Some(Renewing::Asked { offer: offer.clone() });
                 self.ask_worker(now, leg, Purpose::Reoffer, MediaJob::Renew { offer, codecs, ask: true });

@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 use std::time::{Duration, Instant};
-use telephony_engine::{Answer, Cause, Code, Codec, Command, EngineConfig, Event, Kind, Side};
+use telephony_engine::{Answer, Cause, Code, Codec, Command, Dial, EngineConfig, Event, Kind, LegId, Side};
 
 #[test]
 fn a_call_is_set_up_and_the_caller_hangs_up() {
@@ -164,6 +164,73 @@ fn an_answer_in_a_183_counts_when_the_200_has_none() {
     let bye = peer.expect("BYE");
     peer.respond(&bye, "200 OK", "");
     assert_eq!(gateway.ended(leg).cause, Cause::Bye);
+}
+
+/// A gateway that dials a trunk which makes its responses reliable.
+fn reliable() -> (Node, LegId, Peer, String) {
+    let mut gateway = Node::start(&config());
+    gateway.engine.set_trunks(br#"[{"name": "peers", "addresses": ["127.0.0.0/8"]}]"#).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let peer = Peer::new(gateway.engine.sip_address());
+    let leg = gateway.engine.next_leg(Kind::Sip, None).unwrap();
+    let dial = Dial { trunk: "peers".into(), ..call(leg, &peer.uri(), &G711) };
+    gateway.run(Command::Dial(Box::new(dial)));
+    let invite = peer.expect("INVITE");
+    (gateway, leg, peer, invite)
+}
+
+/// A reliable 183 of one fork; its PRACK.
+fn rings_reliably(peer: &Peer, invite: &str, tag: &str, sdp: &str) -> String {
+    let to = header(invite, "To").unwrap().to_owned();
+    peer.respond_as(
+        invite,
+        "183 Session Progress",
+        &format!("{to};tag={tag}"),
+        "Require: 100rel\r\nRSeq: 1\r\n",
+        sdp,
+    );
+    let prack = peer.expect("PRACK");
+    peer.respond(&prack, "200 OK", "");
+    prack
+}
+
+/// RFC 3261 13.2.2.4: the 2xx says whose early answer counts.
+#[test]
+fn a_200_without_sdp_takes_up_the_answer_of_its_own_fork() {
+    let _alone = alone();
+    let (mut gateway, leg, peer, invite) = reliable();
+    for (fork, format) in [("one", "8"), ("two", "0")] {
+        rings_reliably(&peer, &invite, fork, &peer.sdp(format));
+        assert_eq!(gateway.ringing(leg), 183);
+    }
+    let to = header(&invite, "To").unwrap();
+    peer.respond_as(&invite, "200 OK", &format!("{to};tag=one"), "", "");
+    peer.expect("ACK");
+    assert_eq!(gateway.answered(leg), Codec::Pcma);
+    gateway.hang_up(leg);
+}
+
+/// RFC 3261 13.2.1: once a reliable response has answered, what a 200 says of the session means nothing.
+#[test]
+fn a_200_only_repeats_what_an_update_has_changed_since() {
+    let _alone = alone();
+    let (mut gateway, leg, peer, invite) = reliable();
+    let prack = rings_reliably(&peer, &invite, "one", &peer.sdp("8"));
+    let (us, id) = (header(&prack, "From").unwrap(), header(&prack, "Call-ID").unwrap().to_owned());
+    let tag = &us[us.find(";tag=").unwrap()..];
+    peer.request_as("one", "UPDATE", &id, 1, tag, "", &peer.sdp("0"));
+    assert!(peer.expect("SIP/2.0 200").contains("RTP/AVP 0"));
+    let to = header(&invite, "To").unwrap();
+    peer.respond_as(
+        &invite,
+        "200 OK",
+        &format!("{to};tag=one"),
+        "",
+        &peer.sdp("8").replace("o=- 1 1", "o=- 1 2"),
+    );
+    peer.expect("ACK");
+    assert_eq!(gateway.answered(leg), Codec::Pcmu);
+    gateway.hang_up(leg);
 }
 
 #[test]

@@ -201,13 +201,32 @@ impl Peer {
         extra: &str,
         body: &str,
     ) {
+        self.request_as("peer", method, id, cseq, to_tag, extra, body);
+    }
+
+    /// The same under a From tag of its own.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn request_as(
+        &self,
+        from_tag: &str,
+        method: &str,
+        id: &str,
+        cseq: u32,
+        to_tag: &str,
+        extra: &str,
+        body: &str,
+    ) {
         let (local, gateway) = (self.socket.local_addr().unwrap(), self.gateway);
-        let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let content = if body.is_empty() || extra.contains("Content-Type") {
+            ""
+        } else {
+            "Content-Type: application/sdp\r\n"
+        };
         let number = cseq;
         let branch = if method == "CANCEL" { "INVITE" } else { method };
         self.send(&format!(
             "{method} sip:gateway@{gateway} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{id}{branch}{number}\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:peer@{local}>;tag=peer\r\nTo: <sip:gateway@{gateway}>{to_tag}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:peer@{local}>;tag={from_tag}\r\nTo: <sip:gateway@{gateway}>{to_tag}\r\n\
              Call-ID: {id}\r\nCSeq: {number} {method}\r\nContact: <sip:peer@{local}>\r\n{extra}{content}\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
@@ -248,16 +267,25 @@ impl Peer {
 
     /// Answers a request of the gateway.
     pub(crate) fn respond(&self, request: &str, status: &str, body: &str) {
+        let to = header(request, "To").unwrap();
+        let tag = if to.contains("tag=") { "" } else { ";tag=peer" };
+        self.respond_as(request, status, &format!("{to}{tag}"), "", body);
+    }
+
+    /// The same with this To, and with further header lines.
+    pub(crate) fn respond_as(&self, request: &str, status: &str, to: &str, extra: &str, body: &str) {
         let copied = |name: &str| {
             header(request, name).map(|value| format!("{name}: {value}\r\n")).unwrap_or_default()
         };
-        let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let content = if body.is_empty() || extra.contains("Content-Type") {
+            ""
+        } else {
+            "Content-Type: application/sdp\r\n"
+        };
         self.send(&format!(
-            "SIP/2.0 {status}\r\n{}{}{}{}{}Contact: <{}>\r\n{content}Content-Length: {}\r\n\r\n{body}",
+            "SIP/2.0 {status}\r\n{}{}To: {to}\r\n{}{}Contact: <{}>\r\n{extra}{content}Content-Length: {}\r\n\r\n{body}",
             copied("Via"),
             copied("From"),
-            copied("To")
-                .replace("\r\n", if copied("To").contains("tag=") { "\r\n" } else { ";tag=peer\r\n" }),
             copied("Call-ID"),
             copied("CSeq"),
             self.uri(),

@@ -53,7 +53,8 @@ impl Endpoint {
             Action::Respond => self.respond_invite(now, key, turn.response.take()),
             Action::AwaitAck => self.await_ack(now, key),
             Action::Answered => {
-                self.tell(key, turn.message, |leg, response| Event::Answered { leg, response })
+                let settled = self.dialog_settled(key);
+                self.tell(key, turn.message, |leg, response| Event::Answered { leg, response, settled });
             }
             Action::Confirmed => self.tell(key, turn.message, |leg, ack| Event::Confirmed { leg, ack }),
             Action::Ended => self.tell_ended(key, turn.ended.take(), turn.message),

@@ -166,15 +166,17 @@ impl Endpoint {
             return;
         };
         let client = self.legs.get(key).and_then(Leg::sent);
+        let mut settled = false;
         if let (Some(client), Some(_)) = (client, response.to_tag()) {
             let dialog = self.leg_dialog(key, client, response);
+            settled = dialog.and_then(|dialog| self.dialogs.get(dialog)).is_some_and(|dialog| dialog.settled);
             if response.has(Name::RSeq)
                 && !dialog.is_some_and(|dialog| self.take_reliable(now, key, dialog, response))
             {
                 return;
             }
         }
-        self.tell(key, Some(response), |leg, response| Event::Progress { leg, response });
+        self.tell(key, Some(response), |leg, response| Event::Progress { leg, response, settled });
     }
 
     /// The first 2xx: its dialog is the leg's, the early ones of other forks are forgotten.

@@ -179,7 +179,8 @@ impl Endpoint {
         Ok(())
     }
 
-    fn dialog_settled(&self, key: LegKey) -> bool {
+    /// Whether offer and answer have been exchanged before the INVITE's final response.
+    pub(super) fn dialog_settled(&self, key: LegKey) -> bool {
         let dialog = self.legs.get(key).and_then(Leg::dialog).and_then(|key| self.dialogs.get(key));
         dialog.is_some_and(|dialog| dialog.settled)
     }
