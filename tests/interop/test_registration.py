@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,42 @@ async def test_a_call_by_a_registration_is_that_trunks(tmp_path: Path) -> None:
             async with sipp(caller, tmp_path, remote=running.sip, service="gw-7") as anna:
                 await anna.finished()
             await bob.finished()
+
+
+async def test_a_registrar_that_no_trunk_names_may_be_busy(tmp_path: Path) -> None:
+    """Its calls come from there: it is held to no stranger's pace, whatever becomes of the other trunks."""
+    async with registrar("Contact: <{own}>;expires=600") as server:
+        text = f"""
+        [[trunks]]
+        name = "carrier"
+        uri = "sip:127.0.0.1:{server.port};transport=tcp"
+        register = true
+        contact_user = "gw-7"
+        """
+        key = "k" * 40
+        settings = {"GATEWAY_CONFIG": plan(tmp_path, text), "NODE_ENV": "production", "API_KEYS": key}
+        async with gateway(tmp_path, **settings, HOST="127.0.0.1") as running:
+            running.session.headers["Authorization"] = f"Bearer {key}"
+
+            async def registered() -> bool:
+                return bool(server.asked)
+
+            await eventually(registered, "registration")
+            await running.post("/api/v1/trunks", {"name": "other", "uri": "sip:192.0.2.9"}, status=201)
+            await _send(running, 400)
+            cut_short = (await running.metrics()).get('engine_refused_total{rule="source_rate"}', 0)
+            assert cut_short == 0
+
+
+async def _send(running: Gateway, messages: int) -> None:
+    """More at once than a stranger may."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in range(messages):
+            head = f"OPTIONS sip:x@127.0.0.1 SIP/2.0\r\nCall-ID: {number}\r\n\r\n"
+            sender.sendto(head.encode(), running.sip)
+            if number % 50 == 49:
+                await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)
 
 
 async def stay_without_their_name(running: Gateway, zone: Zone, registrar: Registrar) -> None:

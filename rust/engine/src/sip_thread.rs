@@ -368,8 +368,9 @@ impl SipThread {
             ToSip::Trunks(trunks) => {
                 self.health.forget_places();
                 self.prober.set(now, trunks.probes());
-                self.set_trunks(now, trunks);
+                // First: the registrars that the new trunks name are expected from here on.
                 self.shield.forget();
+                self.set_trunks(now, trunks);
                 // It was made of other trunks.
                 *self.dial_plan = DialPlan::default();
             }
